@@ -1,0 +1,298 @@
+"""Which channels can be removed together: from what the rules of a walk say to groups of units.
+
+After the walk, edges make units (connected components). What is left to decide is what becomes of a
+grid of which somebody needs whole rows, such as attention heads: either each row is one unit, or rows
+stay and each is made equally narrower.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from .errors import Infeasible
+from .graph import Facts, Graph
+from .ops import RULES
+from .ops.label import Ids
+from .ops.walk import Cover, Inconsistent, Record, Rule, Selection, Walk
+from .selection import keep_best
+from .types import Analysis, Blocked, Group, Lanes, Mask, Member, Place, Reader, Units
+
+Granularity = Literal["auto", "head", "width"]
+MIN_HEADS = 4
+"""With fewer heads than this, half of them is too coarse a choice: heads become narrower instead."""
+
+
+def analyze(
+    graph: Graph,
+    facts: Facts,
+    *,
+    granularity: Granularity = "auto",
+    rules: Mapping[str, Rule] = RULES,
+) -> Analysis:
+    """Find all removable units, by a walk and a rehearsal.
+
+    The rehearsal removes units at random and walks again: a place where what is left would not fit
+    together is frozen, with the reason. So a gap in a rule costs channels, never a wrong result.
+
+    Args:
+        graph: the graph.
+        facts: its shapes and values.
+        granularity: what may go of attention: whole heads, or width within every head.
+        rules: operator -> rule.
+
+    Raises:
+        Infeasible: no consistent set of units was found (a rule is broken).
+    """
+    record = Walk(graph, facts, rules).run()
+    refused: list[tuple[Ids, int, str]] = []
+    for attempt in range(200):
+        analysis = _Resolution(graph, record, granularity, refused).analysis()
+        trouble = _rehearse(graph, facts, rules, analysis, attempt)
+        if trouble is None:
+            return analysis
+        ids = trouble.ids
+        units = np.unique(analysis.unit[ids])
+        group_of = analysis.group_of
+        if not (group_of[units] >= 0).any():
+            units = np.concatenate([g.units for g in analysis.groups])
+        refused.append((np.flatnonzero(np.isin(analysis.unit, units)), trouble.node.index, trouble.reason))
+    raise Infeasible("no consistent set of channels was found", where=graph.where)
+
+
+def _rehearse(
+    graph: Graph, facts: Facts, rules: Mapping[str, Rule], analysis: Analysis, seed: int
+) -> Inconsistent | None:
+    if not analysis.groups:
+        return None
+    random = np.random.default_rng(seed)
+    kept = np.ones(analysis.count, bool)
+    for group in analysis.groups:
+        kept[group.units] = keep_best(group, random.random(group.size), group.size // 2)
+    try:
+        Walk(graph, facts, rules, selection(analysis, kept)).run()
+    except Inconsistent as trouble:
+        return trouble
+    return None
+
+
+def selection(analysis: Analysis, kept: Mask) -> Selection:
+    """What a rewriting walk needs to know. `kept`: (units,), whether each stays."""
+    return Selection(kept[analysis.unit], analysis.unit)
+
+
+class _Resolution:
+    """One pass from a record to an analysis."""
+
+    def __init__(
+        self, graph: Graph, record: Record, granularity: Granularity, refused: Sequence[tuple[Ids, int, str]]
+    ) -> None:
+        self.graph = graph
+        self.record = record
+        self.granularity = granularity
+        self.reasons = [(f.ids, f.node, f.reason) for f in record.frozen] + list(refused)
+        edges = record.edges
+        hard = self._components(edges)
+        frozen = self._frozen(hard, [ids for ids, _, _ in self.reasons])
+        rows, narrow = self._decide(hard, frozen)
+        self.unit = self._components([*edges, *rows])
+        self.count = int(self.unit.max(initial=-1)) + 1
+        self.frozen = self._frozen(self.unit, [ids for ids, _, _ in self.reasons] + narrow)
+        self._narrow = narrow
+        self.grids = self._grids()
+
+    def _components(self, edges: Sequence[tuple[Ids, Ids]]) -> Units:
+        if not edges:
+            return np.arange(self.record.size, dtype=np.int64)
+        a, b = (np.concatenate(side) for side in zip(*edges, strict=True))
+        pairs = np.unique(a * np.int64(self.record.size) + b)
+        a, b = np.divmod(pairs, self.record.size)
+        size = self.record.size
+        links = coo_array((np.ones(len(a), np.int8), (a, b)), shape=(size, size))
+        return connected_components(links, directed=False)[1].astype(np.int64)
+
+    def _frozen(self, unit: Units, ids: Sequence[Ids]) -> Mask:
+        frozen = np.zeros(int(unit.max(initial=-1)) + 1, bool)
+        for some in ids:
+            frozen[unit[some]] = True
+        return frozen
+
+    # ------------------------------------------------------------ rows of grids
+
+    def _decide(self, unit: Units, frozen: Mask) -> tuple[list[tuple[Ids, Ids]], list[Ids]]:
+        """For each family of linked grids: rows as units (edges), or rows that stay (frozen ids)."""
+        covers = self.record.covers
+        if not covers:
+            return [], []
+        family = self._families(unit, frozen)
+        whole, width = [_options(c, True) for c in covers], [_options(c, False) for c in covers]
+        outcomes = [self._outcome(option) for option in (whole, width)]
+        edges: list[tuple[Ids, Ids]] = []
+        narrow: list[Ids] = []
+        for index in np.unique(family):
+            mine = np.flatnonzero(family == index)
+            chosen = whole if self._prefers_rows([covers[k] for k in mine], outcomes) else width
+            for k in mine:
+                joined, stays = chosen[k]
+                edges += joined
+                narrow += stays
+        return edges, narrow
+
+    def _families(self, unit: Units, frozen: Mask) -> Units:
+        covers = self.record.covers
+        touched = [np.unique(unit[np.r_[c.ids, c.members.ravel()]]) for c in covers]
+        touched = [t[~frozen[t]] for t in touched]
+        rows = np.repeat(np.arange(len(covers)), [len(t) for t in touched])
+        columns = np.concatenate(touched) if touched else rows
+        size = len(covers) + len(frozen)
+        links = coo_array((np.ones(len(rows), np.int8), (rows, columns + len(covers))), shape=(size, size))
+        return connected_components(links, directed=False)[1][: len(covers)].astype(np.int64)
+
+    def _outcome(self, options: Sequence[tuple[list[tuple[Ids, Ids]], list[Ids]]]) -> tuple[Units, Mask]:
+        unit = self._components([*self.record.edges, *(e for joined, _ in options for e in joined)])
+        ids = [ids for ids, _, _ in self.reasons] + [s for _, stays in options for s in stays]
+        return unit, self._frozen(unit, ids)
+
+    def _prefers_rows(self, covers: Sequence[Cover], outcomes: Sequence[tuple[Units, Mask]]) -> bool:
+        members = np.unique(np.concatenate([c.members.ravel() for c in covers]))
+        counts, shares = [], []
+        for unit, frozen in outcomes:
+            free = unit[members][~frozen[unit[members]]]
+            counts.append(len(np.unique(free)))
+            shares.append(len(free) / len(members))
+        ops = {self.graph.nodes[c.node].op for c in covers}
+        if ops <= {"Conv", "ConvTranspose"}:
+            return shares[0] > shares[1]
+        if self.granularity == "head":
+            return counts[0] >= 2
+        if self.granularity == "width":
+            return counts[1] < 2
+        return counts[0] >= MIN_HEADS or counts[1] < 2
+
+    def _grids(self) -> list[Lanes]:
+        """The grids whose rows must stay equally wide; a grid that is blocked in part is blocked wholly."""
+        pending = [self.unit[ids] for _, ids in self.record.grids]
+        lanes: list[tuple[Units, Lanes | None]] = []
+        for units in pending:
+            lanes += _lanes(units)
+        changed = True
+        while changed:
+            changed = False
+            for units, found in lanes:
+                blocked = self.frozen[units]
+                if blocked.any() and not blocked.all() and found is not None:
+                    self.frozen[units] = True
+                    changed = True
+        return [found for units, found in lanes if found is not None and not self.frozen[units].all()]
+
+    # ------------------------------------------------------------ results
+
+    def analysis(self) -> Analysis:
+        """Groups and places in terms of units."""
+        return Analysis(
+            unit=self.unit,
+            count=self.count,
+            groups=self._groups(),
+            members=tuple(
+                Member(c.name, c.use, c.untied, c.view, tuple(Place(b.axes, self.unit[b.old]) for b in c.label))
+                for c in self.record.constants.values()
+            ),
+            readers=tuple(
+                Reader(m.node, m.input, m.shape, Place(m.axes, self.unit[m.ids])) for m in self.record.masks
+            ),
+            tensors={
+                name: tuple(Place(b.axes, self.unit[b.old]) for b in label)
+                for name, label in self.record.labels.items()
+            },
+            blocked=self._blocked(),
+        )
+
+    def _groups(self) -> tuple[Group, ...]:
+        produced = [(p.node, np.unique(self.unit[p.ids])) for p in self.record.produced]
+        produced = [(node, units[~self.frozen[units]]) for node, units in produced]
+        produced = [(node, units) for node, units in produced if units.size]
+        if not produced:
+            return ()
+        sets = [units for _, units in produced]
+        sets += [np.unique(np.concatenate(g.rows)) for g in self.grids]
+        first = np.concatenate([np.full(len(s), s[0]) for s in sets])
+        links = coo_array((np.ones(len(first), np.int8), (first, np.concatenate(sets))), shape=(self.count,) * 2)
+        group = connected_components(links, directed=False)[1]
+        nodes: dict[int, list[int]] = {}
+        units: dict[int, list[Units]] = {}
+        for node, some in produced:
+            nodes.setdefault(int(group[some[0]]), []).append(node)
+            units.setdefault(int(group[some[0]]), []).append(some)
+        lanes: dict[int, list[Lanes]] = {}
+        for grid in self.grids:
+            lanes.setdefault(int(group[grid.rows[0][0]]), []).append(grid)
+        floors = self._floors(group)
+        result = []
+        for key, made in nodes.items():
+            members = np.unique(np.concatenate([*units[key], *(r for g in lanes.get(key, []) for r in g.rows)]))
+            if members.size > 1:
+                node = self.graph.nodes[min(made)]
+                name = node.name or node.outputs[0]
+                own = tuple(f for f in floors.get(key, []) if np.isin(f, members).all() and f.size < members.size)
+                result.append(Group(name, members, tuple(sorted(set(made))), tuple(lanes.get(key, [])), own))
+        return tuple(sorted(result, key=lambda g: g.nodes))
+
+    def _floors(self, group: Units) -> dict[int, list[Units]]:
+        """Sets of units that make up a whole axis somewhere."""
+        labels = [*self.record.labels.values(), *(c.label for c in self.record.constants.values())]
+        seen: dict[bytes, tuple[int, Units]] = {}
+        for label in labels:
+            for block in label:
+                units = np.unique(self.unit[block.old])
+                if units.size and not self.frozen[units].any() and (group[units] == group[units[0]]).all():
+                    seen.setdefault(units.tobytes(), (int(group[units[0]]), units))
+        result: dict[int, list[Units]] = {}
+        for key, units in seen.values():
+            result.setdefault(key, []).append(units)
+        return result
+
+    def _blocked(self) -> tuple[Blocked, ...]:
+        cause: dict[int, tuple[int, str]] = {}
+        for ids, node, reason in self.reasons:
+            for unit in np.unique(self.unit[ids]):
+                cause.setdefault(int(unit), (node, reason))
+        result = []
+        for made in self.record.produced:
+            units = self.unit[made.ids]
+            stuck = units[self.frozen[units]]
+            if stuck.size:
+                causes = Counter(cause.get(int(u), (made.node, "its rows must stay equally wide")) for u in stuck)
+                (by, reason), _ = causes.most_common(1)[0]
+                result.append(Blocked(made.node, int(stuck.size), by, reason))
+        return tuple(result)
+
+
+def _options(cover: Cover, rows: bool) -> tuple[list[tuple[Ids, Ids]], list[Ids]]:
+    """A cover either makes its rows one unit each, or keeps them all."""
+    if cover.leading != rows:
+        return [], [cover.ids]
+    ids = np.broadcast_to(cover.ids[:, None], cover.members.shape)
+    return [(ids.ravel(), cover.members.ravel())], []
+
+
+def _lanes(units: Units) -> list[tuple[Units, Lanes | None]]:
+    """The constraint that a grid of units stay rectangular, if it does not follow by itself."""
+    rows = units.reshape(-1, units.shape[-1])
+    if (rows == rows[:1]).all():
+        return []
+    if (rows == rows[:, :1]).all():
+        inner = rows[:, 0].reshape(units.shape[:-1])
+        return _lanes(inner) if inner.ndim > 1 else []
+    distinct: dict[bytes, tuple[Units, int]] = {}
+    for row in rows:
+        members, times = np.unique(row, return_counts=True)
+        if (times != times[0]).any():
+            return [(np.unique(units), None)]
+        distinct.setdefault(members.tobytes(), (members, int(times[0])))
+    found = Lanes(tuple(m for m, _ in distinct.values()), tuple(t for _, t in distinct.values()))
+    return [(np.unique(units), found)]

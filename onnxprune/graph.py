@@ -1,0 +1,680 @@
+"""ONNX models as graphs of nodes: load, save, shapes, values, edits.
+
+The only module that imports onnx and onnx_graphsurgeon. A `Graph` is never changed: `Graph.edited`
+returns a new one, so that analysis can't mutate and every stage may keep what it was given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import functools
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.external_data_helper as external
+import onnx.inliner
+import onnx.reference
+import onnx_graphsurgeon as gs
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, numpy_helper
+
+from .errors import InputError
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+
+PROTOBUF_LIMIT = 2**31 - 1
+VALUE_LIMIT = 1 << 14
+"""Tensors of more elements than this are data, never shape arithmetic."""
+
+_VALUE_TYPES = frozenset({TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL})
+_STANDARD = frozenset({"", "ai.onnx"})
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node, with attributes as Python values (graphs as `GraphProto`)."""
+
+    index: int
+    op: str
+    """Operator type; those of a domain other than ai.onnx read `domain:Type`."""
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attrs: Mapping[str, Any]
+    captured: tuple[str, ...] = ()
+    """Outer tensors that the node's subgraphs read."""
+
+    def __str__(self) -> str:
+        return f"{self.op} '{self.name or self.outputs[0]}'"
+
+
+@dataclass
+class Edits:
+    """What to change in a graph; `Graph.edited` carries it out on a copy."""
+
+    constants: dict[str, Array] = field(default_factory=dict)
+    """New value of a constant, under its own name."""
+    literals: dict[tuple[int, int], Array] = field(default_factory=dict)
+    """(node index, input index) -> a value that only this input shall read."""
+    attrs: dict[tuple[int, str], Any] = field(default_factory=dict)
+    """(node index, attribute) -> new value; `None` removes it."""
+    untied: dict[int, Array] = field(default_factory=dict)
+    """Identity nodes to replace with a constant of their own, under the node's output name."""
+    shapes: dict[str, dict[int, int]] = field(default_factory=dict)
+    """tensor -> axis -> new length, for the recorded shapes of intermediate values."""
+    before: dict[int, list[NodeProto]] = field(default_factory=dict)
+    """Node index -> nodes to insert right before it."""
+    rewire: dict[tuple[int, int], str] = field(default_factory=dict)
+    """(node index, input index) -> the tensor to read instead."""
+    added: dict[str, Array] = field(default_factory=dict)
+    """New initializers."""
+
+    def __bool__(self) -> bool:
+        return any((self.constants, self.literals, self.attrs, self.untied, self.before, self.rewire, self.added))
+
+
+class Graph:
+    """An ONNX model with its nodes, constants and links, read only.
+
+    Args:
+        model: the parsed model; owned by the graph from now on.
+        path: where it came from, for messages and for external data.
+    """
+
+    def __init__(self, model: ModelProto, path: Path | None = None) -> None:
+        self.model = model
+        self.path = path
+        proto = model.graph
+        self.constants: dict[str, TensorProto] = {t.name: t for t in proto.initializer}
+        self.nodes: tuple[Node, ...] = tuple(_node(i, n) for i, n in enumerate(proto.node))
+        for node, n in zip(self.nodes, proto.node, strict=True):
+            if node.op == "Constant" and (tensor := _constant(n)) is not None:
+                self.constants[n.output[0]] = tensor
+        self.inputs: tuple[str, ...] = tuple(v.name for v in proto.input if v.name not in self.constants)
+        self.outputs: tuple[str, ...] = tuple(v.name for v in proto.output)
+        self.producer: dict[str, Node] = {o: n for n in self.nodes for o in n.outputs if o}
+        self.readers: dict[str, list[tuple[Node, int]]] = {}
+        for node in self.nodes:
+            for i, name in enumerate(node.inputs):
+                self.readers.setdefault(name, []).append((node, i))
+            for name in node.captured:
+                self.readers.setdefault(name, []).append((node, -1))
+
+    @property
+    def where(self) -> str:
+        """The file, for messages."""
+        return str(self.path) if self.path else "model"
+
+    def opset(self, domain: str = "") -> int:
+        """The version of an operator set, 0 where it is not imported."""
+        same = _STANDARD if domain in _STANDARD else {domain}
+        return max((o.version for o in self.model.opset_import if o.domain in same), default=0)
+
+    def array(self, name: str) -> Array:
+        """The value of a constant, in the dtype it is stored in (ml_dtypes for bfloat16 and friends)."""
+        tensor = self.constants[name]
+        return numpy_helper.to_array(tensor, str(self.path.parent) if self.path else "")
+
+    def shape_of_constant(self, name: str) -> Shape:
+        """The shape of a constant, without reading its value."""
+        return tuple(self.constants[name].dims)
+
+    def dtype(self, name: str) -> np.dtype[Any]:
+        """The numpy dtype of a constant."""
+        return onnx.helper.tensor_dtype_to_np_dtype(self.constants[name].data_type)
+
+    def parameters(self) -> int:
+        """The number of values in floating-point or quantised constants of more than one element."""
+        counted = (t for t in self.constants.values() if t.data_type not in _VALUE_TYPES)
+        return sum(size for t in counted if (size := int(np.prod(t.dims, dtype=np.int64))) > 1)
+
+    def fingerprint(self) -> str:
+        """SHA-256 over what a plan depends on: nodes, their links, names and shapes of constants."""
+        digest = hashlib.sha256()
+        for node in self.nodes:
+            digest.update(repr((node.op, node.inputs, node.outputs)).encode())
+        for name in sorted(self.constants):
+            digest.update(repr((name, self.shape_of_constant(name))).encode())
+        return digest.hexdigest()
+
+    def size(self) -> int:
+        """Bytes of the model as one file."""
+        return self.model.ByteSize()
+
+    def serialized(self) -> bytes:
+        """The model as bytes.
+
+        Raises:
+            InputError: it is larger than protobuf allows; use `on_disk`.
+        """
+        if self.size() > PROTOBUF_LIMIT:
+            raise InputError("the model is larger than 2 GB", where=self.where)
+        return self.model.SerializeToString(deterministic=True)
+
+    def edited(self, edits: Edits) -> Graph:
+        """A copy with the edits carried out."""
+        return Graph(_apply(self, edits), self.path)
+
+    def tapped(self, outputs: Sequence[str]) -> Graph:
+        """A copy that gives the named tensors, too, as outputs after its own."""
+        model = copy.deepcopy(self.model)
+        have = set(self.outputs)
+        for name in dict.fromkeys(outputs):
+            if name not in have:
+                model.graph.output.add().name = name
+        return Graph(model, self.path)
+
+
+# ---------------------------------------------------------------- reading
+
+
+def _node(index: int, n: NodeProto) -> Node:
+    op = n.op_type if n.domain in _STANDARD else f"{n.domain}:{n.op_type}"
+    attrs: dict[str, Any] = {}
+    captured: list[str] = []
+    for a in n.attribute:
+        value = onnx.helper.get_attribute_value(a)
+        attrs[a.name] = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        for body in [a.g] if a.type == AttributeProto.GRAPH else a.graphs:
+            captured += _captures(body)
+    return Node(index, op, n.name, tuple(n.input), tuple(n.output), attrs, tuple(dict.fromkeys(captured)))
+
+
+def _captures(body: GraphProto) -> list[str]:
+    own = {v.name for v in body.input} | {t.name for t in body.initializer} | {o for n in body.node for o in n.output}
+    read = [i for n in body.node for i in n.input] + [v.name for v in body.output]
+    nested = [
+        c
+        for n in body.node
+        for a in n.attribute
+        for b in ([a.g] if a.type == AttributeProto.GRAPH else a.graphs)
+        for c in _captures(b)
+    ]
+    return [name for name in read + nested if name and name not in own]
+
+
+def _constant(n: NodeProto) -> TensorProto | None:
+    for a in n.attribute:
+        if a.name == "value":
+            return a.t
+        if a.name.startswith("value_") and a.name not in ("value_string", "value_strings"):
+            value = onnx.helper.get_attribute_value(a)
+            dtype = np.int64 if a.name.startswith("value_int") else np.float32
+            return numpy_helper.from_array(np.asarray(value, dtype), n.output[0])
+    return None
+
+
+def load(path: str | os.PathLike[str], *, weights: bool = True) -> Graph:
+    """Read an ONNX file; local functions are inlined.
+
+    Args:
+        path: the file.
+        weights: read external data as well; without it only the graph itself is read.
+
+    Raises:
+        InputError: there is no such file, it is not an ONNX model, or its external data is missing or
+            lies outside the model's folder.
+    """
+    file = Path(path)
+    where = str(file)
+    if file.is_dir():
+        raise InputError("is a directory", where=where, hint="name an .onnx file")
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        raise InputError("no such file", where=where) from None
+    except OSError as error:
+        raise InputError(f"can't be read ({error.strerror})", where=where) from None
+    if not data:
+        raise InputError("the file is empty", where=where)
+    if data.startswith(b"version https://git-lfs"):
+        raise InputError("is a git-lfs pointer, not the model", where=where, hint="run 'git lfs pull'")
+    model = ModelProto()
+    try:
+        model.ParseFromString(data)
+    except DecodeError:
+        raise InputError("is not an ONNX model, or is truncated", where=where) from None
+    if not model.HasField("graph") or not model.opset_import or not model.graph.output:
+        raise InputError("is not an ONNX model: no graph, outputs or opset", where=where)
+    _load_external(model, file, weights)
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    return Graph(model, file)
+
+
+def _load_external(model: ModelProto, file: Path, weights: bool) -> None:
+    folder = file.parent.resolve()
+    for tensor in external._get_all_tensors(model):
+        if not external.uses_external_data(tensor):
+            continue
+        location = external.ExternalDataInfo(tensor).location
+        target = (folder / location).resolve()
+        if not target.is_relative_to(folder):
+            reason = f"external data '{location}' of tensor '{tensor.name}' lies outside the model's folder"
+            raise InputError(reason, where=str(file))
+        if not target.is_file():
+            reason = f"external data file '{location}' of tensor '{tensor.name}' is missing"
+            raise InputError(reason, where=str(file), hint="put it beside the model")
+        if weights:
+            try:
+                external.load_external_data_for_tensor(tensor, str(folder))
+            except (ValueError, OSError, onnx.checker.ValidationError) as error:
+                reason = f"external data of tensor '{tensor.name}' can't be read ({error})"
+                raise InputError(reason, where=str(file)) from None
+            tensor.data_location = TensorProto.DEFAULT
+            del tensor.external_data[:]
+
+
+def require_finite(graph: Graph) -> None:
+    """Refuse weights that are NaN or infinite: no score or repair means anything on them.
+
+    Lone values and constants of few distinct values (attention masks hold -inf on purpose) pass.
+
+    Raises:
+        InputError: naming the first such constant.
+    """
+    for name, tensor in graph.constants.items():
+        if tensor.data_type in _VALUE_TYPES or np.prod(tensor.dims, dtype=np.int64) <= 1:
+            continue
+        values = graph.array(name)
+        if not np.issubdtype(values.dtype, np.floating):
+            continue
+        nan = bool(np.isnan(values).any())
+        if nan or (np.isinf(values).any() and np.isfinite(values).sum() > 0 and len(np.unique(values)) > 2):
+            what = "NaN" if nan else "infinity"
+            raise InputError(f"weight '{name}' holds {what}", where=graph.where, hint="repair or re-export the model")
+
+
+# ---------------------------------------------------------------- writing
+
+
+def save(graph: Graph, path: str | os.PathLike[str]) -> int:
+    """Write the model; the file appears whole or not at all. Returns the bytes written.
+
+    Weights go to `<name>.data` beside it only where one file would exceed protobuf's 2 GB.
+
+    Raises:
+        InputError: the folder can't be written to.
+    """
+    file = Path(path)
+    if graph.size() <= PROTOBUF_LIMIT:
+        return write_atomic(file, graph.serialized())
+    model = copy.deepcopy(graph.model)
+    with _temporary(file.with_name(file.name + ".data")) as data:
+        external.convert_model_to_external_data(model, location=data.name, size_threshold=1024)
+        external.write_external_data_tensors(model, str(file.parent))
+        size = data.stat().st_size
+        for tensor in external._get_all_tensors(model):
+            for entry in tensor.external_data:
+                if entry.key == "location":
+                    entry.value = file.name + ".data"
+    return size + write_atomic(file, model.SerializeToString(deterministic=True))
+
+
+def write_atomic(file: Path, data: bytes) -> int:
+    """Write bytes so that the file appears whole or not at all; returns their number.
+
+    Raises:
+        InputError: the folder can't be written to.
+    """
+    with _temporary(file) as temporary:
+        temporary.write_bytes(data)
+    return len(data)
+
+
+@contextlib.contextmanager
+def _temporary(file: Path) -> Iterable[Path]:  # type: ignore[misc]
+    """A name beside `file` that becomes it on success and vanishes on failure."""
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
+        os.close(handle)
+    except OSError as error:
+        raise InputError(f"can't be written ({error.strerror})", where=str(file)) from None
+    try:
+        yield Path(name)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
+        os.replace(name, file)
+    except OSError as error:
+        raise InputError(f"can't be written ({error.strerror})", where=str(file)) from None
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+# ---------------------------------------------------------------- editing
+
+
+def _tensor(array: Array, name: str) -> TensorProto:
+    return numpy_helper.from_array(np.ascontiguousarray(array), name)
+
+
+def _apply(graph: Graph, edits: Edits) -> ModelProto:
+    model = copy.deepcopy(graph.model)
+    proto = model.graph
+    initializers = {t.name: t for t in proto.initializer}
+    taken = set(initializers) | {o for n in proto.node for o in n.output} | {v.name for v in proto.input}
+    for name, array in edits.constants.items():
+        target = initializers.get(name)
+        if target is None:
+            n = proto.node[graph.producer[name].index]
+            del n.attribute[:]
+            n.attribute.append(onnx.helper.make_attribute("value", _tensor(array, name)))
+        else:
+            doc = target.doc_string
+            target.CopyFrom(_tensor(array, name))
+            target.doc_string = doc
+        for v in proto.input:
+            if v.name == name:
+                _resize(v, dict(enumerate(array.shape)))
+    for name, array in edits.added.items():
+        proto.initializer.append(_tensor(array, name))
+        taken.add(name)
+    for (index, i), array in edits.literals.items():
+        n = proto.node[index]
+        old = n.input[i] if i < len(n.input) else ""
+        name = _fresh_name(f"{old or n.output[0]}.pruned", taken)
+        proto.initializer.append(_tensor(array, name))
+        n.input.extend([""] * (i + 1 - len(n.input)))
+        n.input[i] = name
+    for (index, i), name in edits.rewire.items():
+        n = proto.node[index]
+        n.input.extend([""] * (i + 1 - len(n.input)))
+        n.input[i] = name
+    for (index, key), value in edits.attrs.items():
+        n = proto.node[index]
+        kept = [a for a in n.attribute if a.name != key]
+        del n.attribute[:]
+        n.attribute.extend(kept)
+        if value is not None:
+            n.attribute.append(onnx.helper.make_attribute(key, value))
+    for index, array in edits.untied.items():
+        proto.initializer.append(_tensor(array, proto.node[index].output[0]))
+    if edits.untied or edits.before:
+        nodes: list[NodeProto] = []
+        for index, n in enumerate(proto.node):
+            nodes += edits.before.get(index, [])
+            if index not in edits.untied:
+                nodes.append(n)
+        nodes = [copy.deepcopy(n) for n in nodes]
+        del proto.node[:]
+        proto.node.extend(nodes)
+    for v in [*proto.value_info, *proto.output]:
+        if v.name in edits.shapes:
+            _resize(v, edits.shapes[v.name])
+    _drop_unread(proto, graph, edits)
+    return model
+
+
+def _fresh_name(base: str, taken: set[str]) -> str:
+    name, k = base, 0
+    while name in taken:
+        k += 1
+        name = f"{base}.{k}"
+    taken.add(name)
+    return name
+
+
+def _resize(value: onnx.ValueInfoProto, lengths: Mapping[int, int]) -> None:
+    dims = value.type.tensor_type.shape.dim
+    for axis, length in lengths.items():
+        if axis < len(dims) and dims[axis].HasField("dim_value"):
+            dims[axis].dim_value = length
+
+
+def _drop_unread(proto: GraphProto, graph: Graph, edits: Edits) -> None:
+    """Constants that only the replaced inputs read would be dead weight."""
+    candidates = {graph.nodes[n].inputs[i] for n, i in [*edits.literals, *edits.rewire] if i < len(graph.nodes[n].inputs)}
+    candidates |= {graph.nodes[n].inputs[0] for n in edits.untied}
+    read = {i for n in proto.node for i in n.input} | {v.name for v in proto.output}
+    read |= {c for node in graph.nodes for c in node.captured}
+    dead = (candidates & set(graph.constants)) - read
+    for index in reversed(range(len(proto.initializer))):
+        if proto.initializer[index].name in dead:
+            del proto.initializer[index]
+    for index in reversed(range(len(proto.node))):
+        if proto.node[index].op_type == "Constant" and proto.node[index].output[0] in dead:
+            del proto.node[index]
+    for index in reversed(range(len(proto.input))):
+        if proto.input[index].name in dead:
+            del proto.input[index]
+
+
+def make_node(op: str, inputs: Sequence[str], outputs: Sequence[str], name: str, **attrs: Any) -> NodeProto:
+    """A node to insert; `op` may read `domain:Type`."""
+    domain, _, kind = op.rpartition(":")
+    return onnx.helper.make_node(kind, list(inputs), list(outputs), name=name, domain=domain, **attrs)
+
+
+def between(graph: Graph, inputs: Sequence[str], outputs: Sequence[str]) -> Graph:
+    """The part of the graph that computes `outputs` from `inputs`, as a graph of its own.
+
+    Values of the cut tensors keep their names. Shapes of new inputs are left open.
+    """
+    model = ModelProto()
+    model.CopyFrom(graph.model)
+    isolated = gs.import_onnx(model)
+    tensors = isolated.tensors()
+    isolated.inputs = [tensors[name] for name in inputs]
+    isolated.outputs = [tensors[name] for name in outputs]
+    for tensor in isolated.inputs:
+        tensor.inputs.clear()
+    return Graph(gs.export_onnx(isolated.cleanup(), do_type_check=False), graph.path)
+
+
+# ---------------------------------------------------------------- shapes and values
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Shapes and known values of all tensors, for one choice of the symbolic dimensions.
+
+    Attributes:
+        shapes: tensor -> shape, or `None` where inference does not reach.
+        values: tensor -> value, for shape arithmetic and lone constants.
+        dynamic: tensor -> mask over its value: which elements depend on symbolic dimensions.
+        dims: the choice made for each symbolic dimension.
+    """
+
+    shapes: Mapping[str, Shape | None]
+    values: Mapping[str, Array]
+    dynamic: Mapping[str, NDArray[np.bool_]]
+    dims: Mapping[str, int]
+
+    def is_dynamic(self, name: str) -> bool:
+        """Whether any element of a known value depends on symbolic dimensions."""
+        return name in self.dynamic and bool(self.dynamic[name].any())
+
+
+def symbolic_dims(graph: Graph) -> dict[str, tuple[int, int]]:
+    """Name of each symbolic input dimension -> (rank of the input, axis). Unnamed ones get a name."""
+    found: dict[str, tuple[int, int]] = {}
+    for v in graph.model.graph.input:
+        if v.name in graph.constants:
+            continue
+        dims = v.type.tensor_type.shape.dim
+        for axis, d in enumerate(dims):
+            if not d.HasField("dim_value") or d.dim_value <= 0:
+                found.setdefault(d.dim_param or f"{v.name}[{axis}]", (len(dims), axis))
+    return found
+
+
+def _guess(rank: int, axis: int, spatial: int, sequence: int, batch: int) -> int:
+    if axis == 0:
+        return batch
+    return spatial if rank >= 4 and axis >= 2 else sequence
+
+
+def infer(graph: Graph, dims: Mapping[str, int] | None = None) -> Facts:
+    """Shapes of all tensors and values of all shape arithmetic.
+
+    Symbolic dimensions are given a concrete size (from `dims`, else a guess by rank and axis), and
+    a second one to see which values depend on them.
+    """
+    symbols = symbolic_dims(graph)
+    given = dict(dims or {})
+
+    def choose(spatial: int, sequence: int, batch: int) -> dict[str, int]:
+        return {s: given.get(s) or _guess(r, a, spatial, sequence, batch) for s, (r, a) in symbols.items()}
+
+    first = choose(64, 16, 3)
+    shapes, values = _propagate(graph, first)
+    if symbols and sum(s is None for s in shapes.values()) > 0:
+        other = choose(224, 16, 3)
+        alternative = _propagate(graph, other)
+        if sum(s is None for s in alternative[0].values()) < sum(s is None for s in shapes.values()):
+            first, (shapes, values) = other, alternative
+    dynamic: dict[str, NDArray[np.bool_]] = {}
+    if symbols:
+        second = {s: 5 if a == 0 else first[s] + 32 for s, (_, a) in symbols.items()}
+        _, moved = _propagate(graph, second)
+        for name, value in values.items():
+            other_value = moved.get(name)
+            same = other_value is not None and other_value.shape == value.shape
+            dynamic[name] = np.asarray(value != other_value) if same else np.ones(value.shape, bool)
+    return Facts(shapes, values, dynamic, first)
+
+
+def _propagate(graph: Graph, dims: Mapping[str, int]) -> tuple[dict[str, Shape | None], dict[str, Array]]:
+    shapes: dict[str, Shape | None] = {}
+    types: dict[str, TypeProto] = {}
+    values: dict[str, Array] = {}
+    for name, tensor in graph.constants.items():
+        shapes[name] = tuple(tensor.dims)
+        types[name] = onnx.helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
+        if is_value(tensor.data_type, shapes[name] or ()):
+            values[name] = graph.array(name)
+    for v in graph.model.graph.input:
+        if v.name not in graph.constants and v.type.HasField("tensor_type"):
+            shape = tuple(
+                d.dim_value if d.dim_value > 0 else dims.get(d.dim_param or f"{v.name}[{axis}]", 1)
+                for axis, d in enumerate(v.type.tensor_type.shape.dim)
+            )
+            shapes[v.name] = shape if v.type.tensor_type.HasField("shape") else None
+            types[v.name] = onnx.helper.make_tensor_type_proto(v.type.tensor_type.elem_type, shapes[v.name])
+    declared = {v.name: v for v in [*graph.model.graph.value_info, *graph.model.graph.output]}
+    for node in graph.nodes:
+        if node.op == "Constant":
+            continue
+        known = evaluate(graph, node, shapes, values)
+        if known is not None:
+            for name, value in zip(node.outputs, known, strict=False):
+                if name:
+                    shapes[name] = value.shape
+                    elem = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+                    types[name] = onnx.helper.make_tensor_type_proto(elem, value.shape)
+                    if value.size <= VALUE_LIMIT:
+                        values[name] = value
+            continue
+        inferred = _infer_node(graph, node, types, values)
+        for name in filter(None, node.outputs):
+            proto = inferred.get(name)
+            shapes[name] = _static(proto) if proto is not None else None
+            if shapes[name] is None and name in declared:
+                shapes[name] = _static(declared[name].type)
+                proto = proto if proto is not None and proto.HasField("tensor_type") else declared[name].type
+            if proto is not None:
+                types[name] = proto
+    return shapes, values
+
+
+def is_value(data_type: int, shape: Shape) -> bool:
+    """Whether a constant may take part in shape arithmetic: small integers, or a lone number."""
+    size = int(np.prod(shape, dtype=np.int64))
+    return (data_type in _VALUE_TYPES and size <= VALUE_LIMIT) or (size == 1 and data_type != TensorProto.STRING)
+
+
+def _static(proto: TypeProto) -> Shape | None:
+    tensor = proto.tensor_type
+    if not proto.HasField("tensor_type") or not tensor.HasField("shape"):
+        return None
+    dims = [d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim]
+    return None if any(d < 0 for d in dims) else tuple(dims)
+
+
+def _infer_node(
+    graph: Graph, node: Node, types: Mapping[str, TypeProto], values: Mapping[str, Array]
+) -> dict[str, TypeProto]:
+    domain, _, kind = node.op.rpartition(":")
+    version = graph.opset(domain)
+    try:
+        schema = onnx.defs.get_schema(kind, version, domain)
+        known = {i: numpy_helper.from_array(values[i], i) for i in node.inputs if i in values}
+        present = {i: types[i] for i in node.inputs if i in types}
+        return onnx.shape_inference.infer_node_outputs(
+            schema,
+            graph.model.graph.node[node.index],
+            present,
+            known,
+            opset_imports=list(graph.model.opset_import),
+            ir_version=graph.model.ir_version,
+        )
+    except Exception:  # onnx raises many kinds; a shape that is not known is a barrier later on
+        return {}
+
+
+_NEVER_EVALUATED = frozenset(
+    {"Shape", "Size", "If", "Loop", "Scan", "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike"}
+)
+
+
+def evaluate(
+    graph: Graph, node: Node, shapes: Mapping[str, Shape | None], values: Mapping[str, Array]
+) -> list[Array] | None:
+    """The outputs of a node of shape arithmetic, or `None` where they are not known."""
+    if node.op in ("Shape", "Size"):
+        shape = shapes.get(node.inputs[0])
+        if shape is None:
+            return None
+        if node.op == "Size":
+            return [np.asarray(np.prod(shape, dtype=np.int64))]
+        return [np.asarray(shape[node.attrs.get("start", 0) : node.attrs.get("end", len(shape))], np.int64)]
+    if ":" in node.op or node.op in _NEVER_EVALUATED or not node.outputs or node.captured:
+        return None
+    if not all(i in values for i in node.inputs if i):
+        return None
+    if node.op == "ConstantOfShape" and np.prod(values[node.inputs[0]], dtype=np.float64) > VALUE_LIMIT:
+        return None
+    if node.op == "Expand" and np.prod(values[node.inputs[1]], dtype=np.float64) > VALUE_LIMIT:
+        return None
+    proto = graph.model.graph.node[node.index]
+    try:
+        run = _evaluator(_anonymous(proto), graph.opset())
+        names = [f"i{k}" for k, i in enumerate(node.inputs) if i]
+        outputs = run.run(None, dict(zip(names, (values[i] for i in node.inputs if i), strict=True)))
+    except Exception:  # the reference evaluator lacks some operators; then the value is not known
+        return None
+    return [np.asarray(o) for o in outputs]
+
+
+def _anonymous(proto: NodeProto) -> bytes:
+    n = NodeProto()
+    n.CopyFrom(proto)
+    n.name = n.doc_string = ""
+    n.ClearField("metadata_props")
+    for k, name in enumerate(proto.input):
+        n.input[k] = f"i{k}" if name else ""
+    for k, name in enumerate(proto.output):
+        n.output[k] = f"o{k}" if name else ""
+    return n.SerializeToString(deterministic=True)
+
+
+@functools.lru_cache(maxsize=4096)
+def _evaluator(data: bytes, opset: int) -> onnx.reference.ReferenceEvaluator:
+    n = NodeProto()
+    n.ParseFromString(data)
+    inputs = [onnx.helper.make_value_info(i, TypeProto()) for i in n.input if i]
+    outputs = [onnx.helper.make_value_info(o, TypeProto()) for o in n.output if o]
+    graph = onnx.helper.make_graph([n], "node", inputs, outputs)
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
+    return onnx.reference.ReferenceEvaluator(model)

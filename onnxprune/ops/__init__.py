@@ -1,0 +1,32 @@
+"""One small rule per operator: how channel ids flow through it, and what it costs.
+
+A new operator is one function and one entry in its family's `RULES` (and `MACS`, if it multiplies).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+from ..graph import Node, Shape
+from . import elementwise, index, layout, linear, norm, recurrent, reduce, spatial
+from .walk import Rule
+
+RULES: Mapping[str, Rule] = MappingProxyType(
+    {
+        **elementwise.RULES,
+        **linear.RULES,
+        **layout.RULES,
+        **index.RULES,
+        **norm.RULES,
+        **reduce.RULES,
+        **spatial.RULES,
+        **recurrent.RULES,
+    }
+)
+"""Operator -> rule. What is not here is a barrier."""
+
+MacsRule = Callable[[Node, Sequence[Shape], Sequence[Shape]], int]
+
+MACS: Mapping[str, MacsRule] = MappingProxyType({**linear.MACS, **recurrent.MACS})
+"""Operator -> multiply-accumulates, from its attributes and the shapes of its inputs and outputs."""

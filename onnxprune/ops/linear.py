@@ -1,0 +1,231 @@
+"""Operators that sum over channels: Conv, ConvTranspose, Gemm, MatMul, Einsum.
+
+The channels that are summed over are dropped here; the others are new ones that the weight makes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from ..graph import Node, Shape
+from .label import Block, Label, block_on
+from .walk import Letter, Op, Rule, single
+
+
+def _produce(op: Op, label: Label, axis: int) -> None:
+    block = block_on(label, axis)
+    if block is not None:
+        op.produce(block)
+
+
+def split_axis(op: Op, label: Label, axis: int, groups: int) -> tuple[Block, ...]:
+    """The block on one axis as a grid (groups, channels of one group) on axes 0 and 1, if there is one."""
+    block = single(label, axis)
+    if block is None:
+        op.freeze([b for b in label if axis in b.axes], "is split into groups together with another axis")
+        return ()
+    old = block.old.reshape(groups, -1)
+    op.grid(old)
+    return (Block((0, 1), old, op.walk.close_up_as(op.node, old, block.new)),)
+
+
+def _convolution(op: Op, transposed: bool) -> list[Label]:
+    x, w = op.shape(0), op.shape(1)
+    if x is None or w is None:
+        return op.barrier("the shapes of the convolution are not known")
+    spatial = range(2, len(x))
+    reason = f"{op.node.op} mixes spatial positions"
+    data = op.mix(op.label(0), spatial, reason)
+    if not op.is_constant(1):
+        op.mix(op.label(1), range(2, len(w)), reason)
+    groups = op.attr("group", 1)
+    letters: list[Letter] = ["b", "c", *(f"s{a}" for a in spatial)]
+    kernel: list[Letter] = [f"k{a}" for a in range(2, len(w))]
+    if groups == 1:
+        weight = tuple(b for b in op.label(1) if max(b.axes) < 2)
+        order: list[Letter] = ["c", "o"] if transposed else ["o", "c"]
+        operands: list[tuple[int, Sequence[Letter]]] = [(0, letters), (1, [*order, *kernel])]
+        if op.has(2):
+            operands.append((2, ["o"]))
+        out = op.combine(operands, ["b", "o"], {0: (x, data), 1: (w, weight)})
+        _produce(op, out, 1)
+        return [out]
+    return [_grouped(op, x, w, data, groups, transposed, letters, kernel)]
+
+
+def _grouped(
+    op: Op,
+    x: Shape,
+    w: Shape,
+    data: Label,
+    groups: int,
+    transposed: bool,
+    letters: Sequence[Letter],
+    kernel: Sequence[Letter],
+) -> Label:
+    """Each group reads its own input channels and makes its own output channels."""
+    inside = w[0] // groups
+    view = (groups, inside, *w[1:])
+    grid = split_axis(op, data, 1, groups)
+    grid = tuple(b.moved([1, 2]) for b in grid)
+    rest = tuple(b.moved([a + (a > 1) for a in b.axes]) for b in data if 1 not in b.axes)
+    order: list[Letter] = ["g", "c", "o"] if transposed else ["g", "o", "c"]
+    name = op.node.inputs[1]
+    if op.is_constant(1):
+        weight = op.walk.declare(op.node, name, None, view, [(0, 1), (0, 2)])
+    else:
+        own = op.label(1)
+        weight = (*split_axis(op, own, 0, groups), *(b.moved([2]) for b in own if b.axes == (1,)))
+    operands: list[tuple[int, Sequence[Letter]]] = [
+        (0, ["b", "g", "c", *letters[2:]]),
+        (1, [*order, *kernel]),
+    ]
+    views: dict[int, tuple[Shape, Label]] = {
+        0: ((x[0], groups, x[1] // groups, *x[2:]), (*grid, *rest)),
+        1: (view, weight),
+    }
+    if op.has(2):
+        operands.append((2, ["g", "o"]))
+        outputs = math.prod(op.shape(2) or ())
+        views[2] = ((groups, outputs // groups), split_axis(op, op.label(2), 0, groups))
+    out = op.combine(operands, ["b", "g", "o"], views)
+    block = block_on(out, 1)
+    if block is None or block.axes != (1, 2):
+        op.freeze(out, "its groups can't be told apart")
+        return ()
+    op.set_attr("group", block.new.shape[0])
+    merged = block.map([1], lambda a: a.reshape(-1))
+    op.produce(merged)
+    return (*(b for b in out if 0 in b.axes), merged)
+
+
+def conv(op: Op) -> list[Label]:
+    """X (N, C, ...) with W (O, C/group, ...)."""
+    return _convolution(op, transposed=False)
+
+
+def conv_transpose(op: Op) -> list[Label]:
+    """X (N, C, ...) with W (C, O/group, ...)."""
+    return _convolution(op, transposed=True)
+
+
+def gemm(op: Op) -> list[Label]:
+    """A (M, K) or (K, M) with B (K, N) or (N, K); C is broadcast to (M, N)."""
+    a = ["k", "m"] if op.attr("transA", 0) else ["m", "k"]
+    b = ["n", "k"] if op.attr("transB", 0) else ["k", "n"]
+    operands: list[tuple[int, Sequence[Letter]]] = [(0, a), (1, b)]
+    if op.has(2):
+        rank = len(op.shape(2) or ())
+        operands.append((2, ["m", "n"][2 - rank :]))
+    out = op.combine(operands, ["m", "n"])
+    if op.is_weight(1):
+        _produce(op, out, 1)
+    if op.is_weight(0):
+        _produce(op, out, 0)
+    return [out]
+
+
+def matmul(op: Op) -> list[Label]:
+    """A (..., M, K) with B (..., K, N); leading axes are broadcast."""
+    a, b = op.shape(0), op.shape(1)
+    if a is None or b is None or not a or not b:
+        return op.barrier("the shapes of the MatMul are not known")
+    batch = max(len(a), len(b)) - 2
+    ta, tb = bool(op.attr("transA", 0)), bool(op.attr("transB", 0))
+    left: list[Letter] = ["k"] if len(a) == 1 else [*range(batch - len(a) + 2, batch), *(["k", "m"] if ta else ["m", "k"])]
+    right: list[Letter] = ["k"] if len(b) == 1 else [*range(batch - len(b) + 2, batch), *(["n", "k"] if tb else ["k", "n"])]
+    out: list[Letter] = [*range(batch), *(["m"] if len(a) > 1 else []), *(["n"] if len(b) > 1 else [])]
+    label = op.combine([(0, left), (1, right)], out)
+    if op.is_weight(1) and len(b) > 1:
+        _produce(op, label, len(out) - 1)
+    if op.is_weight(0) and len(a) > 1:
+        _produce(op, label, out.index("m"))
+    return [label]
+
+
+def einsum(op: Op) -> list[Label]:
+    """Any contraction by its equation."""
+    equation = op.attr("equation", "").replace(" ", "")
+    left, arrow, right = equation.partition("->")
+    terms = left.split(",")
+    shapes = [op.shape(i) for i in range(len(op.node.inputs))]
+    if any(s is None for s in shapes) or any(len(set(t)) < len(t.replace("...", "")) for t in terms):
+        return op.barrier("the equation repeats a letter, or the shapes are not known")
+    if not arrow:
+        counts = {c: left.count(c) for c in left if c.isalpha()}
+        right = ("..." if "..." in left else "") + "".join(sorted(c for c, n in counts.items() if n == 1))
+    extra = max((len(s or ()) - len(t.replace("...", "")) for s, t in zip(shapes, terms, strict=True) if "..." in t), default=0)
+
+    def spell(term: str, rank: int) -> list[Letter]:
+        head, dots, tail = term.partition("...")
+        own = rank - len(head) - len(tail) if dots else 0
+        return [*head, *range(extra - own, extra), *tail]
+
+    operands = [(i, spell(t, len(s or ()))) for i, (t, s) in enumerate(zip(terms, shapes, strict=True))]
+    out = spell(right, extra + len(right.replace("...", "")))
+    for i, letters in operands:
+        lonely = [a for a, x in enumerate(letters) if x not in out and sum(x in other for _, other in operands) == 1]
+        op.mix(op.label(i), lonely, "Einsum sums over this axis of one input alone")
+    label = op.combine(operands, out)
+    for i, letters in operands:
+        if op.is_weight(i):
+            for axis, letter in enumerate(out):
+                if letter in letters and not any(letter in o for k, o in operands if k != i):
+                    _produce(op, label, axis)
+    return [label]
+
+
+# ---------------------------------------------------------------- cost
+
+
+def conv_macs(node: Node, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:
+    """Every output value takes one weight per input channel of its group and kernel tap."""
+    return math.prod(outputs[0]) * math.prod(inputs[1][1:])
+
+
+def conv_transpose_macs(node: Node, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:
+    """Every input value meets one weight per output channel of its group and kernel tap."""
+    return math.prod(inputs[0]) * math.prod(inputs[1][1:])
+
+
+def gemm_macs(node: Node, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:
+    """M * N * K."""
+    return math.prod(outputs[0]) * inputs[0][0 if node.attrs.get("transA", 0) else 1]
+
+
+def matmul_macs(node: Node, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:
+    """Size of the output times K."""
+    transposed = bool(node.attrs.get("transA", 0)) and len(inputs[0]) > 1
+    return math.prod(outputs[0]) * inputs[0][-2 if transposed else -1]
+
+
+def einsum_macs(node: Node, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:
+    """The product of the lengths of all letters."""
+    left = str(node.attrs["equation"]).replace(" ", "").partition("->")[0]
+    sizes: dict[Any, int] = {}
+    for term, shape in zip(left.split(","), inputs, strict=True):
+        head, dots, tail = term.partition("...")
+        own = len(shape) - len(head) - len(tail) if dots else 0
+        for letter, length in zip([*head, *(-k - 1 for k in reversed(range(own))), *tail], shape, strict=True):
+            sizes[letter] = max(sizes.get(letter, 1), length)
+    return math.prod(sizes.values())
+
+
+RULES: dict[str, Rule] = {
+    "Conv": conv,
+    "ConvTranspose": conv_transpose,
+    "Gemm": gemm,
+    "MatMul": matmul,
+    "com.microsoft:FusedMatMul": matmul,
+    "Einsum": einsum,
+}
+MACS = {
+    "Conv": conv_macs,
+    "ConvTranspose": conv_transpose_macs,
+    "Gemm": gemm_macs,
+    "MatMul": matmul_macs,
+    "com.microsoft:FusedMatMul": matmul_macs,
+    "Einsum": einsum_macs,
+}
