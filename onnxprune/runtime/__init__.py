@@ -1,0 +1,34 @@
+"""ONNX Runtime: sessions, inputs for them, and their latency.
+
+This is the only package that imports onnxruntime. It doesn't import onnx: models come as serialized bytes, or
+as a path where weights lie in files beside the model.
+"""
+
+from onnxprune.runtime.feeds import random_feeds
+from onnxprune.runtime.latency import Bindable, Timings, latency
+from onnxprune.runtime.ratio import Ratio, ratio
+from onnxprune.runtime.session import (
+    Array,
+    ExecutionOptions,
+    Feeds,
+    Session,
+    TensorSpec,
+    available_providers,
+    version,
+)
+
+__all__ = [
+    "Array",
+    "Bindable",
+    "ExecutionOptions",
+    "Feeds",
+    "Ratio",
+    "Session",
+    "TensorSpec",
+    "Timings",
+    "available_providers",
+    "latency",
+    "random_feeds",
+    "ratio",
+    "version",
+]

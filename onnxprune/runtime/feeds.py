@@ -1,0 +1,59 @@
+"""Random inputs for a model, for when there are no samples: to time it, or to compare two graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from onnxprune.errors import InputError
+from onnxprune.runtime.session import Array, TensorSpec
+
+
+def random_feeds(
+    specs: Iterable[TensorSpec],
+    rng: np.random.Generator,
+    dims: Mapping[str, int] | None = None,
+    default_dim: int = 16,
+) -> dict[str, Array]:
+    """Draw an array for each input.
+
+    Floats are standard normal. Integers are 0 or 1, which are valid as masks, as token types and as indices
+    into any table of two rows; but uint8 is taken for pixels and covers its range.
+
+    Args:
+        specs: the inputs, as `Session.inputs` gives them.
+        rng: the source of randomness; the same state gives the same arrays.
+        dims: sizes by symbolic name.
+        default_dim: the size of other axes without a fixed size, except for first axes: they get 1, one
+            sample. A name keeps the size that it gets first.
+
+    Returns:
+        The arrays by input name, of the inputs' dtypes.
+
+    Raises:
+        InputError: an input isn't a tensor of numbers or booleans.
+    """
+    sizes = dict(dims or {})
+    feeds = {}
+    for spec in specs:
+        shape = []
+        for axis, dim in enumerate(spec.shape):
+            default = 1 if axis == 0 else default_dim
+            if isinstance(dim, str):
+                shape.append(sizes.setdefault(dim, default))
+            else:
+                shape.append(default if dim is None else dim)
+        feeds[spec.name] = _draw(spec, shape, rng)
+    return feeds
+
+
+def _draw(spec: TensorSpec, shape: list[int], rng: np.random.Generator) -> Array:
+    if spec.dtype == object:
+        where = f"input '{spec.name}'"
+        raise InputError("can't draw random values of its type", where=where, hint="give samples")
+    if spec.dtype.kind == "b":
+        return rng.integers(0, 2, shape).astype(spec.dtype)
+    if spec.dtype.kind in "iu":
+        return rng.integers(0, 256 if spec.dtype == np.uint8 else 2, shape, spec.dtype)
+    return rng.standard_normal(shape).astype(spec.dtype)

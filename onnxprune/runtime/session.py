@@ -1,0 +1,259 @@
+"""Sessions: a model, loaded by ONNX Runtime, that maps named arrays to named arrays."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import ml_dtypes
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from onnxprune.errors import InputError, UsageError
+from onnxprune.runtime.messages import digest
+
+Array: TypeAlias = npt.NDArray[Any]
+Feeds: TypeAlias = Mapping[str, Array]
+
+_NATIVE_DTYPES: dict[str, npt.DTypeLike] = {
+    "bool": np.bool_,
+    "double": np.float64,
+    "float": np.float32,
+    "float16": np.float16,
+    **{f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+}
+
+# What ONNX Runtime doesn't convert from and to NumPy by itself, with the numbers of ONNX's DataType.
+_FOREIGN_DTYPES: dict[str, tuple[npt.DTypeLike, int]] = {
+    "bfloat16": (ml_dtypes.bfloat16, 16),
+    "float8e4m3fn": (ml_dtypes.float8_e4m3fn, 17),
+    "float8e4m3fnuz": (ml_dtypes.float8_e4m3fnuz, 18),
+    "float8e5m2": (ml_dtypes.float8_e5m2, 19),
+    "float8e5m2fnuz": (ml_dtypes.float8_e5m2fnuz, 20),
+}
+_FOREIGN_NUMBERS = {np.dtype(dtype): number for dtype, number in _FOREIGN_DTYPES.values()}
+
+_SILENT = 4  # ONNX Runtime logs from this severity on: fatal only, for errors come as exceptions
+
+
+@dataclass(frozen=True)
+class ExecutionOptions:
+    """How ONNX Runtime executes a model.
+
+    Attributes:
+        provider: the execution provider, one of `available_providers()`; the CPU does what it can't.
+        threads: threads within an operator; 0 leaves the number to ONNX Runtime.
+        optimize: whether ONNX Runtime may rewrite the graph (fuse, fold constants, change layouts).
+    """
+
+    provider: str = "CPUExecutionProvider"
+    threads: int = 0
+    optimize: bool = True
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """An input or output of a model.
+
+    Attributes:
+        name: its name in the model.
+        dtype: of its elements; bfloat16 and float8 are those of ml_dtypes, and `object` stands for strings
+            and for what isn't a tensor (a sequence, a map).
+        shape: one entry per axis: a size, the name of a symbolic size, or None for a size without a name.
+            `()` for a scalar, and where the model doesn't tell the rank.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | str | None, ...]
+
+
+class Session:
+    """A model that is ready to run.
+
+    Args:
+        model: the serialized model, or the path of a file (needed when weights lie in files beside it).
+        options: how to execute it.
+
+    Raises:
+        InputError: ONNX Runtime can't load the model.
+        UsageError: the provider isn't available here.
+    """
+
+    def __init__(
+        self, model: bytes | str | os.PathLike[str], options: ExecutionOptions | None = None
+    ) -> None:
+        options = options or ExecutionOptions()
+        if isinstance(model, bytes):
+            self._where = "model"
+        else:
+            self._where = os.fspath(model)
+            if not Path(model).is_file():
+                raise InputError("there is no such file", where=self._where)
+            model = self._where
+        self._session = _open(model, options, self._where)
+        self._inputs = tuple(map(_spec, self._session.get_inputs()))
+        self._outputs = tuple(map(_spec, self._session.get_outputs()))
+        self._foreign = any(spec.dtype in _FOREIGN_NUMBERS for spec in self._inputs + self._outputs)
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """What the model needs, in its own order; initializers that may be overridden aren't listed."""
+        return self._inputs
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What the model gives, in its own order."""
+        return self._outputs
+
+    def run(self, feeds: Feeds, outputs: Sequence[str] | None = None) -> dict[str, Array]:
+        """Compute outputs.
+
+        Args:
+            feeds: an array for each input, of exactly its dtype.
+            outputs: the names of the outputs to compute, all by default.
+
+        Returns:
+            The outputs by name, in the order asked for. What isn't a tensor is wrapped in a 0-d object array.
+
+        Raises:
+            InputError: the feeds don't fit the model, or a node fails.
+        """
+        names = self._names(outputs)
+        return dict(zip(names, self.bind(feeds, names)(), strict=True))
+
+    def bind(self, feeds: Feeds, outputs: Sequence[str] | None = None) -> Callable[[], list[Array]]:
+        """Check and convert feeds once, to run on them many times.
+
+        Args:
+            feeds: as for `run`.
+            outputs: as for `run`.
+
+        Returns:
+            A function without arguments that runs the model and returns the outputs in the order asked for.
+            It raises InputError when a node fails.
+
+        Raises:
+            InputError: the feeds don't fit the model.
+        """
+        names = self._names(outputs)
+        self._check(feeds, names)
+        if not names:  # to ONNX Runtime, none would mean all
+            return list
+        if self._foreign:
+            values = {name: _to_ort(array) for name, array in feeds.items()}
+            call, decode = self._session.run_with_ort_values, _from_ort
+        else:
+            values = dict(feeds)
+            call, decode = self._session.run, _as_array
+
+        def run() -> list[Array]:
+            with _translated(self._where):
+                return [decode(value) for value in call(names, values)]
+
+        return run
+
+    def _names(self, outputs: Sequence[str] | None) -> list[str]:
+        return [spec.name for spec in self._outputs] if outputs is None else list(outputs)
+
+    def _check(self, feeds: Feeds, outputs: Sequence[str]) -> None:
+        """Say by name what ONNX Runtime would refuse without one."""
+        specs = {spec.name: spec for spec in self._inputs}
+        for name in feeds:
+            if name not in specs:
+                raise InputError("the model has no such input", where=f"input '{name}'", hint=_these(specs))
+        for name, spec in specs.items():
+            if name not in feeds:
+                raise InputError("no array is given for it", where=f"input '{name}'")
+            if spec.dtype not in (object, feeds[name].dtype):
+                reason = f"the array has dtype {feeds[name].dtype}, and the model needs {spec.dtype}"
+                raise InputError(reason, where=f"input '{name}'")
+        known = self._names(None)
+        for name in outputs:
+            if name not in known:
+                raise InputError("the model has no such output", where=f"output '{name}'", hint=_these(known))
+
+
+def version() -> str:
+    """The version of ONNX Runtime."""
+    return str(ort.__version__)
+
+
+def available_providers() -> tuple[str, ...]:
+    """The execution providers of this installation, the preferred one first."""
+    return tuple(ort.get_available_providers())
+
+
+def _open(model: bytes | str, options: ExecutionOptions, where: str) -> Any:
+    if options.provider not in available_providers():
+        reason = f"ONNX Runtime has no execution provider '{options.provider}' here"
+        raise UsageError(reason, hint=_these(available_providers()))
+    settings = ort.SessionOptions()
+    settings.log_severity_level = _SILENT
+    settings.intra_op_num_threads = options.threads
+    # Idle threads of one session would spin on the cores that the next one is timed on: on a busy machine
+    # with two cores, the ratio of two equal networks then has an interval of 30%, and of 1% without spinning.
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if not options.optimize:
+        settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    with _translated(where):
+        session = ort.InferenceSession(model, settings, providers=[options.provider], enable_fallback=0)
+    if options.provider not in session.get_providers():
+        raise UsageError(f"execution provider '{options.provider}' doesn't start on this machine")
+    return session
+
+
+@contextmanager
+def _translated(where: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # what ONNX Runtime raises has no base class but this
+        node, reason = digest(str(error))
+        raise InputError(reason, where=f"{where}: {node}" if node else where) from error
+
+
+def _spec(argument: Any) -> TensorSpec:
+    shape = tuple(size if isinstance(size, int | str) else None for size in argument.shape)
+    return TensorSpec(argument.name, _dtype(argument.type), shape)
+
+
+def _dtype(type_: str) -> np.dtype[Any]:
+    """The dtype for a type as ONNX Runtime spells it, such as `tensor(float)` or `seq(tensor(int64))`."""
+    element = type_.removeprefix("tensor(").removesuffix(")")
+    if element in _FOREIGN_DTYPES:
+        return np.dtype(_FOREIGN_DTYPES[element][0])
+    return np.dtype(_NATIVE_DTYPES.get(element, object))
+
+
+def _to_ort(array: Array) -> Any:
+    array = np.asarray(array, order="C")
+    if array.dtype in _FOREIGN_NUMBERS:
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, _FOREIGN_NUMBERS[array.dtype])
+    return ort.OrtValue.ortvalue_from_numpy(array)
+
+
+def _from_ort(value: Any) -> Array:
+    dtype = _dtype(value.data_type())
+    if dtype not in _FOREIGN_NUMBERS:
+        return _as_array(value.numpy())
+    shape: list[int] = value.shape()
+    size = dtype.itemsize * int(np.prod(shape))
+    return np.frombuffer(ctypes.string_at(value.data_ptr(), size), dtype).reshape(shape)
+
+
+def _as_array(value: Any) -> Array:
+    if isinstance(value, np.ndarray):
+        return value
+    box = np.empty((), object)
+    box[()] = value
+    return box
+
+
+def _these(names: Iterable[str]) -> str:
+    return f"there are: {', '.join(names)}"
