@@ -4,10 +4,10 @@ This is the only package that imports onnxruntime. It doesn't import onnx: model
 as a path where weights lie in files beside the model.
 """
 
-from onnxprune.runtime.feeds import random_feeds
-from onnxprune.runtime.latency import Bindable, Timings, latency
-from onnxprune.runtime.ratio import Ratio, ratio
-from onnxprune.runtime.session import (
+from .feeds import random_feeds
+from .latency import Bindable, Timings, latency
+from .ratio import Ratio, ratio
+from .session import (
     Array,
     ExecutionOptions,
     Feeds,

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from onnxprune.errors import InputError
-from onnxprune.runtime.session import Array, TensorSpec
+from ..errors import InputError
+from .session import Array, TensorSpec
 
 
 def random_feeds(

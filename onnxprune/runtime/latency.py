@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from onnxprune.runtime.session import Feeds
+from .session import Feeds
 
 _MIN_TIMING = 1e-3  # seconds; shorter timings say more about the clock and the scheduler than about the model
 _MIN_ROUNDS = 6  # the fewest that give `ratio` an interval

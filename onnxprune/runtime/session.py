@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from onnxprune.errors import InputError, UsageError
-from onnxprune.runtime.messages import digest
+from ..errors import InputError, UsageError
+from .messages import digest
 
 Array: TypeAlias = npt.NDArray[Any]
 Feeds: TypeAlias = Mapping[str, Array]
