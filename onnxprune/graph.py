@@ -36,6 +36,9 @@ PROTOBUF_LIMIT = 2**31 - 1
 VALUE_LIMIT = 1 << 14
 """Tensors of more elements than this are data, never shape arithmetic."""
 
+TINY = 16
+"""Constants of up to this many elements may say a shape, whatever their dtype (the scales of a Resize)."""
+
 _VALUE_TYPES = frozenset({TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL})
 _STANDARD = frozenset({"", "ai.onnx"})
 
@@ -484,12 +487,14 @@ class Facts:
         values: tensor -> value, for shape arithmetic and lone constants.
         dynamic: tensor -> mask over its value: which elements depend on symbolic dimensions.
         dims: the choice made for each symbolic dimension.
+        dtypes: tensor -> dtype, where known.
     """
 
     shapes: Mapping[str, Shape | None]
     values: Mapping[str, Array]
     dynamic: Mapping[str, NDArray[np.bool_]]
     dims: Mapping[str, int]
+    dtypes: Mapping[str, np.dtype[Any]]
 
     def is_dynamic(self, name: str) -> bool:
         """Whether any element of a known value depends on symbolic dimensions."""
@@ -528,24 +533,31 @@ def infer(graph: Graph, dims: Mapping[str, int] | None = None) -> Facts:
         return {s: given.get(s) or _guess(r, a, spatial, sequence, batch) for s, (r, a) in symbols.items()}
 
     first = choose(64, 16, 3)
-    shapes, values = _propagate(graph, first)
+    shapes, values, types = _propagate(graph, first)
     if symbols and sum(s is None for s in shapes.values()) > 0:
         other = choose(224, 16, 3)
         alternative = _propagate(graph, other)
         if sum(s is None for s in alternative[0].values()) < sum(s is None for s in shapes.values()):
-            first, (shapes, values) = other, alternative
+            first, (shapes, values, types) = other, alternative
     dynamic: dict[str, NDArray[np.bool_]] = {}
     if symbols:
         second = {s: 5 if a == 0 else first[s] + 32 for s, (_, a) in symbols.items()}
-        _, moved = _propagate(graph, second)
+        _, moved, _ = _propagate(graph, second)
         for name, value in values.items():
             other_value = moved.get(name)
             same = other_value is not None and other_value.shape == value.shape
             dynamic[name] = np.asarray(value != other_value) if same else np.ones(value.shape, bool)
-    return Facts(shapes, values, dynamic, first)
+    return Facts(shapes, values, dynamic, first, _dtypes(types))
 
 
-def _propagate(graph: Graph, dims: Mapping[str, int]) -> tuple[dict[str, Shape | None], dict[str, Array]]:
+def _dtypes(types: Mapping[str, TypeProto]) -> dict[str, np.dtype[Any]]:
+    known = {name: t.tensor_type.elem_type for name, t in types.items() if t.tensor_type.elem_type}
+    return {name: onnx.helper.tensor_dtype_to_np_dtype(elem) for name, elem in known.items()}
+
+
+def _propagate(
+    graph: Graph, dims: Mapping[str, int]
+) -> tuple[dict[str, Shape | None], dict[str, Array], dict[str, TypeProto]]:
     shapes: dict[str, Shape | None] = {}
     types: dict[str, TypeProto] = {}
     values: dict[str, Array] = {}
@@ -585,7 +597,7 @@ def _propagate(graph: Graph, dims: Mapping[str, int]) -> tuple[dict[str, Shape |
                 proto = proto if proto is not None and proto.HasField("tensor_type") else declared[name].type
             if proto is not None:
                 types[name] = proto
-    return shapes, values
+    return shapes, values, types
 
 
 def is_value(data_type: int, shape: Shape) -> bool:
@@ -610,6 +622,7 @@ def _infer_node(
     try:
         schema = onnx.defs.get_schema(kind, version, domain)
         known = {i: numpy_helper.from_array(values[i], i) for i in node.inputs if i in values}
+        known |= {i: graph.constants[i] for i in node.inputs if i in graph.constants and _is_tiny(graph, i)}
         present = {i: types[i] for i in node.inputs if i in types}
         return onnx.shape_inference.infer_node_outputs(
             schema,
@@ -621,6 +634,10 @@ def _infer_node(
         )
     except Exception:  # onnx raises many kinds; a shape that is not known is a barrier later on
         return {}
+
+
+def _is_tiny(graph: Graph, name: str) -> bool:
+    return np.prod(graph.shape_of_constant(name), dtype=np.int64) <= TINY
 
 
 _NEVER_EVALUATED = frozenset(

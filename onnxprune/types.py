@@ -160,17 +160,123 @@ Scores = tuple[Floats, ...]
 
 
 @dataclass(frozen=True)
+class Drift:
+    """How far outputs have moved, over samples that nothing was fitted to.
+
+    Attributes:
+        samples: how many.
+        relative: output -> relative Frobenius error.
+        top1: output -> share of samples with the same top class, where outputs are class scores.
+    """
+
+    samples: int
+    relative: Mapping[str, float]
+    top1: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Labelled samples classified rightly, of how many."""
+
+    right: int
+    total: int
+
+    @property
+    def value(self) -> float:
+        """The share; NaN without samples."""
+        return self.right / self.total if self.total else float("nan")
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a model weighs: values in weights, multiply-accumulates of one run, bytes of the file."""
+
+    params: int
+    macs: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Latency side by side, in seconds, and the ratio after / before with its 95% interval."""
+
+    before: float
+    after: float
+    ratio: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is known of a pruned model.
+
+    Attributes:
+        before: size of the original.
+        after: size of the result.
+        surgery_error: largest relative error against the masked original; `None` where not checked.
+        exact: whether rounding explains it.
+        drift: against the original on samples, if there were any.
+        accuracy: before and after, if there were labels.
+        speed: measured latency, if it was measured.
+        warnings: what the user should know.
+    """
+
+    before: Size
+    after: Size
+    surgery_error: float | None
+    exact: bool
+    drift: Drift | None = None
+    accuracy: tuple[Accuracy, Accuracy] | None = None
+    speed: Speed | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlannedTensor:
+    """The indices that stay along some axes of a weight.
+
+    Attributes:
+        name: the tensor.
+        view: its shape, or a finer one of the same size.
+        axes: of the view; several make a grid whose cells are counted row by row.
+        kept: ascending.
+    """
+
+    name: str
+    view: Shape
+    axes: tuple[int, ...]
+    kept: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PlannedGroup:
+    """What stays of one group.
+
+    Attributes:
+        name: of the group.
+        size: its units.
+        kept: how many of them stay.
+        tensors: where they are.
+    """
+
+    name: str
+    size: int
+    kept: int
+    tensors: tuple[PlannedTensor, ...]
+    approximate: bool = False
+
+
+@dataclass(frozen=True)
 class Plan:
     """What to keep: a decision that can be read, replayed and edited.
 
     Attributes:
-        fingerprint: of the graph it was made for.
-        kept: tensor -> axis -> the indices to keep, ascending, for every weight axis that shrinks.
-        groups: per group: name, size, kept units.
+        fingerprint: of the graph that it was made for.
+        groups: those that lose something.
         options: how it was made.
     """
 
     fingerprint: str
-    kept: Mapping[str, Mapping[int, tuple[int, ...]]]
-    groups: tuple[Mapping[str, Any], ...]
+    groups: tuple[PlannedGroup, ...]
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -16,7 +16,11 @@ def batch_norm(op: Op) -> list[Label]:
         return op.barrier("the shape of its input is not known")
     letters: list[Letter] = list(range(len(shape)))
     operands: list[tuple[int, Sequence[Letter]]] = [(0, letters), *((i, [1]) for i in range(1, 5))]
-    out = op.combine(operands, letters)
+    label = op.label(0)
+    if op.attr("training_mode", 0):
+        others = [a for a in range(len(shape)) if a != 1]
+        label = op.keep_shape(label, others, "BatchNormalization in training mode takes means over this axis")
+    out = op.combine(operands, letters, {0: (shape, label)})
     return [out] + [()] * (len(op.node.outputs) - 1)
 
 

@@ -1,0 +1,41 @@
+"""Cleaning a graph before surgery: constant folding, dead nodes, shape arithmetic that is known."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import onnxslim
+
+from .graph import Facts, Graph
+from .runtime import Session, random_feeds
+
+TOLERANCE = 1e-4
+"""Relative difference of outputs above which the cleaned graph is dropped."""
+
+
+def cleaned(graph: Graph, facts: Facts) -> tuple[Graph, str | None]:
+    """The graph as onnxslim leaves it, or as it was where that fails or computes something else.
+
+    Returns:
+        The graph, and a note if cleaning was dropped.
+    """
+    try:
+        model = onnxslim.slim(copy.deepcopy(graph.model))
+        candidate = Graph(model, graph.path)
+    except Exception as error:  # a cleaner that fails is no reason not to prune
+        return graph, f"cleaning was skipped: onnxslim failed ({type(error).__name__})"
+    if candidate.inputs != graph.inputs or candidate.outputs != graph.outputs:
+        return graph, "cleaning was dropped: it changed inputs or outputs"
+    before, after = Session(graph.serialized()), Session(candidate.serialized())
+    feeds = random_feeds(before.inputs, np.random.default_rng(0), facts.dims)
+    left, right = before.run(feeds), after.run(feeds)
+    for name, a in left.items():
+        b = right[name]
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return graph, f"cleaning was dropped: it changed the shape of '{name}'"
+        if a.dtype.kind == "f" and a.size:
+            scale = float(np.nanmax(np.abs(a), initial=0.0)) or 1.0
+            if not np.allclose(a / scale, b / scale, atol=TOLERANCE, rtol=0, equal_nan=True):
+                return graph, f"cleaning was dropped: it changed the values of '{name}'"
+    return candidate, None

@@ -1,0 +1,145 @@
+"""The verdict, in two parts: the surgery is exact, and the drift is what it is.
+
+Exactness knows nothing of rules: the pruned graph must compute what the original computes when every
+reader of a removed channel reads zero there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from .graph import Array, Edits, Facts, Graph, make_node
+from .runtime import Session
+from .types import Accuracy, Analysis, Drift, Mask, Reader, Shape
+
+Feeds = Mapping[str, Array]
+
+EXACT = {"float16": 2e-2, "bfloat16": 2e-1}
+"""Largest relative difference that rounding explains, by dtype of the output."""
+EXACT_DEFAULT = 1e-3
+
+
+def masked(graph: Graph, facts: Facts, analysis: Analysis, kept: Mask) -> Graph:
+    """The original graph, reading zero wherever a removed unit is summed over."""
+    edits = Edits()
+    for index, reader in enumerate(analysis.readers):
+        keep = kept[reader.place.units]
+        if keep.all():
+            continue
+        name = graph.nodes[reader.node].inputs[reader.input]
+        where = (reader.node, reader.input)
+        mask = _spread(keep, reader)
+        if name in graph.constants:
+            array = edits.literals.get(where, graph.array(name))
+            edits.literals[where] = np.where(mask, array.reshape(reader.view), array.dtype.type(0)).reshape(array.shape)
+            continue
+        current = edits.rewire.get(where, name)
+        fresh = f"{name}.masked{index}"
+        edits.added[f"{fresh}.mask"] = mask.reshape(_merged(mask.shape, reader.view, facts.shapes[name] or ()))
+        edits.added[f"{fresh}.zero"] = np.zeros((), facts.dtypes[name])
+        node = make_node("Where", [f"{fresh}.mask", current, f"{fresh}.zero"], [fresh], fresh)
+        edits.before.setdefault(reader.node, []).append(node)
+        edits.rewire[where] = fresh
+    return graph.edited(edits)
+
+
+def _spread(keep: Mask, reader: Reader) -> Mask:
+    shape = [1] * len(reader.view)
+    for axis, length in zip(reader.place.axes, keep.shape, strict=True):
+        shape[axis] = length
+    return keep.reshape(shape)
+
+
+def _merged(mask: Shape, view: Shape, shape: Shape) -> Shape:
+    """The shape of a mask over a view, over the tensor itself: one of its axes is split in the view."""
+    if view == shape:
+        return mask
+    split = next(a for a in range(len(shape)) if (*view[:a], view[a] * view[a + 1], *view[a + 2 :]) == shape)
+    return (*mask[:split], mask[split] * mask[split + 1], *mask[split + 2 :])
+
+
+def relative_error(expected: Array, actual: Array) -> float:
+    """Largest difference, relative to the largest expected magnitude; infinite where they don't compare."""
+    if expected.shape != actual.shape or expected.dtype != actual.dtype:
+        return float("inf")
+    if not expected.size:
+        return 0.0
+    a, b = expected.astype(np.float64), actual.astype(np.float64)
+    finite = np.isfinite(a)
+    if not np.array_equal(finite, np.isfinite(b)):
+        return float("inf")
+    if not finite.any():
+        return 0.0
+    scale = float(np.abs(a[finite]).max()) or 1.0
+    return float(np.abs(a[finite] - b[finite]).max()) / scale
+
+
+def surgery_error(original: Session, pruned: Session, feeds: Feeds) -> tuple[float, bool]:
+    """How far the pruned graph is from the masked original.
+
+    Args:
+        original: the masked original.
+        pruned: the pruned graph, before any repair.
+        feeds: real or random inputs.
+
+    Returns:
+        The largest relative error of any output, and whether rounding explains all of them.
+    """
+    expected, actual = original.run(feeds), pruned.run(feeds)
+    worst, exact = 0.0, True
+    for name, value in expected.items():
+        if value.dtype.kind not in "fiub" and value.dtype.name not in EXACT:
+            continue
+        error = relative_error(value, actual[name])
+        worst = max(worst, error)
+        exact = exact and error <= EXACT.get(value.dtype.name, EXACT_DEFAULT)
+    return worst, exact
+
+
+def drift(original: Session, pruned: Session, batches: Iterable[Feeds]) -> Drift:
+    """How far outputs move on samples: relative Frobenius error, and agreement of the top class.
+
+    Top-1 is given for outputs that look like class scores: floating point, (samples, classes).
+    """
+    squared: dict[str, float] = {}
+    norm: dict[str, float] = {}
+    agree: dict[str, list[int]] = {}
+    samples = 0
+    for feeds in batches:
+        expected, actual = original.run(feeds), pruned.run(feeds)
+        samples += len(next(iter(feeds.values())))
+        for name, a in expected.items():
+            b = actual[name]
+            if a.dtype.kind != "f" and a.dtype.name != "bfloat16":
+                continue
+            if a.shape != b.shape:
+                squared[name], norm[name] = float("inf"), 1.0
+                continue
+            x, y = a.astype(np.float64), b.astype(np.float64)
+            squared[name] = squared.get(name, 0.0) + float(np.square(x - y).sum())
+            norm[name] = norm.get(name, 0.0) + float(np.square(x).sum())
+            if a.ndim == 2 and a.shape[1] > 1:
+                same = agree.setdefault(name, [0, 0])
+                same[0] += int((x.argmax(axis=1) == y.argmax(axis=1)).sum())
+                same[1] += len(a)
+    relative = {n: float(np.sqrt(s / norm[n])) if norm[n] > 0 else float(np.sqrt(s)) for n, s in squared.items()}
+    top1 = {n: same / total for n, (same, total) in agree.items() if total}
+    return Drift(samples, relative, top1)
+
+
+def accuracy(session: Session, batches: Iterable[tuple[Feeds, Array]]) -> Accuracy:
+    """Share of labelled samples whose largest class score is that of their label.
+
+    The class scores are the first output of shape (samples, classes).
+    """
+    right = total = 0
+    for feeds, labels in batches:
+        outputs = session.run(feeds).values()
+        scores = next((o for o in outputs if o.ndim >= 2 and len(o) == len(labels) and o.dtype.kind == "f"), None)
+        if scores is None:
+            break
+        right += int((scores.reshape(len(labels), -1).argmax(axis=1) == labels).sum())
+        total += len(labels)
+    return Accuracy(right, total)
