@@ -1,0 +1,5 @@
+"""`python -m onnxprune`."""
+
+from .cli import main
+
+main()

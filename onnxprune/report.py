@@ -1,0 +1,224 @@
+"""What a model holds and what was done to it: as data for JSON, and as tables for people."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from rich.console import Group as Renderables
+from rich.table import Table
+from rich.text import Text
+
+from .graph import Facts, Graph, Node
+from .ops import MACS
+from .ops.cost import macs as count_macs
+from .types import Analysis, Blocked, Mask, Plan, Size, Verdict
+
+VERSION = 1
+"""Of the JSON that `inspect --json` and `prune --report` write."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A node that multiplies.
+
+    Attributes:
+        name: of the node.
+        op: its operator.
+        shape: of its weight, or of its output where it has none.
+        macs: multiply-accumulates; `None` where shapes are not known.
+        params: values in its constants.
+        group: of its output channels, if they can be removed.
+        coupled: other nodes whose channels go with its own.
+        blocked: channels that can't go.
+        by: the node in the way, if any channel is blocked.
+        reason: why.
+    """
+
+    name: str
+    op: str
+    shape: tuple[int, ...]
+    macs: int | None
+    params: int
+    group: str | None
+    coupled: tuple[str, ...]
+    blocked: int
+    by: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class GroupSummary:
+    """A group, and how many parameters would go with all of it."""
+
+    name: str
+    units: int
+    nodes: tuple[str, ...]
+    params: int
+    approximate: bool
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A model as pruning sees it."""
+
+    path: str
+    opset: int
+    nodes: int
+    size: Size
+    layers: tuple[Layer, ...]
+    groups: tuple[GroupSummary, ...]
+
+    def data(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"version": VERSION, **asdict(self)}
+
+
+def inspection(graph: Graph, facts: Facts, analysis: Analysis) -> Inspection:
+    """Describe every layer that multiplies, its group, and what blocks it."""
+    costs = count_macs(graph, facts)
+    groups = {node: group for group in analysis.groups for node in group.nodes}
+    blocked = {b.node: b for b in analysis.blocked}
+    layers = []
+    for node in graph.nodes:
+        if node.op not in MACS and node.index not in groups and node.index not in blocked:
+            continue
+        group, stuck = groups.get(node.index), blocked.get(node.index)
+        weights = [i for i in node.inputs if i in graph.constants]
+        shape = graph.shape_of_constant(weights[0]) if weights else (facts.shapes.get(node.outputs[0]) or ())
+        layers.append(
+            Layer(
+                name=_name(node),
+                op=node.op,
+                shape=shape,
+                macs=costs.get(node.index),
+                params=sum(int(np.prod(graph.shape_of_constant(w))) for w in weights),
+                group=group.name if group else None,
+                coupled=tuple(_name(graph.nodes[n]) for n in group.nodes if n != node.index) if group else (),
+                blocked=stuck.channels if stuck else 0,
+                by=_by(graph, stuck) if stuck else None,
+                reason=stuck.reason if stuck else None,
+            )
+        )
+    size = Size(graph.parameters(), sum(costs.values()), graph.size())
+    summaries = tuple(
+        GroupSummary(g.name, g.size, tuple(_name(graph.nodes[n]) for n in g.nodes), _params(analysis, g.units), g.approximate)
+        for g in analysis.groups
+    )
+    return Inspection(graph.where, graph.opset(), len(graph.nodes), size, tuple(layers), summaries)
+
+
+def _name(node: Node) -> str:
+    return node.name or node.outputs[0]
+
+
+def _by(graph: Graph, blocked: Blocked) -> str:
+    return str(graph.nodes[blocked.by]) if blocked.by >= 0 else "output"
+
+
+def _params(analysis: Analysis, units: np.ndarray[Any, np.dtype[np.int64]]) -> int:
+    """Values in weights that go if all these units go."""
+    total = 0
+    for member in analysis.members:
+        stays = np.ones(member.view, bool)
+        for place in member.places:
+            mask = ~np.isin(place.units, units)
+            stays &= mask.reshape([n if a in place.axes else 1 for a, n in enumerate(member.view)])
+        total += stays.size - int(stays.sum())
+    return total
+
+
+# ---------------------------------------------------------------- for people
+
+
+def count(value: float | None) -> str:
+    """A number with its unit prefix: 1.23 M."""
+    if value is None:
+        return "?"
+    for prefix, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= scale:
+            return f"{value / scale:.3g} {prefix}"
+    return f"{value:.3g}"
+
+
+def inspection_tables(found: Inspection) -> Renderables:
+    """Layers, totals and the largest win."""
+    table = Table(title=f"{found.path}: {found.nodes} nodes, opset {found.opset}", title_justify="left")
+    for heading, justify in (("layer", "left"), ("op", "left"), ("shape", "left"), ("MACs", "right"), ("params", "right"), ("group, or what blocks it", "left")):
+        table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for layer in found.layers:
+        notes = []
+        if layer.group is not None:
+            notes.append(layer.group + (f" (with {len(layer.coupled)} more)" if layer.coupled else ""))
+        if layer.blocked:
+            notes.append(f"{layer.blocked} blocked by {layer.by}: {layer.reason}")
+        shape = "x".join(map(str, layer.shape))
+        table.add_row(layer.name, layer.op, shape, count(layer.macs), count(layer.params), "; ".join(notes))
+    lines = [f"total: {count(found.size.params)} parameters, {count(found.size.macs)} MACs, {count(found.size.bytes)}B"]
+    if found.groups:
+        best = max(found.groups, key=lambda g: g.params)
+        share = best.params / max(1, found.size.params)
+        lines.append(f"{len(found.groups)} groups; largest win: '{best.name}' ({best.units} units) carries {share:.0%} of the parameters")
+    else:
+        lines.append("nothing can be pruned")
+    return Renderables(table, Text("\n".join(lines)))
+
+
+def plan_table(plan: Plan) -> Table:
+    """What stays of every group that loses something."""
+    table = Table(title="Channels kept", title_justify="left")
+    table.add_column("group", overflow="fold")
+    table.add_column("kept", justify="right")
+    table.add_column("of", justify="right")
+    table.add_column("")
+    for group in plan.groups:
+        table.add_row(group.name, str(group.kept), str(group.size), "approximate" if group.approximate else "")
+    return table
+
+
+def verdict_table(verdict: Verdict) -> Table:
+    """Before and after."""
+    table = Table(title="Verdict", title_justify="left")
+    for heading in ("", "before", "after", "ratio"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    before, after = verdict.before, verdict.after
+    for name, a, b in (("parameters", before.params, after.params), ("MACs", before.macs, after.macs), ("bytes", before.bytes, after.bytes)):
+        table.add_row(name, count(a), count(b), f"{b / a:.3f}" if a else "")
+    if verdict.accuracy is not None:
+        old, new = verdict.accuracy
+        table.add_row("accuracy", f"{old.value:.2%}", f"{new.value:.2%}", f"{new.value - old.value:+.2%}")
+    if verdict.speed is not None:
+        s = verdict.speed
+        table.add_row("latency", f"{s.before * 1e3:.3g} ms", f"{s.after * 1e3:.3g} ms", f"{s.ratio:.3f} [{s.low:.3f}, {s.high:.3f}]")
+    if verdict.surgery_error is not None:
+        table.add_row("surgery error", "", f"{verdict.surgery_error:.1e}", "exact" if verdict.exact else "NOT EXACT")
+    if verdict.drift is not None:
+        for name, value in verdict.drift.relative.items():
+            agree = verdict.drift.top1.get(name)
+            table.add_row(f"drift of '{name}'", "", f"{value:.4f}", f"top-1 agrees {agree:.2%}" if agree is not None else "")
+    return table
+
+
+def report(plan: Plan, verdict: Verdict, graph: Graph, analysis: Analysis, kept: Mask) -> dict[str, Any]:
+    """All of a run, for JSON: every group and what is blocked, the verdict, and how it was made."""
+    return {
+        "version": VERSION,
+        "options": dict(plan.options),
+        "verdict": asdict(verdict),
+        "groups": [
+            {
+                "name": g.name,
+                "size": g.size,
+                "kept": int(kept[g.units].sum()),
+                "nodes": [_name(graph.nodes[n]) for n in g.nodes],
+                "approximate": g.approximate,
+            }
+            for g in analysis.groups
+        ],
+        "blocked": [
+            {"node": _name(graph.nodes[b.node]), "channels": b.channels, "by": _by(graph, b), "reason": b.reason}
+            for b in analysis.blocked
+        ],
+    }
+
