@@ -359,7 +359,7 @@ def _temporary(file: Path) -> Iterable[Path]:  # type: ignore[misc]
 
 
 def _tensor(array: Array, name: str) -> TensorProto:
-    return numpy_helper.from_array(np.ascontiguousarray(array), name)
+    return numpy_helper.from_array(np.asarray(array, order="C"), name)
 
 
 def _apply(graph: Graph, edits: Edits) -> ModelProto:
@@ -473,6 +473,55 @@ def between(graph: Graph, inputs: Sequence[str], outputs: Sequence[str]) -> Grap
     for tensor in isolated.inputs:
         tensor.inputs.clear()
     return Graph(gs.export_onnx(isolated.cleanup(), do_type_check=False), graph.path)
+
+
+@dataclass(frozen=True)
+class Appended:
+    """A node to append, named as its only output."""
+
+    op: str
+    inputs: Sequence[str]
+    output: str
+    attrs: Mapping[str, Any]
+
+
+def appended(
+    graph: Graph,
+    nodes: Sequence[Appended],
+    constants: Mapping[str, Array],
+    inputs: Mapping[str, tuple[np.dtype[Any], Sequence[int | None]]],
+    outputs: Sequence[str],
+) -> Graph:
+    """The graph with more nodes, giving only `outputs`; what they don't need is left out.
+
+    Args:
+        graph: the graph.
+        nodes: in the order they run.
+        constants: what they read beside the graph's own tensors.
+        inputs: new inputs of the graph: name -> dtype and shape.
+        outputs: the graph's only outputs from now on; their types are left to the runtime.
+    """
+    model = copy.deepcopy(graph.model)
+    proto = model.graph
+    proto.node.extend(make_node(n.op, n.inputs, [n.output], n.output, **n.attrs) for n in nodes)
+    proto.initializer.extend(_tensor(array, name) for name, array in constants.items())
+    for name, (dtype, shape) in inputs.items():
+        elem = onnx.helper.np_dtype_to_tensor_dtype(dtype)
+        proto.input.append(onnx.helper.make_tensor_value_info(name, elem, list(shape)))
+    del proto.output[:]
+    for name in outputs:
+        proto.output.add().name = name
+    whole = Graph(model, graph.path)
+    needed, wanted = set(), list(outputs)
+    while wanted:
+        node = whole.producer.get(wanted.pop())
+        if node is not None and node.index not in needed:
+            needed.add(node.index)
+            wanted += [*node.inputs, *node.captured]
+    for index in reversed(range(len(proto.node))):
+        if index not in needed:
+            del proto.node[index]
+    return Graph(model, graph.path)
 
 
 # ---------------------------------------------------------------- shapes and values
