@@ -1,0 +1,10 @@
+"""From what every unit is worth to which units stay, within a budget."""
+
+from __future__ import annotations
+
+from .budget import by_budget
+from .cost import Cost, macs_model, parameters_model
+from .ladder import Ladder
+from .uniform import by_ratio
+
+__all__ = ["Cost", "Ladder", "by_budget", "by_ratio", "macs_model", "parameters_model"]

@@ -1,0 +1,136 @@
+"""Groups become narrower one rung at a time, always where the loss for each saved unit of cost is least."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..errors import Infeasible, UsageError
+from ..graph import Facts, Graph
+from ..types import Analysis, Mask, Scores
+from .cost import Cost, State, macs_model, parameters_model
+from .ladder import Ladder
+
+
+def by_budget(
+    graph: Graph,
+    facts: Facts,
+    analysis: Analysis,
+    scores: Scores,
+    *,
+    macs: float | None = None,
+    params: float | None = None,
+    round_to: int = 1,
+    min_channels: int = 1,
+) -> Mask:
+    """Keep about a share of the model's cost, never more than asked.
+
+    Args:
+        graph: the graph.
+        facts: its shapes.
+        analysis: its groups.
+        scores: for every group, float64 (group.size,), comparable across groups: what is lost with each
+            unit once those below it are gone.
+        macs: share of the multiply-accumulates to keep at the most.
+        params: share of the parameters to keep at the most; give one of both.
+        round_to: keep a multiple of this many.
+        min_channels: keep at least this many of each group.
+
+    Returns:
+        bool (analysis.count,), whether each unit stays.
+
+    Raises:
+        UsageError: not exactly one of `macs` and `params` is given.
+        Infeasible: the budget can't be met.
+    """
+    if (macs is None) == (params is None):
+        raise UsageError("give exactly one of macs and params")
+    cost = macs_model(graph, facts, analysis) if macs is not None else parameters_model(graph, analysis)
+    share = macs if macs is not None else params or 0.0
+    ladders = [
+        Ladder(group, score, round_to=round_to, min_channels=min_channels)
+        for group, score in zip(analysis.groups, scores, strict=True)
+    ]
+    rungs = descend(ladders, cost, share * cost.total, what="multiply-accumulates" if macs else "parameters")
+    return assembled(analysis, ladders, rungs)
+
+
+def assembled(analysis: Analysis, ladders: Sequence[Ladder], rungs: Sequence[int]) -> Mask:
+    """Which units stay with every group on its rung: bool (analysis.count,)."""
+    kept = np.ones(analysis.count, bool)
+    for ladder, rung in zip(ladders, rungs, strict=True):
+        kept[ladder.group.units] = ladder.stays(rung)
+    return kept
+
+
+def descend(ladders: Sequence[Ladder], cost: Cost, target: float, *, what: str = "cost") -> list[int]:
+    """The rung of every group for which the cost is at most `target`.
+
+    Costs of neighbours multiply, so what a step saves is looked up anew whenever a neighbour has moved. At
+    the end steps that turned out not to be needed are taken back, the dearest first.
+
+    Raises:
+        Infeasible: even the last rungs cost more.
+    """
+    state = cost.state(np.ones(len(cost.group_of), bool))
+    rungs = [0] * len(ladders)
+    prices = [ladder.prices() for ladder in ladders]
+    neighbours = [cost.neighbours(g) for g in range(len(ladders))]
+    version = [0] * len(ladders)
+    heap: list[tuple[float, int, int]] = []
+
+    def consider(g: int) -> None:
+        version[g] += 1
+        if rungs[g] + 1 < len(ladders[g]):
+            saved = -state.change(g, ladders[g].group.units, ladders[g].stays(rungs[g] + 1))
+            price = prices[g][rungs[g]] / saved if saved > 0 else np.inf
+            heapq.heappush(heap, (float(price), g, version[g]))
+
+    for g in range(len(ladders)):
+        consider(g)
+    taken: list[tuple[float, int]] = []
+    while state.value > target:
+        if not heap:
+            raise _too_tight(ladders, cost, state, target, what)
+        price, g, when = heapq.heappop(heap)
+        if when != version[g]:
+            continue
+        rungs[g] += 1
+        state.apply(g, ladders[g].group.units, ladders[g].stays(rungs[g]))
+        taken.append((price, g))
+        for other in sorted(neighbours[g]):
+            consider(other)
+    _give_back(ladders, state, rungs, taken, target)
+    return rungs
+
+
+def _give_back(
+    ladders: Sequence[Ladder],
+    state: State,
+    rungs: list[int],
+    taken: Sequence[tuple[float, int]],
+    target: float,
+) -> None:
+    """Undo steps, the dearest first, while the budget still holds."""
+    for _, g in sorted(taken, reverse=True):
+        units = ladders[g].group.units
+        if rungs[g] and state.value + state.change(g, units, ladders[g].stays(rungs[g] - 1)) <= target:
+            rungs[g] -= 1
+            state.apply(g, units, ladders[g].stays(rungs[g]))
+
+
+def _too_tight(ladders: Sequence[Ladder], cost: Cost, state: State, target: float, what: str) -> Infeasible:
+    def weight(g: int) -> int:
+        group = ladders[g].group
+        return state.change(g, group.units, np.zeros(group.size, bool))
+
+    heaviest = sorted(range(len(ladders)), key=weight)[:3]
+    names = ", ".join(f"'{ladders[g].group.name}'" for g in heaviest)
+    least = state.value / cost.total
+    return Infeasible(
+        f"{target / cost.total:.3g} of the {what} can't be reached: at least {least:.3g} stay with every group "
+        f"as narrow as it may be (most in {names})",
+        hint=f"ask for {np.ceil(least * 1000) / 1000:g} or more, or lower --min-channels or --round-to",
+    )

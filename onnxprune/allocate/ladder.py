@@ -1,0 +1,89 @@
+"""The widths a group may take: rungs, each with the units that stay and what is lost."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+
+from ..selection import keep_best, step
+from ..types import Floats, Group, Mask
+
+RUNGS = 64
+"""At most this many for each group: finer steps change no decision and cost time."""
+
+
+class Ladder:
+    """Rungs of one group: 0 is whole, each further one keeps less.
+
+    Args:
+        group: the group.
+        scores: (group.size,), the higher the later it goes.
+        curve: (group.size + 1,), the loss with that many units gone; sums of the lowest scores by default.
+        round_to: keep multiples of this.
+        min_channels: keep at least this many.
+        rungs: at most this many.
+    """
+
+    def __init__(
+        self,
+        group: Group,
+        scores: Floats,
+        curve: Floats | None = None,
+        *,
+        round_to: int = 1,
+        min_channels: int = 1,
+        rungs: int = RUNGS,
+    ) -> None:
+        self.group = group
+        self._scores = scores
+        gone = np.cumsum(np.sort(np.asarray(scores, np.float64)))
+        self._curve = np.concatenate([[0.0], gone]) if curve is None else np.asarray(curve, np.float64)
+        spacing = round_to
+        if round_to == 1 and group.lanes:
+            spacing = step(group)
+        spacing *= max(1, math.ceil(group.size / spacing / rungs))
+        least = math.ceil(max(min_channels, 1) / spacing) * spacing
+        counts = range((group.size - 1) // spacing * spacing, least - 1, -spacing)
+        self.counts: tuple[int, ...] = (group.size, *counts)
+        """How many units each rung was asked to keep; lanes may make it fewer."""
+        self._stays = lru_cache(maxsize=None)(self._choose)
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    def stays(self, rung: int) -> Mask:
+        """(group.size,), which units stay."""
+        return self._stays(rung)
+
+    def _choose(self, rung: int) -> Mask:
+        stays = keep_best(self.group, self._scores, self.counts[rung])
+        stays.flags.writeable = False
+        return stays
+
+    def loss(self, rung: int) -> float:
+        """What is lost."""
+        return float(self._curve[self.group.size - self.counts[rung]])
+
+    def prices(self) -> Floats:
+        """(rungs - 1,), what each further rung loses, evened out so that it never falls.
+
+        A cheap rung behind a dear one can only be had together with it, so both count at their mean: the
+        lower convex hull of the losses.
+        """
+        counts = np.asarray(self.counts, np.float64)
+        losses = np.asarray([self.loss(r) for r in range(len(self))])
+        hull: list[int] = []
+        for r in range(len(self)):
+            while len(hull) > 1 and _turns_down(counts, losses, hull[-2], hull[-1], r):
+                hull.pop()
+            hull.append(r)
+        even = np.interp(-counts, -counts[hull], losses[hull])
+        return np.diff(even)
+
+
+def _turns_down(counts: Floats, losses: Floats, a: int, b: int, c: int) -> bool:
+    return bool(
+        (losses[b] - losses[a]) * (counts[b] - counts[c]) > (losses[c] - losses[b]) * (counts[a] - counts[b])
+    )
