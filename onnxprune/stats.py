@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+
+Need = Literal["consumers", "norms", "pooled", "zeros", "kernels"]
+"""What to gather: Gram matrices of what consumers read; per-sample norms and pooled values of what filters make;
+zeros after ReLU; norms of every single kernel's output."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,30 @@
+"""`l2`: filter norms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..stats import Need
+from ..types import Floats, Scores
+from .base import Context, by_filter
+
+
+@dataclass(frozen=True)
+class L2:
+    """The Euclidean norm of the weights of a filter, s_j = sqrt(sum_i F_ji^2); biases don't count.
+
+    Source: He et al. 2018, Soft Filter Pruning, equation 2 with p = 2.
+    """
+
+    name: str = "l2"
+    needs: frozenset[Need] = frozenset()
+
+    def scores(self, context: Context) -> Scores:
+        """See `Criterion.scores`."""
+        return by_filter(context, _norms)
+
+
+def _norms(rows: Floats) -> Floats:
+    return np.sqrt(np.einsum("ij,ij->i", rows, rows))
