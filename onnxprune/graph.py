@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, numpy_helper
 
 from .errors import InputError
+from .shapes import SHAPES, STANDARD
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -666,16 +667,35 @@ def _static(proto: TypeProto) -> Shape | None:
 def _infer_node(
     graph: Graph, node: Node, types: Mapping[str, TypeProto], values: Mapping[str, Array]
 ) -> dict[str, TypeProto]:
-    domain, _, kind = node.op.rpartition(":")
-    version = graph.opset(domain)
+    """Types of the outputs, as far as they are known."""
+    found = _by_schema(graph, node, types, values)
+    rule = SHAPES.get(node.op)
+    if rule is None or all(o in found and _static(found[o]) is not None for o in node.outputs if o):
+        return found
+    inputs = [_static(types[i]) if i in types else None for i in node.inputs]
+    for name, shape in zip(node.outputs, rule.shapes(node.attrs, inputs), strict=False):
+        like = found.get(name) or types.get(node.inputs[rule.like])
+        if name and shape is not None and like is not None:
+            found[name] = onnx.helper.make_tensor_type_proto(like.tensor_type.elem_type, shape)
+    return found
+
+
+def _by_schema(
+    graph: Graph, node: Node, types: Mapping[str, TypeProto], values: Mapping[str, Array]
+) -> dict[str, TypeProto]:
+    domain, _, kind = STANDARD.get(node.op, node.op).rpartition(":")
+    proto = graph.model.graph.node[node.index]
+    if node.op in STANDARD:
+        proto = copy.deepcopy(proto)
+        proto.op_type, proto.domain = kind, domain
     try:
-        schema = onnx.defs.get_schema(kind, version, domain)
+        schema = onnx.defs.get_schema(kind, graph.opset(domain), domain)
         known = {i: numpy_helper.from_array(values[i], i) for i in node.inputs if i in values}
         known |= {i: graph.constants[i] for i in node.inputs if i in graph.constants and _is_tiny(graph, i)}
         present = {i: types[i] for i in node.inputs if i in types}
         return onnx.shape_inference.infer_node_outputs(
             schema,
-            graph.model.graph.node[node.index],
+            proto,
             present,
             known,
             opset_imports=list(graph.model.opset_import),
