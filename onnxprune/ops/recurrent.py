@@ -56,6 +56,8 @@ def recurrent(op: Op) -> list[Label]:
     if units is None:
         return [()] * len(op.node.outputs)
     op.produce(units)
+    if len(units.axes) > 1:
+        op.grid(units.old)
     op.set_attr("hidden_size", units.new.shape[-1])
     final = _without_single(units, out.index("d"))
     sequence_axes = (2, 3) if batch_first else (1, 3)
