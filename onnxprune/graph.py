@@ -11,8 +11,10 @@ import copy
 import functools
 import hashlib
 import os
+import re
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -142,6 +144,14 @@ class Graph:
         counted = (t for t in self.constants.values() if t.data_type not in _VALUE_TYPES)
         return sum(size for t in counted if (size := int(np.prod(t.dims, dtype=np.int64))) > 1)
 
+    def operators(self) -> Counter[str]:
+        """How often each operator is used, also in the bodies of If, Loop and Scan; Constant nodes apart."""
+        return Counter(op for op in _operators(self.model.graph) if op != "Constant")
+
+    def nbytes(self, name: str) -> int:
+        """Bytes that a constant takes in memory, without reading it."""
+        return nbytes(self.dtype(name), self.shape_of_constant(name))
+
     def fingerprint(self) -> str:
         """SHA-256 over what a plan depends on: nodes, their links, names and shapes of constants."""
         digest = hashlib.sha256()
@@ -194,6 +204,21 @@ def _node(index: int, n: NodeProto) -> Node:
     return Node(index, op, n.name, tuple(n.input), tuple(n.output), attrs, tuple(dict.fromkeys(captured)))
 
 
+def _operators(body: GraphProto) -> Iterator[str]:
+    for n in body.node:
+        yield n.op_type if n.domain in _STANDARD else f"{n.domain}:{n.op_type}"
+        for a in n.attribute:
+            for inner in [a.g] if a.type == AttributeProto.GRAPH else a.graphs:
+                yield from _operators(inner)
+
+
+def nbytes(dtype: np.dtype[Any], shape: Shape) -> int:
+    """Bytes of a tensor; types of fewer than eight bits are packed, as ONNX stores them."""
+    packed = re.match(r"u?(?:int|float)([24])(?:_|$)", dtype.name)
+    bits = int(packed[1]) if packed else 8 * dtype.itemsize
+    return -(-int(np.prod(shape, dtype=np.int64)) * bits // 8)
+
+
 def _captures(body: GraphProto) -> list[str]:
     own = {v.name for v in body.input} | {t.name for t in body.initializer} | {o for n in body.node for o in n.output}
     read = [i for n in body.node for i in n.input] + [v.name for v in body.output]
@@ -230,6 +255,25 @@ def load(path: str | os.PathLike[str], *, weights: bool = True) -> Graph:
             lies outside the model's folder.
     """
     file = Path(path)
+    model = _parse(file)
+    _load_external(model, file, weights)
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    return Graph(model, file)
+
+
+def external_files(path: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Files that hold weights of a model, relative to its folder, whether they exist or not.
+
+    Raises:
+        InputError: there is no such file, or it is not an ONNX model.
+    """
+    tensors = external._get_all_tensors(_parse(Path(path)))
+    used = {external.ExternalDataInfo(t).location for t in tensors if external.uses_external_data(t)}
+    return tuple(sorted(used))
+
+
+def _parse(file: Path) -> ModelProto:
     where = str(file)
     if file.is_dir():
         raise InputError("is a directory", where=where, hint="name an .onnx file")
@@ -250,10 +294,7 @@ def load(path: str | os.PathLike[str], *, weights: bool = True) -> Graph:
         raise InputError("is not an ONNX model, or is truncated", where=where) from None
     if not model.HasField("graph") or not model.opset_import or not model.graph.output:
         raise InputError("is not an ONNX model: no graph, outputs or opset", where=where)
-    _load_external(model, file, weights)
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
-    return Graph(model, file)
+    return model
 
 
 def _load_external(model: ModelProto, file: Path, weights: bool) -> None:
