@@ -38,7 +38,6 @@ def recurrent(op: Op) -> list[Label]:
     views[2] = (shape_r, recurrence[:1])
     operands.append((2, ["d", "gate", "h", "back"]))
     if len(recurrence) > 1:
-        op.join(recurrence[0], Block((0, 2), recurrence[1].old, recurrence[1].new))
         op.mask(2, shape_r, (0, 3), recurrence[1].old)
     for i, parts in ((3, 2 * gates), (7, 3)):
         if op.has(i):
@@ -55,6 +54,8 @@ def recurrent(op: Op) -> list[Label]:
     units = next((b for b in label if out.index("h") in b.axes), None)
     if units is None:
         return [()] * len(op.node.outputs)
+    if len(recurrence) > 1:
+        op.join(units, Block(units.axes, recurrence[1].old, recurrence[1].new))
     op.produce(units)
     if len(units.axes) > 1:
         op.grid(units.old)

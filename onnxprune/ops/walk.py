@@ -9,9 +9,10 @@ arrives at them, and wherever two arrays were joined they must now agree, or the
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -116,6 +117,7 @@ class ConstantLabel:
         untied: the Identity node that copies it, where the copy has ids of its own.
         view: a shape of the same size.
         label: may hold blocks that share a leading axis (grouped convolutions).
+        node: index of its first reader, which may still choose the order of its entries.
     """
 
     name: str
@@ -123,6 +125,7 @@ class ConstantLabel:
     untied: int | None
     view: Shape
     label: Label
+    node: int
 
 
 @dataclass
@@ -270,13 +273,33 @@ class Walk:
         key = (name, use, untied)
         if key not in self.record.constants:
             blocks = tuple(self.fresh(node, tuple(view[a] for a in group), group) for group in axes)
-            self.record.constants[key] = ConstantLabel(name, use, untied, view, blocks)
+            self.record.constants[key] = ConstantLabel(name, use, untied, view, blocks, node.index)
         found = self.record.constants[key]
         if found.view == view:
             return found.label
         for block in found.label:
             self.freeze(node, block, f"reads '{name}' in another shape than its other readers")
         return ()
+
+    def follow(self, node: Node, block: Block, leader: Block) -> Block:
+        """The block of a constant in the order of the block that it meets (they differ after a shuffle).
+
+        Only the first reader of a constant can choose the order; later ones must find it right.
+        """
+        if self.selection is None or block.old.shape != leader.old.shape or not block.old.size:
+            return block
+        new = block.old.ravel()[locate(leader.old, leader.new)]
+        if np.array_equal(new, block.new):
+            return block
+        for key, found in self.record.constants.items():
+            own = next((b for b in found.label if b.old.flat[0] == block.old.min()), None)
+            if own is not None and found.node == node.index:
+                arranged = _arranged_as(own.old, block.old, new)
+                if arranged is not None:
+                    label = tuple(Block(b.axes, b.old, arranged) if b is own else b for b in found.label)
+                    self.record.constants[key] = replace(found, label=label)
+                    return Block(block.axes, block.old, new)
+        return block
 
     def close_up(self, node: Node, ids: Ids) -> Ids:
         """What stays of a grid of ids, as a rectangle.
@@ -502,7 +525,8 @@ class Op:
                 sizes[letter] = max(sizes.get(letter, 1), length)
             blocks = [b.moved([order[letters[a]] for a in b.axes]) for b in label]
             seen.append((i, dict(zip(letters, shape, strict=True)), blocks, label))
-        merged = self._merge([b for _, _, blocks, _ in seen for b in blocks])
+        followers = [b for i, _, blocks, _ in seen if self.is_constant(i) for b in blocks]
+        merged = self._merge([b for i, _, blocks, _ in seen if not self.is_constant(i) for b in blocks], followers)
         for i, lengths, blocks, _ in seen:
             covered = {a for b in blocks for a in b.axes}
             for letter, length in lengths.items():
@@ -520,16 +544,25 @@ class Op:
         position = {order[letter]: axis for axis, letter in enumerate(out) if letter in order}
         return tuple(b.moved([position[a] for a in b.axes]) for b in self._merge(rest))
 
-    def _merge(self, blocks: Sequence[Block]) -> list[Block]:
-        """Join blocks that share axes; those within another one are absorbed by it."""
+    def _merge(self, blocks: Sequence[Block], followers: Sequence[Block] = ()) -> list[Block]:
+        """Join blocks that share axes; those within another one are absorbed by it.
+
+        Followers are blocks of constants: their entries take the order of what they meet.
+        """
         merged: list[Block] = []
-        for block in sorted(blocks, key=lambda b: -len(b.axes)):
+        leaders = [(b, False) for b in blocks]
+        for block, follows in sorted([*leaders, *((b, True) for b in followers)], key=lambda x: -len(x[0].axes)):
             absorbed = False
             for other in merged:
                 common = sorted(set(block.axes) & set(other.axes))
                 if common:
-                    self.join(self.project(other, common), self.project(block, common))
-                    absorbed = absorbed or common == list(block.axes)
+                    row = self.project(other, common)
+                    inside = common == list(block.axes)
+                    if follows and inside:
+                        self.join(row, self.walk.follow(self.node, block, row))
+                    else:
+                        self.join(row, self.project(block, common))
+                    absorbed = absorbed or inside
             if not absorbed:
                 merged.append(block)
         return merged
@@ -604,6 +637,14 @@ class Op:
     def _all_ids(self) -> Ids:
         labels = [b.old.ravel() for i in range(len(self.node.inputs)) if self.has(i) for b in self.label(i)]
         return np.concatenate(labels) if labels else np.zeros(0, np.int64)
+
+
+def _arranged_as(own: Ids, placed: Ids, new: Ids) -> Ids | None:
+    """`new`, in the layout of `own`, where `placed` is `own` transposed or split; `None` if it is neither."""
+    if own.ndim == 1:
+        return new.ravel() if np.array_equal(placed.ravel(), own) else None
+    orders = itertools.permutations(range(placed.ndim)) if placed.ndim == own.ndim else ()
+    return next((new.transpose(o) for o in orders if np.array_equal(placed.transpose(o), own)), None)
 
 
 def lengths(label: Label, shape: Shape) -> Shape:
