@@ -130,7 +130,7 @@ class _Resolution:
         if not covers:
             return [], []
         family = self._families(unit, frozen)
-        whole, width = [_options(c, True) for c in covers], [_options(c, False) for c in covers]
+        whole, width = [_options(c, True, unit) for c in covers], [_options(c, False, unit) for c in covers]
         outcomes = [self._outcome(option) for option in (whole, width)]
         edges: list[tuple[Ids, Ids]] = []
         narrow: list[Ids] = []
@@ -272,10 +272,12 @@ class _Resolution:
         return tuple(result)
 
 
-def _options(cover: Cover, rows: bool) -> tuple[list[tuple[Ids, Ids]], list[Ids]]:
-    """A cover either makes its rows one unit each, or keeps them all."""
+def _options(cover: Cover, rows: bool, unit: Units) -> tuple[list[tuple[Ids, Ids]], list[Ids]]:
+    """A cover either makes its rows one unit each (edges), or keeps them all (frozen ids)."""
     if cover.leading != rows:
-        return [], [cover.ids]
+        members = unit[cover.members]
+        whole = (members == members[:, :1]).all(axis=1)
+        return [], [cover.ids, cover.members[whole].ravel()]
     ids = np.broadcast_to(cover.ids[:, None], cover.members.shape)
     return [(ids.ravel(), cover.members.ravel())], []
 

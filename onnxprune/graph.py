@@ -74,8 +74,8 @@ class Edits:
     """(node index, input index) -> a value that only this input shall read."""
     attrs: dict[tuple[int, str], Any] = field(default_factory=dict)
     """(node index, attribute) -> new value; `None` removes it."""
-    untied: dict[int, Array] = field(default_factory=dict)
-    """Identity nodes to replace with a constant of their own, under the node's output name."""
+    folded: dict[int, Array] = field(default_factory=dict)
+    """Nodes to replace with a constant, under the name of their first output."""
     shapes: dict[str, dict[int, int]] = field(default_factory=dict)
     """tensor -> axis -> new length, for the recorded shapes of intermediate values."""
     before: dict[int, list[NodeProto]] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class Edits:
     """New initializers."""
 
     def __bool__(self) -> bool:
-        return any((self.constants, self.literals, self.attrs, self.untied, self.before, self.rewire, self.added))
+        return any((self.constants, self.literals, self.attrs, self.folded, self.before, self.rewire, self.added))
 
 
 class Graph:
@@ -443,13 +443,13 @@ def _apply(graph: Graph, edits: Edits) -> ModelProto:
         n.attribute.extend(kept)
         if value is not None:
             n.attribute.append(onnx.helper.make_attribute(key, value))
-    for index, array in edits.untied.items():
+    for index, array in edits.folded.items():
         proto.initializer.append(_tensor(array, proto.node[index].output[0]))
-    if edits.untied or edits.before:
+    if edits.folded or edits.before:
         nodes: list[NodeProto] = []
         for index, n in enumerate(proto.node):
             nodes += edits.before.get(index, [])
-            if index not in edits.untied:
+            if index not in edits.folded:
                 nodes.append(n)
         nodes = [copy.deepcopy(n) for n in nodes]
         del proto.node[:]
@@ -478,21 +478,23 @@ def _resize(value: onnx.ValueInfoProto, lengths: Mapping[int, int]) -> None:
 
 
 def _drop_unread(proto: GraphProto, graph: Graph, edits: Edits) -> None:
-    """Constants that only the replaced inputs read would be dead weight."""
-    candidates = {graph.nodes[n].inputs[i] for n, i in [*edits.literals, *edits.rewire] if i < len(graph.nodes[n].inputs)}
-    candidates |= {graph.nodes[n].inputs[0] for n in edits.untied}
-    read = {i for n in proto.node for i in n.input} | {v.name for v in proto.output}
-    read |= {c for node in graph.nodes for c in node.captured}
-    dead = (candidates & set(graph.constants)) - read
-    for index in reversed(range(len(proto.initializer))):
-        if proto.initializer[index].name in dead:
-            del proto.initializer[index]
-    for index in reversed(range(len(proto.node))):
-        if proto.node[index].op_type == "Constant" and proto.node[index].output[0] in dead:
+    """Constants and nodes that only the replaced inputs read would be dead weight."""
+    replaced = [*edits.literals, *edits.rewire]
+    unread = {graph.nodes[n].inputs[i] for n, i in replaced if i < len(graph.nodes[n].inputs)}
+    unread |= {i for n in edits.folded for i in graph.nodes[n].inputs}
+    kept = {c for node in graph.nodes for c in node.captured} | {v.name for v in proto.output}
+    while unread:
+        read = kept | {i for n in proto.node for i in n.input}
+        unread -= read
+        dead = [k for k, n in enumerate(proto.node) if unread & set(n.output) and not read & set(n.output)]
+        again = {i for k in dead for i in proto.node[k].input}
+        for index in reversed(dead):
             del proto.node[index]
-    for index in reversed(range(len(proto.input))):
-        if proto.input[index].name in dead:
-            del proto.input[index]
+        for values in (proto.initializer, proto.input):
+            for index in reversed(range(len(values))):
+                if values[index].name in unread and values[index].name in graph.constants:
+                    del values[index]
+        unread = again
 
 
 def make_node(op: str, inputs: Sequence[str], outputs: Sequence[str], name: str, **attrs: Any) -> NodeProto:
@@ -564,6 +566,58 @@ def appended(
         if index not in needed:
             del proto.node[index]
     return Graph(model, graph.path)
+
+
+def with_known_branches(graph: Graph, facts: Facts) -> Graph:
+    """The graph with each If of known condition replaced by the branch that it takes."""
+    taken = {
+        n.index: n.attrs["then_branch" if facts.values[n.inputs[0]].item() else "else_branch"]
+        for n in graph.nodes
+        if n.op == "If" and n.inputs[0] in facts.values and not facts.is_dynamic(n.inputs[0])
+    }
+    if not taken:
+        return graph
+    model = copy.deepcopy(graph.model)
+    nodes: list[NodeProto] = []
+    for index, n in enumerate(model.graph.node):
+        nodes += _branch(model.graph, n, taken[index]) if index in taken else [copy.deepcopy(n)]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return Graph(model, graph.path)
+
+
+def _branch(proto: GraphProto, n: NodeProto, body: GraphProto) -> list[NodeProto]:
+    """The nodes of a branch, under names of their own; its initializers go to the graph."""
+    names = {o: f"{n.output[0]}/{o}" for b in body.node for o in b.output if o}
+    names |= {t.name: f"{n.output[0]}/{t.name}" for t in body.initializer}
+    result = []
+    for t in body.initializer:
+        moved = proto.initializer.add()
+        moved.CopyFrom(t)
+        moved.name = names[t.name]
+    for b in body.node:
+        node = NodeProto()
+        node.CopyFrom(b)
+        _rename(node, names)
+        result.append(node)
+    for inner, outer in zip(body.output, n.output, strict=True):
+        result.append(onnx.helper.make_node("Identity", [names.get(inner.name, inner.name)], [outer], name=f"{outer}/taken"))
+    return result
+
+
+def _rename(node: NodeProto, names: Mapping[str, str]) -> None:
+    """Tensor names of a node and of the bodies it holds; what a body defines itself hides outer names."""
+    for field_ in (node.input, node.output):
+        for k, name in enumerate(field_):
+            field_[k] = names.get(name, name)
+    for a in node.attribute:
+        for body in [a.g] if a.type == AttributeProto.GRAPH else a.graphs:
+            own = {v.name for v in body.input} | {t.name for t in body.initializer} | {o for b in body.node for o in b.output}
+            outer = {k: v for k, v in names.items() if k not in own}
+            for b in body.node:
+                _rename(b, outer)
+            for v in body.output:
+                v.name = outer.get(v.name, v.name)
 
 
 # ---------------------------------------------------------------- shapes and values

@@ -50,7 +50,7 @@ def _edit_constants(graph: Graph, record: Record) -> None:
         for found in changed:
             part = taken(array, found.view, found.label)
             if found.untied is not None:
-                record.edits.untied[found.untied] = part
+                record.edits.folded[found.untied] = part
             elif found.use is not None:
                 record.edits.literals[found.use] = part
             else:

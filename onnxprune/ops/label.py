@@ -96,6 +96,8 @@ def rectangle(kept: NDArray[np.bool_]) -> tuple[int, ...] | None:
 
     Rows that are gone drop out; those that stay must close up to one and the same shape.
     """
+    if kept.ndim == 0:
+        return ()
     if kept.ndim == 1:
         return (int(kept.sum()),)
     rows = kept[kept.reshape(len(kept), -1).any(axis=1)]

@@ -75,6 +75,8 @@ def _grouped(
     name = op.node.inputs[1]
     if op.is_constant(1):
         weight = op.walk.declare(op.node, name, None, view, [(0, 1), (0, 2)])
+        for block in weight:
+            op.grid(block.old)
     else:
         own = op.label(1)
         weight = (*split_axis(op, own, 0, groups), *(b.moved([2]) for b in own if b.axes == (1,)))

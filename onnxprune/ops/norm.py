@@ -17,7 +17,7 @@ def batch_norm(op: Op) -> list[Label]:
     letters: list[Letter] = list(range(len(shape)))
     operands: list[tuple[int, Sequence[Letter]]] = [(0, letters), *((i, [1]) for i in range(1, 5))]
     label = op.label(0)
-    if op.attr("training_mode", 0):
+    if op.attr("training_mode", 0) or (op.opset < 14 and any(op.node.outputs[1:])):
         others = [a for a in range(len(shape)) if a != 1]
         label = op.keep_shape(label, others, "BatchNormalization in training mode takes means over this axis")
     out = op.combine(operands, letters, {0: (shape, label)})

@@ -323,10 +323,9 @@ class Walk:
     # ------------------------------------------------------------ one node
 
     def _is_shape_arithmetic(self, node: Node) -> bool:
-        outputs = [o for o in node.outputs if o]
-        if not outputs or not all(o in self.facts.values for o in outputs):
-            return False
-        return node.op != "ConstantOfShape" or self.facts.values[outputs[0]].ndim <= 1
+        """Whether all outputs are known numbers of the kind that shapes are made of, not data."""
+        values = [self.facts.values.get(o) for o in node.outputs if o]
+        return bool(values) and all(v is not None and (v.ndim <= 1 or v.size == 1) for v in values)
 
     def _evaluate(self, node: Node) -> None:
         if self.selection is None:
