@@ -1,0 +1,39 @@
+"""Options that several commands share: how ONNX Runtime executes, and on which shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, TypeAlias
+
+import typer
+
+from ..errors import UsageError
+
+Provider: TypeAlias = Annotated[
+    str, typer.Option(metavar="NAME", help="The execution provider of ONNX Runtime.")
+]
+Threads: TypeAlias = Annotated[
+    int, typer.Option(min=0, help="Threads within an operator; 0 leaves it to ONNX Runtime.")
+]
+Batch: TypeAlias = Annotated[
+    int | None, typer.Option(min=1, help="Size of first axes without a fixed size; 1 by default.")
+]
+Dims: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option("--dim", metavar="NAME=SIZE", help="Size of a symbolic dimension; may be repeated."),
+]
+
+
+def parsed_dims(texts: Sequence[str] | None) -> dict[str, int]:
+    """Sizes by name.
+
+    Raises:
+        UsageError: a text is not `NAME=SIZE`.
+    """
+    sizes = {}
+    for text in texts or ():
+        name, _, size = text.rpartition("=")
+        if not name or not size.isdecimal() or int(size) < 1:
+            raise UsageError(f"'{text}' is not NAME=SIZE", where="--dim", hint="such as --dim batch=4")
+        sizes[name] = int(size)
+    return sizes
