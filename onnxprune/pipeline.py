@@ -20,7 +20,8 @@ from .cleanup import cleaned
 from .criteria import Context, Criterion
 from .criteria import get as get_criterion
 from .errors import CheckFailed, Infeasible, InputError, UsageError
-from .graph import Array, Facts, Graph, infer, load, require_finite, save
+from .fold import folded
+from .graph import Array, Facts, Graph, infer, load, require_finite, save, with_known_branches
 from .ops.cost import macs as count_macs
 from .rewrite import rewrite
 from .runtime import ExecutionOptions, Session, TensorSpec, latency, random_feeds
@@ -137,7 +138,11 @@ def prepare(
         graph, note = cleaned(original, infer(original))
         notes += [note] if note else []
     progress("Analysing channels")
+    graph = folded(graph)
     facts = infer(graph)
+    resolved = with_known_branches(graph, facts)
+    if resolved is not graph:
+        graph, facts = resolved, infer(resolved)
     analysis = analyze(graph, facts, granularity=granularity)
     return Prepared(original, graph, facts, _without(graph, analysis, keep), tuple(notes))
 
@@ -268,7 +273,7 @@ def _finish(
     plan = plans.make_plan(ready.graph, ready.analysis, kept, options)
     progress("Proving the surgery")
     with open_session(ready.original) as before, open_session(graph) as after:
-        feeds = sample_feeds(ready, before, seed)
+        feeds = _random(ready.facts, before, seed)
         error, exact = 0.0, True
         if not kept.all():
             with open_session(masked(ready.graph, ready.facts, ready.analysis, kept)) as reference:
@@ -293,6 +298,37 @@ def _finish(
     return Result(graph, plan, verdict, ready, kept)
 
 
+def compare(
+    original: str | os.PathLike[str] | Graph,
+    pruned: str | os.PathLike[str] | Graph,
+    *,
+    samples: Iterable[Feeds] | None = None,
+    labelled: Iterable[tuple[Feeds, Array]] | None = None,
+    seed: int = 0,
+    measure_latency: bool = True,
+) -> Verdict:
+    """Judge any two models that should do the same, on samples or, without any, on random inputs.
+
+    Raises:
+        InputError: a model can't be read or run, or their inputs or outputs differ.
+    """
+    left, right = (m if isinstance(m, Graph) else load(m) for m in (original, pruned))
+    with open_session(left) as before, open_session(right) as after:
+        for kind, a, b in (("inputs", before.inputs, after.inputs), ("outputs", before.outputs, after.outputs)):
+            if [(s.name, s.dtype) for s in a] != [(s.name, s.dtype) for s in b]:
+                raise InputError(f"its {kind} differ from those of {left.where}", where=right.where)
+        feeds = _random(infer(left), before, seed)
+        return Verdict(
+            before=size(left),
+            after=size(right),
+            surgery_error=None,
+            exact=False,
+            drift=drift(before, after, [feeds] if samples is None else samples),
+            accuracy=_accuracies(before, after, labelled),
+            speed=_speed(before, after, feeds) if measure_latency else None,
+        )
+
+
 def _accuracies(before: Session, after: Session, labelled: Iterable[tuple[Feeds, Array]] | None) -> Any:
     if labelled is None:
         return None
@@ -305,10 +341,9 @@ def size(graph: Graph) -> Size:
     return Size(graph.parameters(), sum(count_macs(graph, infer(graph)).values()), graph.size())
 
 
-def sample_feeds(ready: Prepared, session: Session, seed: int) -> dict[str, Array]:
-    """Random inputs of the shapes that the analysis assumed."""
-    shapes = ready.facts.shapes
-    specs = [TensorSpec(s.name, s.dtype, shapes.get(s.name) or s.shape) for s in session.inputs]
+def _random(facts: Facts, session: Session, seed: int) -> dict[str, Array]:
+    """Random inputs of the shapes that were assumed."""
+    specs = [TensorSpec(s.name, s.dtype, facts.shapes.get(s.name) or s.shape) for s in session.inputs]
     return random_feeds(specs, np.random.default_rng(seed))
 
 

@@ -1,0 +1,59 @@
+"""The command line: options in, text out, exit codes; no logic of its own."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+import typer
+from rich.console import Console
+
+from ..errors import OnnxpruneError
+from . import apply, inspect, prune, validate
+
+app = typer.Typer(
+    name="onnxprune",
+    help="Make an ONNX model smaller and faster: remove whole channels, repair the rest, prove it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+for command in (inspect.inspect, prune.prune, apply.apply, validate.validate):
+    app.command()(command)
+
+
+def main() -> None:
+    """Run the command line; every error is one line on stderr, and an exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command.
+
+    Returns:
+        The exit code: 0 done, 1 a check failed, 2 bad usage or input, 3 can't be pruned as asked.
+    """
+    stderr = Console(stderr=True, soft_wrap=True, highlight=False)
+    try:
+        return int(app(arguments, standalone_mode=False) or 0)
+    except OnnxpruneError as error:
+        code, text = error.exit_code, str(error)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.exceptions.Abort:
+        return 130
+    except click.ClickException as error:
+        code, text = 2, error.format_message()
+    except KeyboardInterrupt:
+        code, text = 130, "interrupted; nothing was written"
+    except MemoryError:
+        code, text = 3, "out of memory"
+    except Exception as error:
+        if os.environ.get("ONNXPRUNE_DEBUG"):
+            raise
+        kind = f"{type(error).__name__}: {error}".replace("\n", " ")
+        code, text = 3, f"a bug in onnxprune ({kind}); please report it with the traceback of ONNXPRUNE_DEBUG=1"
+    stderr.print(f"onnxprune: {text}", markup=False)
+    return code

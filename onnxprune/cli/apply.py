@@ -1,0 +1,28 @@
+"""`onnxprune apply`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import pipeline
+from .. import plan as plans
+from .output import Output, check_target
+from .prune import deliver
+
+
+def apply(
+    model: Annotated[Path, typer.Argument(help="ONNX file.")],
+    plan: Annotated[Path, typer.Argument(help="Plan that 'prune --plan-out' wrote.")],
+    out: Annotated[Path, typer.Option("--output", "-o", help="Where the pruned model goes.")],
+    report_out: Annotated[Path | None, typer.Option("--report", help="Write all that is known as JSON.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
+) -> None:
+    """Replay a plan on its model, or on a re-export with the same weights' names and shapes."""
+    check_target(model, out, report_out)
+    output = Output(quiet)
+    with output.progress() as progress:
+        result = pipeline.apply(model, plans.read(plan), progress=progress)
+    deliver(result, out, None, report_out, output)

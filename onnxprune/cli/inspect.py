@@ -1,0 +1,31 @@
+"""`onnxprune inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..channels import Granularity
+
+from ..pipeline import prepare
+from ..report import inspection, inspection_tables
+from .output import Output, as_json
+
+
+def inspect(
+    model: Annotated[Path, typer.Argument(help="ONNX file.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    simplify: Annotated[bool, typer.Option(help="Clean the graph first, as 'prune' does.")] = False,
+    granularity: Annotated[Granularity, typer.Option(help="What may go of attention: auto, head or width.")] = "auto",
+) -> None:
+    """Show every layer, its group of channels, and what blocks those that can't be pruned."""
+    output = Output(quiet=json)
+    with output.progress() as progress:
+        ready = prepare(model, simplify=simplify, granularity=granularity, progress=progress)
+    found = inspection(ready.graph, ready.facts, ready.analysis)
+    if json:
+        typer.echo(as_json(found.data()))
+    else:
+        output.show(inspection_tables(found))

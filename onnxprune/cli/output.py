@@ -1,0 +1,98 @@
+"""What all commands do with what they have to say."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.status import Status
+
+from ..errors import InputError, UsageError
+from ..graph import write_atomic
+from ..pipeline import Progress
+
+
+class Output:
+    """Tables to stdout and progress to stderr, or nothing at all.
+
+    Args:
+        quiet: say nothing.
+    """
+
+    def __init__(self, quiet: bool) -> None:
+        self._console = Console(quiet=quiet)
+        self._progress = Console(stderr=True, quiet=quiet)
+
+    def show(self, *what: RenderableType) -> None:
+        """Print to stdout."""
+        for thing in what:
+            self._console.print(thing)
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """Say what is going on, on stderr."""
+        if not self._progress.is_terminal:
+            yield lambda text: self._progress.print(f"{text} ...", highlight=False)
+            return
+        with Status("Loading", console=self._progress) as status:
+            yield lambda text: status.update(f"{text} ...")
+
+
+def as_json(data: Any) -> str:
+    """JSON with sorted keys left alone, no NaN or infinity (they become null)."""
+    return json.dumps(_finite(data), indent=1, default=str)
+
+
+def _finite(data: Any) -> Any:
+    if isinstance(data, float):
+        return data if math.isfinite(data) else None
+    if isinstance(data, dict):
+        return {k: _finite(v) for k, v in data.items()}
+    if isinstance(data, list | tuple):
+        return [_finite(v) for v in data]
+    return data
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    write_atomic(path, text.encode())
+
+
+def check_target(model: Path, *targets: Path | None) -> None:
+    """Refuse outputs that would overwrite the model or can't be written, before any work is done.
+
+    Raises:
+        UsageError: an output is the input, or two outputs are the same file.
+        InputError: a folder is missing or can't be written to.
+    """
+    seen = {model.resolve(): "the input"}
+    for target in filter(None, targets):
+        same = seen.get(target.resolve())
+        if same is not None:
+            raise UsageError(f"is {same}", where=str(target), hint="choose another name; originals are never touched")
+        seen[target.resolve()] = f"also another output ({target})"
+        if target.is_dir():
+            raise InputError("is a directory", where=str(target))
+        folder = target.parent
+        if not folder.is_dir():
+            raise InputError("its folder does not exist", where=str(target))
+        probe(target)
+
+
+def probe(target: Path) -> None:
+    """Find out whether a file can be made beside `target`.
+
+    Raises:
+        InputError: it can't.
+    """
+    trial = target.with_name(f".{target.name}.probe")
+    try:
+        trial.touch()
+        trial.unlink()
+    except OSError as error:
+        raise InputError(f"can't be written ({error.strerror})", where=str(target)) from None

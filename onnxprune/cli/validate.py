@@ -1,0 +1,34 @@
+"""`onnxprune validate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import pipeline
+from ..errors import CheckFailed
+from ..report import verdict_table
+from .output import Output, as_json
+
+
+def validate(
+    original: Annotated[Path, typer.Argument(help="ONNX file.")],
+    pruned: Annotated[Path, typer.Argument(help="ONNX file that should do the same.")],
+    rtol: Annotated[float | None, typer.Option(min=0, help="Largest relative error of any output.")] = None,
+    seed: Annotated[int, typer.Option(help="Of random inputs.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
+) -> None:
+    """Compare two models side by side in ONNX Runtime; exit code 1 if they differ by more than --rtol."""
+    verdict = pipeline.compare(original, pruned, seed=seed)
+    if json:
+        typer.echo(as_json(verdict))
+    else:
+        Output(quiet).show(verdict_table(verdict))
+    if rtol is not None and verdict.drift is not None:
+        worst = max(verdict.drift.relative, key=lambda n: verdict.drift.relative[n], default=None)
+        if worst is not None and not verdict.drift.relative[worst] <= rtol:
+            reason = f"output '{worst}' differs by {verdict.drift.relative[worst]:.3g}, more than --rtol {rtol:g}"
+            raise CheckFailed(reason, where=str(pruned))
