@@ -53,6 +53,7 @@ class Net:
         self._feeds: dict[str, np.ndarray] = {}
         self._outputs: list[str] = []
         self._count = 0
+        self.symbols: dict[str, int] = {}
 
     # ------------------------------------------------------------ tensors
 
@@ -78,11 +79,11 @@ class Net:
         return name
 
     def input(self, *shape: int | str, feed: np.ndarray | None = None) -> str:
-        """A graph input. A symbolic axis is fed with a batch of B."""
+        """A graph input. A symbolic axis is a batch of B."""
         name = self.name("x")
-        concrete = [self.B if isinstance(d, str) else d for d in shape]
+        concrete = [self.symbols.setdefault(d, self.B) if isinstance(d, str) else d for d in shape]
         array = self.random.standard_normal(concrete).astype(np.float32) if feed is None else feed
-        self._inputs.append(helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), shape))
+        self._inputs.append(helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), shape or array.shape))
         self._feeds[name] = array
         return name
 
@@ -145,10 +146,13 @@ class Net:
 
     # ------------------------------------------------------------ the model
 
-    @property
-    def feeds(self) -> dict[str, np.ndarray]:
-        """Random values of the inputs."""
-        return dict(self._feeds)
+    def feeds(self) -> list[dict[str, np.ndarray]]:
+        """Random values of the inputs; a second time with a larger batch where that is symbolic."""
+        twice = {k: np.concatenate([v, v[::-1]]) if self._is_symbolic(k) else v for k, v in self._feeds.items()}
+        return [self._feeds, twice] if self.symbols else [self._feeds]
+
+    def _is_symbolic(self, name: str) -> bool:
+        return any(i.name == name and i.type.tensor_type.shape.dim[0].dim_param for i in self._inputs)
 
     def model(self, outputs: list[str] | None = None) -> onnx.ModelProto:
         """The model so far."""
