@@ -5,6 +5,7 @@ as a path where weights lie in files beside the model.
 """
 
 from .feeds import random_feeds
+from .kernels import kernel_seconds
 from .latency import Bindable, Timings, latency
 from .ratio import Ratio, ratio
 from .session import (
@@ -27,6 +28,7 @@ __all__ = [
     "TensorSpec",
     "Timings",
     "available_providers",
+    "kernel_seconds",
     "latency",
     "random_feeds",
     "ratio",

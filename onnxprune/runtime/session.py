@@ -80,6 +80,7 @@ class Session:
     Args:
         model: the serialized model, or the path of a file (needed when weights lie in files beside it).
         options: how to execute it.
+        trace: where to record what every kernel does, as the beginning of a path; see `end_trace`.
 
     Raises:
         InputError: ONNX Runtime can't load the model.
@@ -87,7 +88,11 @@ class Session:
     """
 
     def __init__(
-        self, model: bytes | str | os.PathLike[str], options: ExecutionOptions | None = None
+        self,
+        model: bytes | str | os.PathLike[str],
+        options: ExecutionOptions | None = None,
+        *,
+        trace: str | None = None,
     ) -> None:
         options = options or ExecutionOptions()
         if isinstance(model, bytes):
@@ -97,7 +102,7 @@ class Session:
             if not Path(model).is_file():
                 raise InputError("there is no such file", where=self._where)
             model = self._where
-        self._session = _open(model, options, self._where)
+        self._session = _open(model, options, self._where, trace)
         self._inputs = tuple(map(_spec, self._session.get_inputs()))
         self._outputs = tuple(map(_spec, self._session.get_outputs()))
         self._foreign = any(spec.dtype in _FOREIGN_NUMBERS for spec in self._inputs + self._outputs)
@@ -159,6 +164,10 @@ class Session:
 
         return run
 
+    def end_trace(self) -> Path:
+        """Stop recording and return the file of events, in Chrome's trace format; only once."""
+        return Path(self._session.end_profiling())
+
     def _names(self, outputs: Sequence[str] | None) -> list[str]:
         return [spec.name for spec in self._outputs] if outputs is None else list(outputs)
 
@@ -190,7 +199,7 @@ def available_providers() -> tuple[str, ...]:
     return tuple(ort.get_available_providers())
 
 
-def _open(model: bytes | str, options: ExecutionOptions, where: str) -> Any:
+def _open(model: bytes | str, options: ExecutionOptions, where: str, trace: str | None) -> Any:
     if options.provider not in available_providers():
         reason = f"ONNX Runtime has no execution provider '{options.provider}' here"
         raise UsageError(reason, hint=_these(available_providers()))
@@ -200,6 +209,9 @@ def _open(model: bytes | str, options: ExecutionOptions, where: str) -> Any:
     # Idle threads of one session would spin on the cores that the next one is timed on: on a busy machine
     # with two cores, the ratio of two equal networks then has an interval of 30%, and of 1% without spinning.
     settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if trace is not None:
+        settings.enable_profiling = True
+        settings.profile_file_prefix = trace
     if not options.optimize:
         settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     with _translated(where):
