@@ -340,6 +340,51 @@ def require_finite(graph: Graph) -> None:
             raise InputError(f"weight '{name}' holds {what}", where=graph.where, hint="repair or re-export the model")
 
 
+# ---------------------------------------------------------------- inputs
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """An input of a model: one entry of `shape` per axis, a size, the name of a symbolic one, or `None`."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | str | None, ...]
+
+
+def input_specs(graph: Graph) -> tuple[InputSpec, ...]:
+    """What the model needs, in its own order.
+
+    Raises:
+        InputError: an input is no tensor of numbers.
+    """
+    specs = []
+    for v in graph.model.graph.input:
+        if v.name in graph.constants:
+            continue
+        tensor = v.type.tensor_type
+        if not v.type.HasField("tensor_type") or tensor.elem_type in (TensorProto.UNDEFINED, TensorProto.STRING):
+            raise InputError(f"input '{v.name}' is no tensor of numbers", where=graph.where)
+        dims = tensor.shape.dim
+        shape = tuple(d.dim_value if d.dim_value > 0 else d.dim_param or None for d in dims)
+        specs.append(InputSpec(v.name, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), shape))
+    return tuple(specs)
+
+
+def read_tensor(path: Path) -> tuple[str, Array]:
+    """Name and value of a TensorProto in a file, as ONNX's test data has them.
+
+    Raises:
+        InputError: the file holds something else.
+    """
+    tensor = TensorProto()
+    try:
+        tensor.ParseFromString(path.read_bytes())
+        return tensor.name, numpy_helper.to_array(tensor)
+    except (DecodeError, ValueError, TypeError, OSError) as error:
+        raise InputError(f"is not a TensorProto ({error})", where=str(path)) from None
+
+
 # ---------------------------------------------------------------- writing
 
 

@@ -31,7 +31,7 @@ POSITIONS = "onnxprune.positions"
 
 _FLOAT = 1  # TensorProto.FLOAT and INT64
 _INT64 = 7
-_AXES_INPUT_SINCE = {"ReduceSum": 13, "ReduceMean": 18, "ReduceL2": 18, "Unsqueeze": 13}
+_AXES_INPUT_SINCE = {"ReduceSum": 13, "ReduceMean": 18, "Unsqueeze": 13}
 _GATHER_ELEMENTS_SINCE = 11
 
 
@@ -54,11 +54,11 @@ class Request:
 
     Attributes:
         tensor: its name.
-        axis: of its channels, not negative. All other axes are positions; axis 0 counts samples, too, unless
-            it is the channel axis.
+        axis: of its channels, not negative. All other axes are positions; axis 0 counts samples, too,
+            unless it is the channel axis.
         shape: of the tensor; only its rank and the lengths of `axis` are relied on.
-        kinds: what to gather, as the attributes of `Moments`: `gram` brings `sum`; `norms` and `kernels` bring
-            their squares.
+        kinds: what to gather, as the attributes of `Moments`: `gram` brings `sum`; `norms` and `kernels`
+            bring their squares.
         positions: look at this many positions of each sample, drawn evenly from all; `None`: at all. Norms and
             pooled values always see all.
         other: for `cross`: (tensor, axis, shape) that has the same positions.
@@ -180,7 +180,7 @@ class _Emitter:
         rows = 1 - channels
         self._give(f"{base}.rows", self.op("Gather", self.op("Shape", x), self.const(rows)))
         self._give(f"{base}.sum", self.reduce("ReduceSum", x, rows))
-        if "squares" in r.kinds:
+        if "squares" in r.kinds and "gram" not in r.kinds:  # else they are its diagonal
             self._give(f"{base}.squares", self.reduce("ReduceSum", self.op("Mul", x, x), rows))
         if "zeros" in r.kinds:
             zero = self.op("Equal", x, self.const(0.0))
@@ -241,16 +241,19 @@ class _Emitter:
         x, channels = self._cube(r.tensor, r.axis, r.shape)
         self._give(f"{base}.samples", self.op("Gather", self.op("Shape", x), self.const(0)))
         if "norms" in r.kinds:
-            norms = self.reduce("ReduceL2", x, 3 - channels)
-            self._give(f"{base}.norms", self.reduce("ReduceSum", norms, 0))
-            self._give(f"{base}.norm_squares", self.reduce("ReduceSum", self.op("Mul", norms, norms), 0))
+            squares = self.reduce(
+                "ReduceSum", self.op("Mul", x, x), 3 - channels
+            )  # ReduceL2 takes 3 times as long
+            self._give(f"{base}.norms", self.reduce("ReduceSum", self.op("Sqrt", squares), 0))
+            self._give(f"{base}.norm_squares", self.reduce("ReduceSum", squares, 0))
         if "pooled" in r.kinds:
             self._give(f"{base}.pooled", self.reduce("ReduceMean", x, 3 - channels))
 
     def _kernels(self, base: str, r: Request) -> None:
-        """Norms of W_ts * X_s for all filters t and channels s, from P_s = sum of p pᵀ over the patches p of X_s.
+        """Norms of W_ts * X_s for all filters t and channels s.
 
-        ||W_ts * X_s||² = w_tsᵀ P_s w_ts, so it takes no more than one small matrix for each channel.
+        ||W_ts * X_s||² = w_tsᵀ P_s w_ts with P_s = sum of p pᵀ over the patches p of X_s: it takes no more than
+        one small matrix for each channel.
         """
         if r.kernel is None:
             raise ValueError(f"the kernel norms of '{r.tensor}' need a kernel")
@@ -258,7 +261,9 @@ class _Emitter:
         filters, width = weight.shape[:2]
         taps = weight[0, 0].size
         if weight.ndim > 2:
-            pick = np.tile(np.eye(taps, dtype=np.float32), (width, 1)).reshape(width * taps, 1, *weight.shape[2:])
+            pick = np.tile(np.eye(taps, dtype=np.float32), (width, 1)).reshape(
+                width * taps, 1, *weight.shape[2:]
+            )
             x = self.op("Cast", r.tensor, to=_FLOAT)
             patches = self.op("Conv", x, self.const(pick), group=width, **r.kernel.attrs)
             x = self.op("Reshape", patches, self.const([0, width, taps, -1]))
@@ -310,4 +315,3 @@ class _Emitter:
         if output not in self.outputs:
             self.nodes.append(Appended("Identity", (x,), output, {}))
             self.outputs.append(output)
-

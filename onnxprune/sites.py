@@ -86,7 +86,7 @@ def filters(graph: Graph, analysis: Analysis, group: Group) -> Iterator[Filters]
 
 
 def _constants(graph: Graph, analysis: Analysis, node: Node, i: int) -> Iterator[tuple[Member, str]]:
-    """The constants behind an input: itself, or what it is computed from by nodes that only read constants."""
+    """The constants behind an input: itself, or what nodes that only read constants compute it from."""
     if i >= len(node.inputs):
         return
     wanted, use = [node.inputs[i]], (node.index, i)
@@ -101,7 +101,7 @@ def _constants(graph: Graph, analysis: Analysis, node: Node, i: int) -> Iterator
 
 
 def values(graph: Graph, name: str) -> Array | None:
-    """The value of a constant, also through the copies by which exporters share equal ones; `None` if computed."""
+    """The value of a constant, also behind the Identity nodes by which exporters share equal ones, or `None`."""
     while name not in graph.constants:
         made = graph.producer.get(name)
         if made is None or made.op != "Identity":
@@ -171,6 +171,11 @@ def consumers(graph: Graph, analysis: Analysis) -> tuple[Consumer, ...]:
     return tuple(result)
 
 
+def kernels_of(consumer: Consumer) -> Key:
+    """Where the statistics of a consumer's single kernels are kept: many consumers may read one tensor."""
+    return consumer.weight, -1
+
+
 def outputs(graph: Graph, analysis: Analysis, group: Group) -> tuple[tuple[Key, Units], ...]:
     """What each node of a group makes, as it is once everything is folded that could be; and its units."""
     result = []
@@ -224,4 +229,3 @@ def _only_reader(graph: Graph, tensor: str) -> Node | None:
 
 def _folds(graph: Graph, node: Node, tensor: str) -> bool:
     return node.op in _FOLDED and all(n == tensor or not _is_data(graph, n) for n in node.inputs if n)
-

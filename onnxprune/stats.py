@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 Need = Literal["consumers", "norms", "pooled", "zeros", "kernels"]
-"""What to gather: Gram matrices of what consumers read; per-sample norms and pooled values of what filters make;
-zeros after ReLU; norms of every single kernel's output."""
+"""What to gather: Gram matrices of what consumers read; per-sample norms and pooled values of what filters
+make; zeros after ReLU; norms of every single kernel's output."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class Moments:
 
     def __add__(self, other: Moments) -> Moments:
         """The moments of both sets of samples; only what both have."""
-        joined = {}
+        joined: dict[str, Any] = {}
         for field in fields(self):
             a, b = getattr(self, field.name), getattr(other, field.name)
             if a is None or b is None:
@@ -104,8 +104,8 @@ class Moments:
     @property
     def kernel_variance(self) -> Floats:
         """float64 (T, S), variance over samples of the norm of filter t on input channel s."""
-        norms, squares = _known(self.kernel_norms, "kernel_norms"), _known(self.kernel_squares, "kernel_squares")
-        return _variance(norms, squares, self.samples)
+        norms = _known(self.kernel_norms, "kernel_norms")
+        return _variance(norms, _known(self.kernel_squares, "kernel_squares"), self.samples)
 
 
 def _known(array: Floats | None, name: str) -> Floats:

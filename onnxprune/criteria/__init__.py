@@ -1,8 +1,8 @@
 """What a unit is worth: one small class for each criterion of the literature, each in a file of its own.
 
-A new criterion is one file and one line in `_OWN`. Users add theirs without touching this package: any object
-like `Criterion` can be passed to `onnxprune.prune`, and the entry points in the group `onnxprune.criteria` are
-known by name.
+A new criterion is one file and one line in `_OWN`. Users add theirs without touching this package: any
+object like `Criterion` can be passed to `onnxprune.prune`, and the entry points in the group
+`onnxprune.criteria` are known by name.
 """
 
 from __future__ import annotations
@@ -47,9 +47,13 @@ def get(name: str) -> Criterion:
             found = point.load()
             criterion = found() if isinstance(found, type) else found
         except Exception as error:  # foreign code may raise anything
-            raise UsageError(f"its entry point can't be loaded ({error})", where=f"--criterion {name}") from error
+            raise UsageError(
+                f"its entry point can't be loaded ({error})", where=f"--criterion {name}"
+            ) from error
         if not isinstance(criterion, Criterion):
             reason = f"'{point.value}' has no name, needs and scores"
             raise UsageError(reason, where=f"--criterion {name}")
         return criterion
-    raise UsageError("there is no such criterion", where=f"--criterion {name}", hint=f"there are: {', '.join(names())}")
+    raise UsageError(
+        "there is no such criterion", where=f"--criterion {name}", hint=f"there are: {', '.join(names())}"
+    )

@@ -1,4 +1,4 @@
-"""What a criterion is, and what all of them share: one score for each unit, out of parts that many nodes play."""
+"""What a criterion is, and what all share: one score for each unit, out of parts that many nodes play."""
 
 from __future__ import annotations
 
@@ -88,7 +88,9 @@ def by_filter(context: Context, value: Callable[[Floats], Floats]) -> Scores:
     """
     graph, analysis = context.graph, context.analysis
     return tuple(
-        combined(group, [(units, value(rows)) for units, rows in map(unit_rows, filters(graph, analysis, group))])
+        combined(
+            group, [(units, value(rows)) for units, rows in map(unit_rows, filters(graph, analysis, group))]
+        )
         for group in analysis.groups
     )
 
@@ -111,5 +113,7 @@ def known(context: Context, name: str) -> Stats:
         UsageError: there are none.
     """
     if context.stats is None:
-        raise UsageError("needs samples", where=f"--criterion {name}", hint="give some with --calib, or use l1")
+        raise UsageError(
+            "needs samples", where=f"--criterion {name}", hint="give some with --calib, or use l1"
+        )
     return context.stats

@@ -37,7 +37,9 @@ class BnScale:
         parts = [list(_scales(context, group)) for group in groups]
         if groups and not any(parts):
             hint = "it was folded into the filters: use l1 or l2"
-            raise UsageError("the model has no BatchNormalization", where=f"--criterion {self.name}", hint=hint)
+            raise UsageError(
+                "the model has no BatchNormalization", where=f"--criterion {self.name}", hint=hint
+            )
         instead = L2().scores(context)
         return tuple(
             combined(group, part) if part else other

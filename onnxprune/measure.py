@@ -1,0 +1,244 @@
+"""One pass of samples through the graph, and what is kept of it: sums."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import os
+import zipfile
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import InputError
+from .graph import Array, Facts, Graph, Shape, write_atomic
+from .moments import Kernel, Kind, Meter, Request
+from .ops.cost import macs
+from .runtime import ExecutionOptions, Session
+from .sites import Consumer, Key, activations, consumers, kernels_of, outputs
+from .stats import Moments, Need, Stats
+from .types import Analysis
+
+DEFAULT_NEEDS: frozenset[Need] = frozenset({"consumers", "pooled"})
+"""What fits into one and a half times the time of plain inference: see `tools/bench_calibration.py`."""
+
+GRAM_LIMIT = 4096
+"""Of wider tensors only the diagonal of the Gram matrix is gathered: a matrix of this width takes 128 MB."""
+
+GRAM_SHARE = 0.15
+"""Gram matrices may take this share of the network's own multiply-accumulates."""
+
+MIN_POSITIONS = 8
+"""So many positions of each sample are looked at in any case."""
+
+FORMAT = 1
+
+
+def measure(
+    graph: Graph,
+    wanted: Mapping[Key, Request],
+    batches: Iterable[Mapping[str, Array]],
+    *,
+    seed: int = 0,
+    source: str = "",
+    options: ExecutionOptions | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Stats:
+    """Run batches of samples through the graph once and add up what criteria need.
+
+    Everything comes from this one pass: also the entropy's histogram, as pooled values are kept for each
+    sample (four bytes per channel and sample: the only part that grows with the samples).
+
+    Args:
+        graph: the graph.
+        wanted: what to gather, from `requests`.
+        batches: inputs by name, first axis samples.
+        seed: of the positions to look at.
+        source: where the samples came from, in words.
+        options: how to run.
+        progress: told how many samples are done.
+
+    Raises:
+        InputError: there is no sample, or one does not fit the model.
+    """
+    meter = Meter(graph, tuple(wanted.values()), seed)
+    session = Session(meter.graph.serialized(), options) if wanted else None
+    count = 0
+    for feeds in batches:
+        if session is not None:
+            meter.add(session.run(meter.feeds(feeds)))
+        count += batch_size(feeds)
+        progress(count)
+    if count == 0:
+        raise InputError("there are no samples", where=source or None)
+    return Stats(graph.fingerprint(), count, source, dict(zip(wanted, meter.moments, strict=True)))
+
+
+def batch_size(feeds: Mapping[str, Array]) -> int:
+    """How many samples a batch has: the length of the longest first axis."""
+    return max((len(a) for a in feeds.values() if a.ndim), default=1)
+
+
+# ---------------------------------------------------------------- what to gather
+
+
+def requests(
+    graph: Graph, facts: Facts, analysis: Analysis, needs: frozenset[Need], positions: int | None = None
+) -> dict[Key, Request]:
+    """One request for each tensor that any of the needs is about, and for each consumer's kernels.
+
+    Args:
+        graph: the graph.
+        facts: its shapes.
+        analysis: its groups.
+        needs: what to gather.
+        positions: Gram matrices and zeros look at this many positions of each sample; 0: at all; `None`: at as
+            many as keep Gram matrices within `GRAM_SHARE` of the network itself.
+    """
+    kinds = _kinds(graph, facts, analysis, needs)
+    shapes = {key: shape for key in kinds if (shape := facts.shapes.get(key[0])) is not None}
+    if positions is None:
+        budget = GRAM_SHARE * sum(macs(graph, facts).values())
+        positions = _positions([(s, k[1]) for k, s in shapes.items() if "gram" in kinds[k]], budget)
+    result = {}
+    for key, shape in shapes.items():
+        some = positions if 0 < positions < _length(shape, key[1]) else None
+        result[key] = Request(key[0], key[1], shape, frozenset(kinds[key]), some)
+    if "kernels" in needs:
+        for consumer in consumers(graph, analysis):
+            read = facts.shapes.get(consumer.activation[0])
+            kernel = _kernel(graph, consumer)
+            if read is not None and kernel is not None:
+                request = Request(*consumer.activation, read, frozenset({"kernels"}), kernel=kernel)
+                result[kernels_of(consumer)] = request
+    return result
+
+
+def _kinds(graph: Graph, facts: Facts, analysis: Analysis, needs: frozenset[Need]) -> dict[Key, set[Kind]]:
+    kinds: defaultdict[Key, set[Kind]] = defaultdict(set)
+    if "consumers" in needs:
+        for consumer in consumers(graph, analysis):
+            width = len(consumer.units)
+            kinds[consumer.activation].add("gram" if width <= GRAM_LIMIT else "squares")
+    for group in analysis.groups:
+        made, active = outputs(graph, analysis, group), activations(graph, analysis, group)
+        if "norms" in needs:
+            for key, _ in made:
+                kinds[key].add("norms")
+        if "pooled" in needs:
+            for key, _ in active or made:
+                kinds[key].update(("pooled", "squares"))
+        if "zeros" in needs:
+            for key, _ in active:
+                kinds[key].add("zeros")
+    return {key: found for key, found in kinds.items() if facts.shapes.get(key[0]) is not None}
+
+
+def _length(shape: Shape, axis: int) -> int:
+    """Positions of one sample."""
+    return math.prod(d for a, d in enumerate(shape) if a not in (0, axis))
+
+
+def _positions(tensors: Sequence[tuple[Shape, int]], budget: float) -> int:
+    """The most positions of each sample for which Gram matrices stay within a budget of multiplications."""
+
+    def cost(positions: int) -> float:
+        return sum(
+            (shape[0] if axis else 1) * min(_length(shape, axis), positions) * shape[axis] ** 2
+            for shape, axis in tensors
+        )
+
+    low, high = MIN_POSITIONS, max((_length(shape, axis) for shape, axis in tensors), default=0)
+    if high <= low:
+        return 0
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if cost(middle) <= budget else (low, middle - 1)
+    return low
+
+
+def _kernel(graph: Graph, consumer: Consumer) -> Kernel | None:
+    """The kernels of a consumer; `None` where it has groups, or is no convolution or matrix product."""
+    node = graph.nodes[consumer.node]
+    weight = graph.array(consumer.weight).astype(np.float64)
+    if node.op == "Conv" and node.attrs.get("group", 1) == 1:
+        said = ("auto_pad", "dilations", "pads", "strides")
+        return Kernel(weight, {k: v for k, v in node.attrs.items() if k in said})
+    if node.op in ("Gemm", "MatMul") and weight.ndim == 2:
+        return Kernel(np.moveaxis(weight, consumer.reader.place.axes[0], 1), {})
+    return None
+
+
+# ---------------------------------------------------------------- files
+
+
+def save(stats: Stats, path: str | os.PathLike[str]) -> int:
+    """Write statistics as an npz file without pickles, whole or not at all; returns the bytes written.
+
+    Raises:
+        InputError: the folder can't be written to.
+    """
+    entries: list[dict[str, Any]] = []
+    arrays: dict[str, Array] = {}
+    for index, ((tensor, axis), moments) in enumerate(stats.moments.items()):
+        entries.append({"tensor": tensor, "axis": axis, "rows": moments.rows, "samples": moments.samples})
+        for field in fields(Moments):
+            value = getattr(moments, field.name)
+            if isinstance(value, np.ndarray):
+                arrays[f"{index}.{field.name}"] = value
+    about = {
+        "format": FORMAT,
+        "fingerprint": stats.fingerprint,
+        "samples": stats.samples,
+        "source": stats.source,
+        "tensors": entries,
+    }
+    buffer = io.BytesIO()
+    arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    return write_atomic(Path(path), buffer.getvalue())
+
+
+def load(path: str | os.PathLike[str]) -> Stats:
+    """Read statistics that `save` wrote.
+
+    Raises:
+        InputError: there is no such file, or it holds something else.
+    """
+    where = os.fspath(path)
+    try:
+        with np.load(where, allow_pickle=False) as file:
+            about = json.loads(file["about"].tobytes())
+            if about["format"] != FORMAT:
+                raise InputError(f"has format {about['format']}, not {FORMAT}", where=where)
+            moments = {
+                (entry["tensor"], entry["axis"]): _loaded(file, index, entry)
+                for index, entry in enumerate(about["tensors"])
+            }
+    except OSError as error:
+        raise InputError(f"can't be read ({error.strerror or error})", where=where) from None
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile):
+        hint = "'onnxprune calibrate' writes them"
+        raise InputError("is not a file of statistics", where=where, hint=hint) from None
+    return Stats(about["fingerprint"], about["samples"], about["source"], moments)
+
+
+def _loaded(file: Mapping[str, Array], index: int, entry: Mapping[str, Any]) -> Moments:
+    arrays = {f.name: file[name] for f in fields(Moments) if (name := f"{index}.{f.name}") in file}
+    return Moments(rows=entry["rows"], samples=entry["samples"], **arrays)
+
+
+def require_same(stats: Stats, graph: Graph, where: str) -> None:
+    """Refuse statistics of another graph.
+
+    Raises:
+        InputError: they are.
+    """
+    if stats.fingerprint != graph.fingerprint():
+        hint = "calibrate again; with the same --no-simplify, if it was given"
+        raise InputError("these statistics are of another model", where=where, hint=hint)
