@@ -564,6 +564,41 @@ def between(graph: Graph, inputs: Sequence[str], outputs: Sequence[str]) -> Grap
     return Graph(gs.export_onnx(isolated.cleanup(), do_type_check=False), graph.path)
 
 
+def cut(graph: Graph, nodes: Sequence[Node], facts: Facts) -> Graph:
+    """Some nodes alone, as a model that runs on the shapes of `facts`.
+
+    Tensors that come from other nodes are its inputs, except for shape arithmetic, whose known values
+    are built in. What other nodes read is an output.
+
+    Raises:
+        InputError: the shape or dtype of an input isn't known.
+    """
+    made = {name for node in nodes for name in node.outputs if name}
+    indices = {node.index for node in nodes}
+    inputs: list[onnx.ValueInfoProto] = []
+    constants: list[TensorProto] = []
+    for name in dict.fromkeys(i for node in nodes for i in (*node.inputs, *node.captured) if i and i not in made):
+        shape, dtype = facts.shapes.get(name), facts.dtypes.get(name)
+        if name in graph.constants:
+            constants.append(_tensor(graph.array(name), name))
+        elif name in facts.values:
+            constants.append(_tensor(facts.values[name], name))
+        elif shape is None or dtype is None:
+            raise InputError(f"the shape of '{name}' isn't known", where=graph.where)
+        else:
+            elem = onnx.helper.np_dtype_to_tensor_dtype(dtype)
+            inputs.append(onnx.helper.make_tensor_value_info(name, elem, shape))
+    read = {name for name in made if any(n.index not in indices for n, _ in graph.readers.get(name, ()))}
+    outputs = [onnx.ValueInfoProto(name=o) for n in nodes for o in n.outputs if o in read or o in graph.outputs]
+    proto = onnx.helper.make_graph(
+        [graph.model.graph.node[node.index] for node in nodes], "part", inputs, outputs, constants
+    )
+    model = onnx.helper.make_model(
+        proto, opset_imports=list(graph.model.opset_import), ir_version=graph.model.ir_version
+    )
+    return Graph(model, graph.path)
+
+
 @dataclass(frozen=True)
 class Appended:
     """A node to append, named as its only output."""
