@@ -212,11 +212,17 @@ class Walk:
         old_a, old_b = np.broadcast_arrays(a[0], b[0])
         if old_a is not old_b and not np.array_equal(old_a, old_b):
             self.record.edges.append((old_a.ravel(), old_b.ravel()))
-        if self.selection is not None:
-            unit = self.selection.unit
-            if a[1].shape != b[1].shape or not np.array_equal(unit[a[1]], unit[b[1]]):
-                reason = "its inputs no longer have matching channels"
-                raise Inconsistent(node, reason, np.r_[a[0].ravel(), b[0].ravel()])
+        if self.selection is not None and not self._still_meet(a, b):
+            reason = "its inputs no longer have matching channels"
+            raise Inconsistent(node, reason, np.r_[a[0].ravel(), b[0].ravel()])
+
+    def _still_meet(self, a: tuple[Ids, Ids], b: tuple[Ids, Ids]) -> bool:
+        """Whether each id meets an id that it met before; another one of the same unit won't do."""
+        if a[1].shape != b[1].shape:
+            return False
+        span = np.int64(self.record.size)
+        before, now = a[0] * span + b[0], a[1] * span + b[1]
+        return bool(np.isin(now, before).all())
 
     def freeze(self, node: Node, block: Block, reason: str) -> None:
         """All ids of a block must stay."""
