@@ -599,6 +599,34 @@ def cut(graph: Graph, nodes: Sequence[Node], facts: Facts) -> Graph:
     return Graph(model, graph.path)
 
 
+def segment(
+    graph: Graph, nodes: Iterable[Node], inputs: Mapping[str, np.dtype[Any]], outputs: Sequence[str]
+) -> Graph:
+    """Some nodes as a model of their own, with the constants that they read.
+
+    Args:
+        graph: where they are from.
+        nodes: the nodes, in order.
+        inputs: what they need from others, with dtypes; shapes are left open.
+        outputs: what to compute.
+    """
+    model = ModelProto(ir_version=graph.model.ir_version, opset_import=graph.model.opset_import)
+    part = model.graph
+    part.name = "segment"
+    part.node.extend(graph.model.graph.node[node.index] for node in nodes)
+    made = {name for n in part.node for name in n.output}
+    read = dict.fromkeys(name for node in nodes for name in (*node.inputs, *node.captured))
+    for name in read:
+        if name in graph.constants and name not in made:
+            part.initializer.append(graph.constants[name])
+            part.initializer[-1].name = name
+    for name, dtype in inputs.items():
+        part.input.add(name=name).type.tensor_type.elem_type = onnx.helper.np_dtype_to_tensor_dtype(dtype)
+    for name in outputs:
+        part.output.add().name = name
+    return Graph(model, graph.path)
+
+
 @dataclass(frozen=True)
 class Appended:
     """A node to append, named as its only output."""
