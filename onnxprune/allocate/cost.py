@@ -198,8 +198,13 @@ class _Copies:
 
 def macs_model(graph: Graph, facts: Facts, analysis: Analysis) -> Cost:
     """Multiply-accumulates for the batch that `facts` assumes: those `ops.cost.macs` counts once rewritten."""
+    return Cost(analysis, list(macs_parts(graph, facts, analysis).values()))
+
+
+def macs_parts(graph: Graph, facts: Facts, analysis: Analysis) -> dict[int, Part]:
+    """The multiply-accumulates of every node that has any, by node index."""
     finer = {m.constant: m for m in analysis.members}
-    terms: list[Part] = []
+    parts: dict[int, Part] = {}
     for node in graph.nodes:
         rule = MACS.get(node.op)
         if rule is None:
@@ -212,8 +217,8 @@ def macs_model(graph: Graph, facts: Facts, analysis: Analysis) -> Cost:
         members = [finer.get(n) for n in names]
         views = tuple(m.view if m else s for m, s in zip(members, shapes, strict=True))
         places = [m.places if m else analysis.tensors.get(n, ()) for m, n in zip(members, names, strict=True)]
-        terms.append((_NodeMacs(rule, node, shapes, views), views, places))
-    return Cost(analysis, terms)
+        parts[node.index] = (_NodeMacs(rule, node, shapes, views), views, places)
+    return parts
 
 
 def parameters_model(graph: Graph, analysis: Analysis) -> Cost:

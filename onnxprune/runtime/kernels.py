@@ -84,7 +84,7 @@ def _totals(events: Sequence[dict[str, Any]]) -> list[float]:
             totals.append(sum(duration for _, duration in kernels) * 1e-6)
             kernels = []
         elif _is_kernel(event):
-            while kernels and kernels[-1][0] > event["ts"]:
+            while kernels and kernels[-1][0] >= event["ts"]:
                 kernels.pop()
             kernels.append((event["ts"], event["dur"]))
     return totals

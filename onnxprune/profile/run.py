@@ -1,0 +1,192 @@
+"""The profile of a network: every layer's time, now and at other widths, and what that time follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..graph import Facts, Graph, infer, symbolic_dims
+from ..ops.rate import Rate
+from ..types import Analysis, Mask
+from .fit import Bound, Point, bound, fitted
+from .layers import Layer, layers
+from .stopwatch import Stopwatch, Variant
+from .widths import Offset, liked, offsets, variants
+
+VERSION = 1
+"""Of the JSON that `profile --json` writes."""
+
+_WORTHWHILE = 0.99  # of the time, in layers whose widths are measured; the rest is only measured as it is
+_JUDGES = 8  # so many of the heaviest layers say which multiple is liked
+
+Narrowed = Callable[[Mask], Graph]
+"""The graph with only some units."""
+
+
+@dataclass(frozen=True)
+class LayerProfile:
+    """One layer.
+
+    Attributes:
+        name: of its first node.
+        ops: its operators.
+        seconds: as it is.
+        share: of the time of all layers.
+        bound: what limits it.
+        multiple: the widths worth having are multiples of this; `None` where it wasn't measured.
+        points: as it is, then at other widths.
+        rate: what its time follows.
+    """
+
+    name: str
+    ops: str
+    seconds: float
+    share: float
+    bound: Bound
+    multiple: int | None
+    points: tuple[Point, ...]
+    rate: Rate
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A network on a machine.
+
+    Attributes:
+        layers: in the order of the graph.
+        seconds: of all kernels.
+        multiple: the widths worth having are multiples of this.
+        setting: provider, threads, versions, machine, shapes.
+        notes: what couldn't be measured.
+    """
+
+    layers: tuple[LayerProfile, ...]
+    seconds: float
+    multiple: int
+    setting: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        """What drives an allocation for latency."""
+        return tuple(layer.rate for layer in self.layers)
+
+    def share(self, kind: Bound) -> float:
+        """The share of the time in layers bound by this."""
+        return sum(layer.share for layer in self.layers if layer.bound == kind)
+
+    def data(self) -> dict[str, Any]:
+        """For JSON."""
+        return {"version": VERSION, **asdict(self)}
+
+
+def profile(
+    graph: Graph,
+    analysis: Analysis,
+    narrowed: Narrowed,
+    stopwatch: Stopwatch,
+    dims: Mapping[str, int],
+    *,
+    multiple: int | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Profile:
+    """Measure a network's layers at several widths.
+
+    Every layer that is timed is cut out of a network that was really narrowed, so that shapes, attributes
+    and constants are those that a pruned network has.
+
+    Args:
+        graph: the network.
+        analysis: its groups.
+        narrowed: how to narrow it.
+        stopwatch: what measures, or knows.
+        dims: sizes of the symbolic dimensions; see `timing_dims`.
+        multiple: of which all widths shall be multiples; found by measuring if not given.
+        progress: told what begins.
+
+    Raises:
+        InputError: the stopwatch's table is frozen and lacks a layer.
+    """
+    now = _variant(graph, dims)
+    progress("Timing layers as they are")
+    stopwatch.time([now])
+    times = {layer.name: stopwatch.seconds(layer) for layer in now.layers}
+    heavy = _heaviest(times, _WORTHWHILE)
+
+    progress("Timing layers at odd widths")
+    judges = set(sorted((x.name for x in now.layers if x.macs), key=lambda n: -times[n])[:_JUDGES])
+    steps = _steps(analysis, narrowed, dims, judges & heavy, stopwatch)
+    by_layer = {name: Offset(times[name], per_mac) for name, per_mac in steps.items()}
+    if multiple is None:
+        multiple = liked(list(by_layer.values()))
+
+    progress("Timing layers at other widths")
+    points: dict[str, list[Point]] = {x.name: [Point(x.macs, x.traffic, times[x.name])] for x in now.layers}
+    narrow = [_variant(narrowed(kept), dims, heavy) for kept in variants(analysis, multiple)]
+    stopwatch.time(narrow)
+    for layer in (layer for variant in narrow for layer in variant.layers):
+        if layer.name in points:
+            points[layer.name].append(Point(layer.macs, layer.traffic, stopwatch.seconds(layer)))
+    total = sum(times.values()) or 1.0
+    found = [
+        LayerProfile(
+            name=layer.title,
+            ops=layer.ops,
+            seconds=times[layer.name],
+            share=times[layer.name] / total,
+            bound=bound(own[0], own[1] if len(own) > 1 else own[0]),
+            multiple=liked([by_layer[layer.name]]) if layer.name in by_layer else None,
+            points=tuple(own),
+            rate=fitted(tuple(node.index for node in layer.nodes), own),
+        )
+        for layer, own in zip(now.layers, points.values(), strict=True)
+    ]
+    notes = tuple(
+        dict.fromkeys(f"a layer doesn't run on its own: {why}" for why in stopwatch.failed.values())
+    )
+    setting = {**asdict(stopwatch.table.setting), "dims": dict(dims)}
+    return Profile(tuple(found), total, multiple, setting, notes)
+
+
+def timing_dims(graph: Graph, dims: Mapping[str, int], batch: int | None = None) -> dict[str, int]:
+    """Sizes of symbolic dimensions: those given, and `batch` (one sample by default) for first axes."""
+    firsts = {name: batch or 1 for name, (_, axis) in symbolic_dims(graph).items() if axis == 0}
+    return {**firsts, **dims}
+
+
+def _variant(graph: Graph, dims: Mapping[str, int], names: set[str] | None = None) -> Variant:
+    facts: Facts = infer(graph, dims)
+    found = layers(graph, facts)
+    return Variant(graph, facts, tuple(x for x in found if names is None or x.name in names))
+
+
+def _heaviest(times: Mapping[str, float], share: float) -> set[str]:
+    """The fewest layers that take this share of the time."""
+    left, chosen = share * sum(times.values()), set()
+    for name in sorted(times, key=lambda n: -times[n]):
+        if left <= 0:
+            break
+        chosen.add(name)
+        left -= times[name]
+    return chosen
+
+
+def _steps(
+    analysis: Analysis, narrowed: Narrowed, dims: Mapping[str, int], judges: set[str], stopwatch: Stopwatch
+) -> dict[str, dict[int, float]]:
+    """For every judge: seconds per multiply-accumulate at each offset from a high multiple."""
+    tried = [(offset, _variant(narrowed(kept), dims, judges)) for offset, kept in offsets(analysis)]
+    stopwatch.time([variant for _, variant in tried])
+    found: dict[str, dict[int, float]] = {}
+    work: dict[str, set[int]] = {}
+    for offset, layer in _each(tried):
+        if layer.macs in work.setdefault(layer.name, set()) or not stopwatch.seconds(layer):
+            continue  # this layer couldn't be made that wide
+        work[layer.name].add(layer.macs)
+        found.setdefault(layer.name, {})[offset] = stopwatch.seconds(layer) / layer.macs
+    return {name: per_mac for name, per_mac in found.items() if 0 in per_mac and len(per_mac) > 1}
+
+
+def _each(tried: Sequence[tuple[int, Variant]]) -> Iterator[tuple[int, Layer]]:
+    return ((offset, layer) for offset, variant in tried for layer in variant.layers)
