@@ -97,8 +97,8 @@ def requests(
         facts: its shapes.
         analysis: its groups.
         needs: what to gather.
-        positions: Gram matrices and zeros look at this many positions of each sample; 0: at all; `None`: at as
-            many as keep Gram matrices within `GRAM_SHARE` of the network itself.
+        positions: Gram matrices and zeros look at this many positions of each sample; 0: at all; `None`: at
+            as many as keep Gram matrices within `GRAM_SHARE` of the network itself.
     """
     kinds = _kinds(graph, facts, analysis, needs)
     shapes = {key: shape for key in kinds if (shape := facts.shapes.get(key[0])) is not None}

@@ -59,8 +59,8 @@ class Request:
         shape: of the tensor; only its rank and the lengths of `axis` are relied on.
         kinds: what to gather, as the attributes of `Moments`: `gram` brings `sum`; `norms` and `kernels`
             bring their squares.
-        positions: look at this many positions of each sample, drawn evenly from all; `None`: at all. Norms and
-            pooled values always see all.
+        positions: look at this many positions of each sample, drawn evenly from all; `None`: at all. Norms
+            and pooled values always see all.
         other: for `cross`: (tensor, axis, shape) that has the same positions.
         kernel: for `kernels`.
     """
@@ -252,8 +252,8 @@ class _Emitter:
     def _kernels(self, base: str, r: Request) -> None:
         """Norms of W_ts * X_s for all filters t and channels s.
 
-        ||W_ts * X_s||² = w_tsᵀ P_s w_ts with P_s = sum of p pᵀ over the patches p of X_s: it takes no more than
-        one small matrix for each channel.
+        ||W_ts * X_s||² = w_tsᵀ P_s w_ts with P_s = sum of p pᵀ over the patches p of X_s: it takes no more
+        than one small matrix for each channel.
         """
         if r.kernel is None:
             raise ValueError(f"the kernel norms of '{r.tensor}' need a kernel")

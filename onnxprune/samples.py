@@ -158,8 +158,8 @@ def load(
 
     Args:
         source: an `.npz` or `.npy` file; a folder of those, of images, of ONNX test data
-            (`test_data_set_*/input_*.pb`); a reader with `get_next`; or dicts of arrays by input name, each of
-            one or more samples.
+            (`test_data_set_*/input_*.pb`); a reader with `get_next`; or dicts of arrays by input name, each
+            of one or more samples.
         graph: the model.
         preprocessing: for images.
 
@@ -543,7 +543,7 @@ def _image(
 
 
 def _from_python(source: DataReader | Iterable[Mapping[str, Array]], specs: tuple[InputSpec, ...]) -> Samples:
-    """Samples from an iterable, which may be a generator: it is gone through once and kept, on disk if large."""
+    """Samples from an iterable, which may be a generator: it is gone through once and kept."""
     items = iter(source.get_next, None) if hasattr(source, "get_next") else source
     spool = tempfile.SpooledTemporaryFile(max_size=SPOOL_LIMIT)  # noqa: SIM115  (lives as long as the samples)
     places: list[list[tuple[int, tuple[int, ...]]]] = []

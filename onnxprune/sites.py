@@ -101,7 +101,7 @@ def _constants(graph: Graph, analysis: Analysis, node: Node, i: int) -> Iterator
 
 
 def values(graph: Graph, name: str) -> Array | None:
-    """The value of a constant, also behind the Identity nodes by which exporters share equal ones, or `None`."""
+    """The value of a constant, also behind Identity, as exporters share equal ones; else `None`."""
     while name not in graph.constants:
         made = graph.producer.get(name)
         if made is None or made.op != "Identity":

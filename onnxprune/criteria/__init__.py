@@ -12,18 +12,44 @@ from importlib.metadata import entry_points
 from types import MappingProxyType
 
 from ..errors import UsageError
+from .activation import Activation
+from .apoz import Apoz
 from .base import Context, Criterion
 from .bn_scale import BnScale
+from .entropy import Entropy
 from .geometric_median import GeometricMedian
+from .greedy import Greedy
+from .hessian import Hessian
+from .inbound_variance import InboundVariance
 from .l1 import L1
 from .l2 import L2
+from .lasso import Lasso
+from .obs import Obs
+from .output_variance import OutputVariance
 from .random import Random
+from .wanda import Wanda
 
 __all__ = ["CRITERIA", "ENTRY_POINTS", "Context", "Criterion", "get", "names"]
 
 ENTRY_POINTS = "onnxprune.criteria"
 
-_OWN: tuple[Criterion, ...] = (L1(), L2(), GeometricMedian(), BnScale(), Random())
+_OWN: tuple[Criterion, ...] = (
+    L1(),
+    L2(),
+    GeometricMedian(),
+    BnScale(),
+    Random(),
+    OutputVariance(),
+    InboundVariance(),
+    Entropy(),
+    Apoz(),
+    Activation(),
+    Wanda(),
+    Hessian(),
+    Lasso(),
+    Greedy(),
+    Obs(),
+)
 
 CRITERIA: Mapping[str, Criterion] = MappingProxyType({c.name: c for c in _OWN})
 """Name -> criterion with its default options."""

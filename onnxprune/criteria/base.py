@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -10,8 +10,8 @@ import numpy as np
 
 from ..errors import UsageError
 from ..graph import Graph
-from ..sites import Filters, filters
-from ..stats import Need, Stats
+from ..sites import Consumer, Filters, Key, consumers, filters
+from ..stats import Moments, Need, Stats
 from ..types import Analysis, Floats, Group, Scores, Units
 
 
@@ -52,7 +52,8 @@ class Criterion(Protocol):
     def scores(self, context: Context) -> Scores:
         """For each group float64 (group.size,), finite: the larger, the later the unit goes.
 
-        The mean over the units of a layer is 1 (or all are 0), so that layers can be compared.
+        Layers can be compared: scores are relative to the mean of the layer, or to the energy of what its
+        consumers compute.
         """
 
 
@@ -106,14 +107,160 @@ def unit_rows(made: Filters) -> tuple[Units, Floats]:
     return units, rows.reshape(len(units), -1)
 
 
-def known(context: Context, name: str) -> Stats:
-    """The statistics.
+def by_key(
+    context: Context, places: Sequence[Sequence[tuple[Key, Units]]], value: Callable[[Moments], Floats]
+) -> Scores:
+    """Score units by statistics of tensors.
+
+    Args:
+        context: with the statistics.
+        places: for each group: tensors, and the units along their channel axis.
+        value: from the moments of a tensor to float64 (C,), not negative. Several channels of one unit add.
+    """
+    result = []
+    for group, tensors in zip(context.analysis.groups, places, strict=True):
+        parts = []
+        for key, units in tensors:
+            mine = np.isin(units, group.units)
+            distinct, index = np.unique(units[mine], return_inverse=True)
+            parts.append(
+                (distinct, np.bincount(index, value(moments(context, key))[mine]).astype(np.float64))
+            )
+        result.append(combined(group, parts))
+    return tuple(result)
+
+
+def moments(context: Context, key: Key) -> Moments:
+    """The moments of a tensor.
 
     Raises:
-        UsageError: there are none.
+        UsageError: there are no statistics, or they were gathered for another criterion.
     """
     if context.stats is None:
-        raise UsageError(
-            "needs samples", where=f"--criterion {name}", hint="give some with --calib, or use l1"
-        )
-    return context.stats
+        raise UsageError("this criterion needs samples", where="--criterion", hint="give --calib, or use l1")
+    found = context.stats.moments.get(key)
+    if found is None:
+        hint = "run 'onnxprune calibrate' with --for and this criterion"
+        raise UsageError(f"the statistics have nothing on '{key[0]}'", where="--stats", hint=hint)
+    return found
+
+
+def require_samples(context: Context, count: int) -> None:
+    """Refuse statistics of fewer samples than a formula makes sense for.
+
+    Raises:
+        UsageError: they are.
+    """
+    have = context.stats.samples if context.stats is not None else 0
+    if have < count:
+        reason = f"this criterion needs {count} samples or more, there are {have}"
+        raise UsageError(reason, where="--criterion", hint="give more with --calib, or use l1")
+
+
+# ---------------------------------------------------------------- what consumers lose
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What one consumer reads of a group and computes from it.
+
+    Attributes:
+        weight: float64 (C, m), what it multiplies each channel by: all its outputs and kernel taps.
+        second: float64 (C, C), E[x xᵀ] of what it reads; zero between channels of different groups of a
+            grouped convolution.
+        centred: the same without the means' part.
+        units: int64 (C,), index of each channel within the group; -1 for channels of other groups.
+        rows: how many rows are behind the moments.
+    """
+
+    weight: Floats
+    second: Floats
+    centred: Floats
+    units: Units
+    rows: int
+
+    @property
+    def energy(self) -> float:
+        """E|W x|², of what the consumer computes (its kernel's taps taken as independent)."""
+        return float(np.vdot(self.weight @ self.weight.T, self.second))
+
+
+def readings(context: Context, group: Group, by_node: Sequence[Consumer]) -> Iterator[Reading]:
+    """What each consumer reads of a group.
+
+    A kernel larger than 1x1 is taken as that many taps that each read the same channels: cross-moments
+    between different taps are left out, so G stays C x C.
+    """
+    for consumer in by_node:
+        inside = np.isin(consumer.units, group.units)
+        if not inside.any():
+            continue
+        found, reader = moments(context, consumer.activation), consumer.reader
+        place = reader.place
+        array = context.graph.array(consumer.weight).reshape(reader.view)
+        weight = np.moveaxis(array, place.axes, range(len(place.axes))).reshape(place.units.size, -1)
+        if found.gram is None:  # too wide for a Gram matrix: channels as if independent
+            second = np.diag(found.second)
+            centred = np.diag(np.maximum(found.second - found.mean**2, 0))
+        else:
+            second, centred = found.gram / found.rows, found.covariance
+        if len(place.axes) > 1:
+            lane = np.repeat(np.arange(place.units.shape[0]), place.units.size // place.units.shape[0])
+            same = lane[:, None] == lane
+            second, centred = second * same, centred * same
+        units = np.where(inside, np.searchsorted(group.units, consumer.units), -1)
+        yield Reading(weight.astype(np.float64), second, centred, units, found.rows)
+
+
+def by_reading(context: Context, score: Callable[[int, list[Reading]], Floats]) -> Scores:
+    """Score units by what their consumers lose.
+
+    Units that no consumer reads with constant weights (width of queries and keys, say) are worth their filter
+    norms, at the level of the other scores.
+
+    Args:
+        context: with the statistics.
+        score: from the number of units of a group, and what is read of it, to float64 (units,).
+    """
+    by_node = consumers(context.graph, context.analysis)
+    found: list[Floats | None] = []
+    for group in context.analysis.groups:
+        read = list(readings(context, group, by_node))
+        found.append(score(group.size, read) if read else None)
+    known = [s.mean() for s in found if s is not None]
+    level = float(np.mean(known)) if known else 1.0
+    norms = by_filter(context, lambda rows: np.asarray(np.linalg.norm(rows, axis=1)))
+    return tuple(level * n if s is None else s for s, n in zip(found, norms, strict=True))
+
+
+def by_order(order: Units, added: Floats) -> Floats:
+    """Scores of units that go in this order, from what each adds to the loss; made to rise.
+
+    Args:
+        order: int64 (n,), the first to go first.
+        added: float64 (n,).
+
+    Returns:
+        float64 (n,), by unit.
+    """
+    rising = np.maximum.accumulate(np.maximum(added, 0))
+    level = float(rising[-1]) if rising.size and rising[-1] > 0 else 1.0
+    scores = np.empty(len(rising))
+    scores[order] = rising + np.arange(len(rising)) * (1e-12 * level)
+    return scores
+
+
+def interaction(units: int, read: Sequence[Reading]) -> Floats:
+    """float64 (units, units), what removing two units does together to the outputs of all consumers.
+
+    Q_ij = sum over consumers of (W_i . W_j) G_ij / energy: then the relative error of removing the set T,
+    with the other weights as they are, is tᵀ Q t for its indicator t.
+    """
+    total = np.zeros((units, units))
+    for r in read:
+        inside = r.units >= 0
+        energy = r.energy
+        if energy > 0:
+            products = (r.weight @ r.weight.T * r.second)[np.ix_(inside, inside)] / energy
+            np.add.at(total, (r.units[inside][:, None], r.units[inside][None, :]), products)
+    return total

@@ -1,0 +1,42 @@
+"""`apoz`: a channel that ReLU mostly silences goes first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import UsageError
+from ..sites import activations
+from ..stats import Need
+from ..types import Scores
+from .base import Context, by_key, require_samples
+
+
+@dataclass(frozen=True)
+class Apoz:
+    """How often a channel is not zero after its ReLU, s_j = 1 - APoZ_j.
+
+    APoZ, the average percentage of zeros, is counted over samples and positions behind the ReLU that really
+    follows: through BatchNormalization, additions and concatenations. Clip from 0 (ReLU6) is a ReLU.
+
+    Source: Hu et al. 2016, Network Trimming, equation 1 (there, channels go whose APoZ is more than one
+    standard deviation above the mean of the layer: see `rules.deviations`).
+
+    Raises:
+        UsageError: no ReLU follows the channels of some group.
+    """
+
+    name: str = "apoz"
+    needs: frozenset[Need] = frozenset({"zeros"})
+
+    def scores(self, context: Context) -> Scores:
+        """See `Criterion.scores`."""
+        require_samples(context, 1)
+        analysis = context.analysis
+        places = [activations(context.graph, analysis, g) for g in analysis.groups]
+        for group, found in zip(analysis.groups, places, strict=True):
+            if not found:
+                hint = f"use another criterion, or leave it out with --keep '{group.name}'"
+                raise UsageError(
+                    f"no ReLU follows '{group.name}'", where=f"--criterion {self.name}", hint=hint
+                )
+        return by_key(context, places, lambda m: 1 - m.zero_fraction)

@@ -1,0 +1,31 @@
+"""`output-variance`: a filter that says the same of every sample goes first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..sites import outputs
+from ..stats import Need
+from ..types import Scores
+from .base import Context, by_key, require_samples
+
+
+@dataclass(frozen=True)
+class OutputVariance:
+    """Variance over samples of the Frobenius norm of a filter's output, s_j = Var_n ||Y_j^(n)||_F.
+
+    The output is taken before the activation, and behind BatchNormalization, which other exports of the same
+    network fold into the filter. Channels that are one unit through a residual are averaged.
+
+    Source: Polyak and Wolf 2015, Channel-Level Acceleration of Deep Face Representations, Reduce and Reuse
+    (there, the channels below a percentile mu go: see `rules.percentile`).
+    """
+
+    name: str = "output-variance"
+    needs: frozenset[Need] = frozenset({"norms"})
+
+    def scores(self, context: Context) -> Scores:
+        """See `Criterion.scores`."""
+        require_samples(context, 2)
+        places = [outputs(context.graph, context.analysis, g) for g in context.analysis.groups]
+        return by_key(context, places, lambda m: m.norm_variance)
