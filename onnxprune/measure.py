@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -76,7 +77,15 @@ def measure(
         progress(count)
     if count == 0:
         raise InputError("there are no samples", where=source or None)
-    return Stats(graph.fingerprint(), count, source, dict(zip(wanted, meter.moments, strict=True)))
+    return Stats(identity(graph), count, source, dict(zip(wanted, meter.moments, strict=True)))
+
+
+def identity(graph: Graph) -> str:
+    """SHA-256 over nodes, links and weights: statistics are of these weights, a plan fits others, too."""
+    digest = hashlib.sha256(graph.fingerprint().encode())
+    for name in sorted(graph.constants):
+        digest.update(graph.constants[name].SerializeToString(deterministic=True))
+    return digest.hexdigest()
 
 
 def batch_size(feeds: Mapping[str, Array]) -> int:
@@ -239,6 +248,6 @@ def require_same(stats: Stats, graph: Graph, where: str) -> None:
     Raises:
         InputError: they are.
     """
-    if stats.fingerprint != graph.fingerprint():
+    if stats.fingerprint != identity(graph):
         hint = "calibrate again; with the same --no-simplify, if it was given"
         raise InputError("these statistics are of another model", where=where, hint=hint)

@@ -20,6 +20,10 @@ Need = Literal["consumers", "norms", "pooled", "zeros", "kernels"]
 make; zeros after ReLU; norms of every single kernel's output."""
 
 
+ENOUGH = 4
+"""Rows per channel from which on a Gram matrix is worth something."""
+
+
 @dataclass(frozen=True, eq=False)
 class Moments:
     """Sums over one tensor. What was not asked for is `None`.
@@ -124,7 +128,7 @@ class Stats:
     """The statistics of a graph over some samples.
 
     Attributes:
-        fingerprint: of the graph.
+        fingerprint: of the graph and its weights.
         samples: how many samples were seen.
         source: where they came from, in words; `random` where they were drawn.
         moments: (tensor, channel axis) -> its moments.
@@ -134,6 +138,24 @@ class Stats:
     samples: int
     source: str
     moments: Mapping[tuple[str, int], Moments]
+
+    def warnings(self) -> tuple[str, ...]:
+        """What to tell the user: random samples; tensors with few rows for their channels."""
+        found = []
+        if "random" in self.source.split("; "):
+            found.append(
+                "the samples are random: good to try things out, worth nothing for choosing channels"
+            )
+        few = {
+            tensor: (m.rows, len(m.gram))
+            for (tensor, _), m in self.moments.items()
+            if m.gram is not None and m.rows < ENOUGH * len(m.gram)
+        }
+        if few:
+            tensor, (rows, channels) = min(few.items(), key=lambda item: item[1][0] / item[1][1])
+            more = f" (and {len(few) - 1} more)" if len(few) > 1 else ""
+            found.append(f"few samples: '{tensor}'{more} has {rows} rows for {channels} channels")
+        return tuple(found)
 
     def __add__(self, other: Stats) -> Stats:
         """The statistics of both sets of samples.

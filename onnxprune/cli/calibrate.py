@@ -1,0 +1,114 @@
+"""`onnxprune calibrate`: statistics of a model over samples, to use again, or to gather in parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .. import measure, pipeline
+from ..criteria import get as get_criterion
+from ..errors import InputError, UsageError
+from ..runtime import ExecutionOptions
+from ..stats import Need, Stats, total
+from .options import Threads
+from .output import Output, check_target
+from .sampling import (
+    BatchSize,
+    Calib,
+    Count,
+    ImageSize,
+    Layout,
+    Mean,
+    Preset,
+    Scale,
+    Std,
+    load_samples,
+    preprocessing,
+)
+
+
+def calibrate(
+    files: Annotated[
+        list[Path], typer.Argument(metavar="MODEL", help="ONNX file; with --merge, statistics.")
+    ],
+    out: Annotated[Path, typer.Option("--output", "-o", help="Where the statistics go (.npz).")],
+    calib: Calib = None,
+    count: Count = None,
+    batch: BatchSize = 32,
+    criteria: Annotated[
+        list[str] | None,
+        typer.Option("--for", metavar="NAME", help="Criteria to gather for; may be repeated."),
+    ] = None,
+    positions: Annotated[
+        int | None, typer.Option(min=0, help="Pixels or tokens of each sample to look at; 0: at all.")
+    ] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Add up statistics of disjoint samples.")] = False,
+    preset: Preset = None,
+    image_size: ImageSize = None,
+    mean: Mean = None,
+    std: Std = None,
+    layout: Layout = None,
+    scale: Scale = None,
+    threads: Threads = 0,
+    simplify: Annotated[bool, typer.Option(help="Clean the graph first, as 'prune' does.")] = True,
+    seed: Annotated[
+        int, typer.Option(help="Of the positions that are looked at, and of random samples.")
+    ] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
+) -> None:
+    """Gather what criteria need to know of a model's activations, in one pass over samples."""
+    check_target(files[0], out)
+    output = Output(quiet)
+    if merge:
+        stats = merged(files)
+    else:
+        if len(files) > 1:
+            raise UsageError("takes one model", where="calibrate", hint="use --merge to add up statistics")
+        if calib is None:
+            raise UsageError(
+                "no samples are given", where="calibrate", hint="add --calib PATH, or --calib random"
+            )
+        how = preprocessing(preset, image_size, mean, std, layout, scale)
+        with output.progress() as progress:
+            ready = pipeline.prepare(files[0], simplify=simplify, progress=progress)
+            samples = load_samples(calib, ready.graph, how, count, seed)
+            wanted = measure.requests(ready.graph, ready.facts, ready.analysis, needs_of(criteria), positions)
+            stats = measure.measure(
+                ready.graph,
+                wanted,
+                samples.batches(batch),
+                seed=seed,
+                source=samples.source,
+                options=ExecutionOptions(threads=threads),
+                progress=lambda done: progress(f"Sample {done} of {samples.count}"),
+            )
+    measure.save(stats, out)
+    for warning in stats.warnings():
+        output.show(f"note: {warning}")
+    output.show(f"{stats.samples} samples, {len(stats.moments)} tensors: the statistics are in {out}")
+
+
+def needs_of(criteria: list[str] | None) -> frozenset[Need]:
+    """What these criteria look up, all together; without any, what most do.
+
+    Raises:
+        UsageError: there is no such criterion.
+    """
+    if not criteria:
+        return measure.DEFAULT_NEEDS
+    return frozenset().union(*(get_criterion(name).needs for name in criteria))
+
+
+def merged(files: list[Path]) -> Stats:
+    """The statistics in these files, added up.
+
+    Raises:
+        InputError: a file can't be read, or is of another model.
+    """
+    found = [measure.load(path) for path in files]
+    for path, stats in zip(files, found, strict=True):
+        if stats.fingerprint != found[0].fingerprint:
+            raise InputError(f"is of another model than '{files[0]}'", where=str(path))
+    return total(found)
