@@ -612,12 +612,14 @@ def test_every_end_of_a_pruner_has_its_status(script, status, code, tmp_path, ca
     assert f"pruned and exact: {int(status == 'exact')}" in capsys.readouterr().out
 
 
-def test_blocked_share_tolerates_what_it_does_not_know():
+def test_largest_blocked_share():
     layers = [
-        {"params": 60, "blocked_by": {"op": "Softmax"}},
-        {"params": 30, "blocked_by": {"op": "LayerNormalization"}},
-        {"params": 110, "blocked_by": None},
+        {"params": 60, "by": "Softmax 's'"},
+        {"params": 20, "by": "LayerNormalization 'a'"},
+        {"params": 50, "by": "LayerNormalization 'b'"},
+        {"params": 70, "by": None},
     ]
-    assert coverage.blocked_share({"layers": layers}) == (0.3, "Softmax")
-    for other in ({}, [], {"layers": 3}, {"layers": [1]}, {"layers": []}):
-        assert coverage.blocked_share(other) == (None, "")
+    assert coverage.blocked_share({"layers": layers}) == (0.35, "LayerNormalization")
+    assert coverage.blocked_share({"layers": layers[3:]}) == (0, "")
+    for unknown in ({}, [], {"layers": 3}, {"layers": [1]}, {"layers": []}):
+        assert coverage.blocked_share(unknown) == (None, "")

@@ -156,20 +156,18 @@ def largest_block(model: Path, timeout: float) -> tuple[float | None, str]:
 
 
 def blocked_share(report: Any) -> tuple[float | None, str]:
-    """Add up the parameters of blocked layers by the operator that blocks them; the largest share."""
+    """The operator (`by`: "Op name") that blocks the layers with most parameters, and their share of all."""
     layers = report.get("layers") if isinstance(report, dict) else None
     if not isinstance(layers, list) or not all(isinstance(layer, dict) for layer in layers):
         return None, ""
+    total = sum(layer.get("params", 0) for layer in layers)
     by_operator: Counter[str] = Counter()
     for layer in layers:
-        blocker = layer.get("blocked_by")
-        if blocker:
-            operator = blocker.get("op", "?") if isinstance(blocker, dict) else str(blocker)
-            by_operator[operator] += layer.get("params", 0)
-    total = sum(layer.get("params", 0) for layer in layers)
-    if not by_operator or not total:
-        return (0.0, "") if total else (None, "")
-    operator, params = by_operator.most_common(1)[0]
+        if layer.get("by"):
+            by_operator[layer["by"].partition(" ")[0]] += layer.get("params", 0)
+    if not total:
+        return None, ""
+    operator, params = max(by_operator.items(), key=lambda item: item[1], default=("", 0))
     return params / total, operator
 
 

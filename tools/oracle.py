@@ -52,7 +52,6 @@ TINY = 1e-12
 CHUNK = 1 << 20
 VOTES_PER_INDEX = 12
 MAX_BATCH = 4096
-FEW_VALUES = 16
 
 
 # ---------------------------------------------------------------- what was kept, from values
@@ -449,7 +448,10 @@ class Change:
 
 @dataclass
 class Changes:
-    """All the differences between the constants of two models, and which could not be recovered."""
+    """All the differences between the constants of two models, and what could not be recovered.
+
+    `altered` holds values that the original lacks; `unclear` repeats too much, which matters if outputs differ.
+    """
 
     found: list[Change] = field(default_factory=list)
     altered: list[str] = field(default_factory=list)
@@ -479,8 +481,8 @@ def compare_constants(original: onnx.ModelProto, pruned: onnx.ModelProto) -> Cha
         if blocks is not None:
             result.found.append(Change(site, a.shape, blocks))
         elif site.direct:
-            few = np.unique(b).size <= FEW_VALUES and np.isin(b, a).all()
-            (result.unclear if few else result.altered).append(site.name)
+            foreign = not np.isin(b, a).all()
+            (result.altered if foreign else result.unclear).append(site.name)
     return result
 
 
@@ -718,7 +720,7 @@ def judge(
         if error < tolerance:
             break
     if changes.altered:
-        verdict.reason = f"not a selection of the original values: {', '.join(changes.altered[:3])}"
+        verdict.reason = f"values that the original lacks: {', '.join(changes.altered[:3])}"
     elif verdict.error >= tolerance:
         unclear = f"; not recoverable: {', '.join(changes.unclear[:3])}" if changes.unclear else ""
         verdict.reason = f"outputs differ by {verdict.error:.2g}{unclear}"
