@@ -212,6 +212,18 @@ def _operators(body: GraphProto) -> Iterator[str]:
                 yield from _operators(inner)
 
 
+def type_text(value: onnx.ValueInfoProto) -> str:
+    """The type of an input or output for people: `float32[batch, 3, 224, 224]`."""
+    tensor = value.type.tensor_type
+    if not value.type.HasField("tensor_type"):
+        return str(value.type.WhichOneof("value") or "unknown").removesuffix("_type")
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name if tensor.elem_type else "unknown"
+    if not tensor.HasField("shape"):
+        return f"{dtype}[...]"
+    dims = [str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim]
+    return f"{dtype}[{', '.join(dims)}]"
+
+
 def nbytes(dtype: np.dtype[Any], shape: Shape) -> int:
     """Bytes of a tensor; types of fewer than eight bits are packed, as ONNX stores them."""
     packed = re.match(r"u?(?:int|float)([24])(?:_|$)", dtype.name)
