@@ -62,7 +62,7 @@ def follows(now: Point, narrow: Point) -> float | None:
 
 
 def bound(now: Point, narrow: Point) -> Bound:
-    """What limits a layer: computing, moving data (its time doesn't follow its MACs), or nothing that can go."""
+    """What limits a layer: computing, moving data (time doesn't follow MACs), or nothing that goes."""
     if narrow.macs == now.macs and narrow.traffic == now.traffic:
         return "fixed"
     power = follows(now, narrow)

@@ -44,7 +44,7 @@ def profile_table(found: Profile, *, limit: int | None = None) -> Renderables:
     lines = [f"kernels: {_micro(found.seconds)}; widths worth having: multiples of {found.multiple}"]
     compute, memory, fixed = (f"{found.share(kind):.0%}" for kind in ("compute", "memory", "fixed"))
     lines.append(
-        f"of the time, {compute} follows the MACs, {memory} is bound by memory, {fixed} can't be pruned"
+        f"of the time, {compute} follows the MACs, {memory} is memory-bound, {fixed} can't be pruned"
     )
     lines += found.notes
     return Renderables(table, Text("\n".join(lines)))

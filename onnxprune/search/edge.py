@@ -1,0 +1,151 @@
+"""Where along a path candidates stop being within bounds: bisection with real evaluations.
+
+The path is a line from models that surely keep within bounds to models that surely don't. For a budget of
+cost it runs from narrow to wide; for a bound on what is lost, from wide to narrow. Either way the candidate
+wanted is the last one within.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+_MARGIN = 0.15  # of a bracket: interpolated points keep away from its ends, so that it always shrinks
+
+
+@dataclass(frozen=True)
+class Trial(Generic[T]):
+    """A candidate that was made.
+
+    Attributes:
+        at: where on the path.
+        candidate: what was made there.
+        excess: by how much it exceeds its bounds; 0 or less is within.
+    """
+
+    at: float
+    candidate: T
+    excess: float
+
+
+@dataclass(frozen=True)
+class Search(Generic[T]):
+    """All that was tried.
+
+    Attributes:
+        trials: in the order they were made.
+        inside: the end of the path that was taken for safe.
+    """
+
+    trials: tuple[Trial[T], ...]
+    inside: float
+
+    @property
+    def within(self) -> tuple[Trial[T], ...]:
+        """Those within bounds, the furthest from the safe end first."""
+        passed = (t for t in self.trials if t.excess <= 0)
+        return tuple(sorted(passed, key=lambda t: -abs(t.at - self.inside)))
+
+    @property
+    def best(self) -> Trial[T] | None:
+        """The furthest within bounds; `None` if there is none."""
+        return next(iter(self.within), None)
+
+    @property
+    def closest(self) -> Trial[T]:
+        """The one that exceeds its bounds least, if all do."""
+        return min(self.trials, key=lambda t: t.excess)
+
+    def confirmed(self, holds: Callable[[T], bool]) -> Trial[T] | None:
+        """The furthest within bounds that also holds on evidence which the search hasn't seen."""
+        return next((t for t in self.within if holds(t.candidate)), None)
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to search.
+
+    Attributes:
+        evaluations: at most this many candidates, the safe end apart.
+        tolerance: a candidate that is within bounds by no more than this excess is good enough.
+        parallel: how many candidates to make at a time; results depend on this, not on where they are made.
+    """
+
+    evaluations: int = 8
+    tolerance: float = 0.0
+    parallel: int = 1
+
+
+_DEFAULT = Effort()
+
+
+def edge(
+    evaluate: Callable[[float], T],
+    excess: Callable[[T], float],
+    *,
+    inside: float,
+    outside: float,
+    first: float | None = None,
+    effort: Effort = _DEFAULT,
+    executor: Executor | None = None,
+) -> Search[T]:
+    """Find the last candidate within bounds.
+
+    The safe end itself is only tried when nothing else was within bounds.
+
+    Args:
+        evaluate: makes the candidate at a place on the path; called in other processes if `executor` does so.
+        excess: by how much a candidate exceeds its bounds; 0 or less is within.
+        inside: the end where candidates are within bounds.
+        outside: the end where they are taken not to be.
+        first: where to look first; in the middle by default.
+        effort: how long to search.
+        executor: where to make them; here and one after the other by default.
+
+    Returns:
+        Everything that was tried.
+    """
+    run = map if executor is None else executor.map
+    trials: list[Trial[T]] = []
+    near, far = _End(inside, None), _End(outside, None)
+    while len(trials) < effort.evaluations:
+        count = min(effort.parallel, effort.evaluations - len(trials))
+        places = _places(near, far, first if not trials else None, count, effort.tolerance)
+        made = [Trial(at, made, excess(made)) for at, made in zip(places, run(evaluate, places), strict=True)]
+        trials += made
+        for trial in made:  # from near to far
+            if trial.excess > 0:
+                far = _End(trial.at, trial.excess)
+                break
+            near = _End(trial.at, trial.excess)
+        if any(-effort.tolerance <= t.excess <= 0 for t in made) or abs(far.at - near.at) < 1e-3:
+            break
+    if not any(t.excess <= 0 for t in trials):
+        made_inside = next(iter(run(evaluate, [inside])))
+        trials.append(Trial(inside, made_inside, excess(made_inside)))
+    return Search(tuple(trials), inside)
+
+
+@dataclass(frozen=True)
+class _End:
+    """One end of a bracket, and the excess there if it is known."""
+
+    at: float
+    excess: float | None
+
+
+def _places(near: _End, far: _End, first: float | None, count: int, tolerance: float) -> Sequence[float]:
+    """Where to look next, from near to far."""
+    span = far.at - near.at
+    if first is not None and count == 1:
+        return [first]
+    if count > 1:
+        return [near.at + span * (k + 1) / (count + 1) for k in range(count)]
+    share = 0.5
+    if near.excess is not None and far.excess is not None:  # aim at the middle of what is good enough
+        share = (-tolerance / 2 - near.excess) / (far.excess - near.excess)
+    return [near.at + span * min(max(share, _MARGIN), 1 - _MARGIN)]

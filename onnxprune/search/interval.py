@@ -1,0 +1,42 @@
+"""What a number of samples allows to say about a drop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scipy.stats import beta
+
+_LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A drop, measured, and the interval that holds the true one in at least 95% of all cases."""
+
+    value: float
+    low: float
+    high: float
+
+
+def drop_interval(lost: int, gained: int, total: int) -> Interval:
+    """The drop of a share of right answers, from samples that both models answered.
+
+    Only samples on which the models differ tell anything. The interval is exact: the shares of samples lost
+    and gained each get an interval of Clopper and Pearson, at a level at which both hold together.
+
+    Args:
+        lost: samples that only the original got right.
+        gained: samples that only the pruned model got right.
+        total: all samples, at least one.
+    """
+    lost_low, lost_high = _share(lost, total)
+    gained_low, gained_high = _share(gained, total)
+    return Interval((lost - gained) / total, lost_low - gained_high, lost_high - gained_low)
+
+
+def _share(count: int, total: int) -> tuple[float, float]:
+    """Clopper and Pearson's interval, with half of the error that the pair of intervals may make."""
+    tail = (1 - _LEVEL) / 4
+    low = float(beta.ppf(tail, count, total - count + 1)) if count else 0.0
+    high = float(beta.ppf(1 - tail, count + 1, total - count)) if count < total else 1.0
+    return low, high

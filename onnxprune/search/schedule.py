@@ -1,0 +1,21 @@
+"""How iterative pruning approaches its target."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Kind = Literal["linear", "cubic"]
+
+
+def schedule(target: float, steps: int, kind: Kind = "linear") -> tuple[float, ...]:
+    """The share of the original's cost to keep after each step; the last is the target.
+
+    Args:
+        target: share to keep in the end, in (0, 1).
+        steps: at least one.
+        kind: `linear` removes as much in every step; `cubic` (Zhu and Gupta 2017) most in the first ones,
+            while much is redundant, and little in the last.
+    """
+    power = {"linear": 1, "cubic": 3}[kind]
+    shares = [target + (1 - target) * (1 - step / steps) ** power for step in range(1, steps)]
+    return (*shares, target)
