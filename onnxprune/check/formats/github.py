@@ -1,0 +1,35 @@
+"""For the log of a GitHub workflow: annotations, which GitHub shows beside the files."""
+
+from __future__ import annotations
+
+from ..verdict import Report
+from .table import text
+
+_LEVELS = {"fail": "error", "warn": "warning"}
+
+
+def github(report: Report) -> str:
+    """The table, then a workflow command for each broken limit and each warning."""
+    commands = [
+        _command(
+            _LEVELS[f.status], f.message, file=o.model.path.as_posix(), title=f"{o.model.key}: {f.title}"
+        )
+        for o in report.outcomes
+        for f in o.findings
+        if f.status in _LEVELS
+    ]
+    commands += [_command("warning", warning, title="onnxprune check") for warning in report.warnings]
+    return text(report) + "".join(f"{command}\n" for command in commands)
+
+
+def _command(level: str, message: str, **properties: str) -> str:
+    fields = ",".join(f"{key}={_property(value)}" for key, value in properties.items())
+    return f"::{level} {fields}::{_data(message)}"
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

@@ -1,0 +1,185 @@
+"""The gate: select models, measure them, find their baselines, judge, and keep the baseline file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import InputError, UsageError
+from . import baseline as baselines
+from .baseline import Another, Baseline, Before, Recorded, at_revision, recorded
+from .git import revision
+from .limits import Growth
+from .measure import Measurement, Subject, measure, open_model
+from .metrics import METRICS
+from .selection import Model, select, shown
+from .settings import Settings
+from .speed import Speed, speed
+from .verdict import Outcome, Report, judge
+
+Progress = Callable[[str], None]
+"""Told what begins."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line asks for beyond the configuration.
+
+    Attributes:
+        baseline: a file to compare with: a model, or a baseline file in place of the configured one.
+        baseline_ref: a git revision to compare with.
+        update: write the baseline file anew.
+        ratchet: lower what the baseline file says where models became better.
+        measure: costly metrics to report although nothing limits them.
+    """
+
+    baseline: Path | None = None
+    baseline_ref: str | None = None
+    update: bool = False
+    ratchet: bool = False
+    measure: frozenset[str] = frozenset()
+
+
+def check(
+    settings: Settings,
+    named: Sequence[Path] = (),
+    options: Options | None = None,
+    progress: Progress = lambda _: None,
+) -> Report:
+    """Check models against their limits, and write the baseline file if that is asked for.
+
+    Args:
+        settings: the configuration.
+        named: the models; by default all that are configured.
+        options: what to compare with and what to write.
+        progress: told what begins.
+
+    Raises:
+        UsageError: options contradict one another, or nothing says what to check.
+        InputError: a model, the baseline or the configuration can't be read.
+    """
+    options = options or Options()
+    file = _baseline_file(settings, options)
+    if not named and not settings.entries:
+        where = str(settings.source) if settings.source else None
+        hint = "name a model, or add [[tool.onnxprune.check.models]] with a path to pyproject.toml"
+        raise UsageError("nothing to check", where=where, hint=hint)
+    models = select(settings, named)
+    everything = {m.key for m in models} if not named else {m.key for m in models} | _known(settings)
+    current = recorded(file, everything)
+    costly = {m.key: _costly(m, options) for m in models}
+    outcomes, records = [], dict[str, Measurement]()
+    with _baseline(settings, options, file, current, models) as base:
+        for model in models:
+            progress(f"Measuring {model.path}")
+            subject = open_model(model.path, model.dims)
+            now = measure(subject, costly[model.key])
+            before = base.find(model, now)
+            timed = _speed(subject, before) if "latency" in costly[model.key] else None
+            if options.update:
+                # Growth is what is being accepted: only the other limits are judged.
+                before, timed = Before(now, str(file)), Speed(timed.seconds) if timed else None
+            outcomes.append(judge(model, now, before, timed))
+            records[model.key] = (
+                baselines.tightened(before.measurement, now) if options.ratchet and before else now
+            )
+        found = {o.key for o in outcomes if o.key}
+        gone = () if named else base.gone({m.key for m in models} | found)
+    notes = _gone(gone, options)
+    if options.update or options.ratchet:
+        kept = {key: value for key, value in current.models.items() if key in everything}
+        changed = baselines.write(file, {**kept, **records})
+        notes.append(f"wrote {file}: commit it" if changed else f"{file} is up to date")
+    return Report(tuple(outcomes), tuple(_warnings(outcomes, base, file, options)), tuple(notes))
+
+
+def _baseline_file(settings: Settings, options: Options) -> Path:
+    """The baseline file, once the options are known to make sense together."""
+    if options.baseline is not None and options.baseline_ref is not None:
+        raise UsageError("give one of --baseline and --baseline-ref")
+    if options.update and options.ratchet:
+        raise UsageError(
+            "give one of --update and --ratchet", hint="--update takes any value, --ratchet only better ones"
+        )
+    if options.baseline is None:
+        return shown(settings.baseline)
+    if _is_record(options.baseline):
+        return options.baseline
+    if options.update or options.ratchet:
+        raise UsageError(
+            "can't be written to", where=f"--baseline {options.baseline}", hint="leave --baseline out"
+        )
+    if not options.baseline.is_file():
+        raise InputError("no such file", where=f"--baseline {options.baseline}")
+    return shown(settings.baseline)
+
+
+def _is_record(file: Path) -> bool:
+    return file.suffix == ".json"
+
+
+@contextmanager
+def _baseline(
+    settings: Settings, options: Options, file: Path, current: Recorded, models: Sequence[Model]
+) -> Iterator[Baseline]:
+    name = options.baseline_ref or (settings.baseline_ref if options.baseline is None else None)
+    costly = frozenset(key for m in models for key in _costly(m, options))
+    if options.baseline is not None and not _is_record(options.baseline):
+        if len(models) != 1:
+            hint = "name the model to compare"
+            raise UsageError(
+                f"is one model, and {len(models)} are checked",
+                where=f"--baseline {options.baseline}",
+                hint=hint,
+            )
+        yield Another(options.baseline, costly)
+    elif name is not None and not (options.update or options.ratchet):  # these are about the file
+        with at_revision(revision(name, settings.root), file, current, costly, models) as base:
+            yield base
+    else:
+        yield current
+
+
+def _known(settings: Settings) -> set[str]:
+    return {m.key for m in select(settings, ())} if settings.entries else set()
+
+
+def _costly(model: Model, options: Options) -> frozenset[str]:
+    wanted = model.rules.limited | options.measure
+    return frozenset(key for key, metric in METRICS.items() if metric.costly and key in wanted)
+
+
+def _speed(subject: Subject, before: Before | None) -> Speed:
+    old = before.subject if before else None
+    return speed(subject.path, subject.facts, (old.path, old.facts) if old else None)
+
+
+def _gone(keys: Sequence[str], options: Options) -> list[str]:
+    if options.update or options.ratchet:
+        return [f"removed '{key}' from the baseline: its model is gone" for key in keys]
+    hint = "'onnxprune check --update' removes it"
+    return [f"'{key}' is in the baseline, and its model is gone: {hint}" for key in keys]
+
+
+def _warnings(outcomes: Sequence[Outcome], base: Baseline, file: Path, options: Options) -> list[str]:
+    """One warning for all models whose limits need a baseline that isn't there."""
+    if options.update or options.ratchet:
+        return []
+    alone = [o.model.key for o in outcomes if o.source is None and _compares(o.model)]
+    if not alone:
+        return []
+    shown = ", ".join(f"'{key}'" for key in alone[:3]) + (
+        f" and {len(alone) - 3} more" if len(alone) > 3 else ""
+    )
+    update = "'onnxprune check --update' writes it, then commit it"
+    if isinstance(base, Recorded) and not base.exists:
+        return [f"there is no baseline {file}, which limits of {shown} need: {update}"]
+    return [f"no baseline for {shown} in {base.source}: growth isn't limited yet; {update}"]
+
+
+def _compares(model: Model) -> bool:
+    numbers = (limit for limits in model.rules.numbers.values() for _, limit in limits)
+    sets = (allowed for limits in model.rules.sets.values() for _, allowed in limits)
+    return any(isinstance(limit, Growth) for limit in numbers) or any(s.patterns is None for s in sets)

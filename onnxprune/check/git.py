@@ -1,0 +1,148 @@
+"""Files of a git revision, read from git's object store: the work tree stays as it is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from subprocess import DEVNULL, PIPE, CompletedProcess, run
+from typing import IO
+
+from ..errors import InputError
+from ..graph import external_files
+from .files import Pointer, pointer
+
+_SMALL = 1024
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A commit of a repository.
+
+    Attributes:
+        name: as the user wrote it.
+        commit: its hash.
+        top: the folder of the work tree, without links.
+    """
+
+    name: str
+    commit: str
+    top: Path
+
+    def has(self, file: Path) -> bool:
+        """Whether the revision holds a file, named as in the work tree."""
+        return _git(self.top, "cat-file", "-e", self._object(file)).returncode == 0
+
+    def read(self, file: Path) -> bytes:
+        """The bytes of a small file.
+
+        Raises:
+            InputError: the revision doesn't hold it.
+        """
+        done = _git(self.top, "cat-file", "blob", self._object(file))
+        if done.returncode != 0:
+            raise InputError(f"isn't in {self.name}", where=str(file))
+        return done.stdout
+
+    def extract(self, file: Path, folder: Path) -> Path:
+        """Copy a model and its external data into a folder; those in git-lfs come from its local store.
+
+        Raises:
+            InputError: one of them isn't there.
+        """
+        model = self._copy(file, folder, PurePosixPath(file.name))
+        for name in external_files(model):
+            location = PurePosixPath(name)
+            if location.is_absolute() or ".." in location.parts:
+                where = f"{self.name}:{file.name}"
+                raise InputError(f"external data '{name}' lies outside the model's folder", where=where)
+            self._copy(file.parent / name, folder, location)
+        return model
+
+    def renames(self) -> Mapping[Path, Path]:
+        """New -> old name of files that were renamed between the revision and the work tree."""
+        done = _git(self.top, "diff", "--name-status", "-z", "--find-renames", "--diff-filter=R", self.commit)
+        fields = iter(done.stdout.decode("utf-8", "surrogateescape").split("\0"))
+        return {self.top / new: self.top / old for _, old, new in zip(fields, fields, fields, strict=False)}
+
+    def _object(self, file: Path) -> str:
+        return f"{self.commit}:{_relative(file, self.top).as_posix()}"
+
+    def _copy(self, file: Path, folder: Path, name: PurePosixPath) -> Path:
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        where = f"{self.name}:{_relative(file, self.top).as_posix()}"
+        with target.open("wb") as sink:
+            done = _git(self.top, "cat-file", "blob", self._object(file), stdout=sink)
+        if done.returncode != 0:
+            if not self.has(file):
+                raise InputError("isn't in that revision", where=where)
+            raise InputError("can't be read from git", where=where, hint="run 'git fetch' and try again")
+        if target.stat().st_size <= _SMALL and (found := pointer(target.read_bytes())) is not None:
+            stored = self._stored(found)
+            if not stored.is_file():
+                reason = f"is a git-lfs pointer to {found.size} bytes that aren't on this machine"
+                raise InputError(reason, where=where, hint=f"run 'git lfs fetch origin {self.commit}'")
+            target.unlink()
+            try:
+                os.link(stored, target)
+            except OSError:  # another file system
+                shutil.copyfile(stored, target)
+        return target
+
+    def _stored(self, found: Pointer) -> Path:
+        """Where git-lfs keeps a file."""
+        common = _git(self.top, "rev-parse", "--git-common-dir").stdout.decode().strip()
+        return self.top / common / "lfs" / "objects" / found.oid[:2] / found.oid[2:4] / found.oid
+
+
+def revision(name: str, folder: Path) -> Revision:
+    """Look a revision up.
+
+    Args:
+        name: a branch, tag or commit.
+        folder: any folder of the work tree.
+
+    Raises:
+        InputError: there is no git, no repository or no such revision; for a shallow clone, with the way out.
+    """
+    top = _git(folder, "rev-parse", "--show-toplevel")
+    if top.returncode != 0:
+        # Git refuses repositories of other owners, as in containers, and says what to do.
+        said = top.stderr.decode(errors="replace").strip().splitlines()
+        raise InputError(f"git can't be asked: {said[0] if said else 'it failed'}", where=str(folder))
+    root = Path(top.stdout.decode().removesuffix("\n")).resolve()
+    found = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
+    if found.returncode == 0:
+        return Revision(name, found.stdout.decode().strip(), root)
+    shallow = _git(root, "rev-parse", "--is-shallow-repository").stdout.strip() == b"true"
+    remote, _, branch = name.partition("/")
+    remotes = _git(root, "remote").stdout.decode().split()
+    if not remotes:
+        raise InputError("no such revision", where=name, hint="see 'git branch --all'")
+    known = branch and remote in remotes
+    fetch = f"{remote} {branch}:refs/remotes/{name}" if known else f"{remotes[0]} {name}"
+    hint = f"run 'git fetch --depth=1 {fetch}'" + (
+        " (GitHub: 'fetch-depth: 0' for actions/checkout)" if shallow else ""
+    )
+    reason = "no such revision in this shallow clone" if shallow else "no such revision"
+    raise InputError(reason, where=name, hint=hint)
+
+
+def _relative(file: Path, top: Path) -> Path:
+    """A file's path within the work tree; the file itself may be gone."""
+    absolute = file.parent.resolve() / file.name
+    try:
+        return absolute.relative_to(top)
+    except ValueError:
+        raise InputError("lies outside the git repository", where=str(file)) from None
+
+
+def _git(folder: Path, *arguments: str, stdout: int | IO[bytes] = PIPE) -> CompletedProcess[bytes]:
+    command = ["git", *arguments]
+    try:
+        return run(command, cwd=folder, stdin=DEVNULL, stdout=stdout, stderr=PIPE, check=False)
+    except FileNotFoundError:
+        raise InputError("git isn't installed", hint="install it, or compare with a baseline file") from None
