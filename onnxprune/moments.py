@@ -29,8 +29,9 @@ Kind = Literal["sum", "squares", "zeros", "gram", "cross", "norms", "pooled", "k
 POSITIONS = "onnxprune.positions"
 """The extra input of a graph that looks at some positions only: float32 (samples, positions) in [0, 1)."""
 
-_FLOAT = 1  # TensorProto.FLOAT and INT64
+_FLOAT = 1  # as in TensorProto.DataType
 _INT64 = 7
+_BOOL = 9
 _AXES_INPUT_SINCE = {"ReduceSum": 13, "ReduceMean": 18, "Unsqueeze": 13}
 _GATHER_ELEMENTS_SINCE = 11
 
@@ -183,7 +184,10 @@ class _Emitter:
         if "squares" in r.kinds and "gram" not in r.kinds:  # else they are its diagonal
             self._give(f"{base}.squares", self.reduce("ReduceSum", self.op("Mul", x, x), rows))
         if "zeros" in r.kinds:
-            zero = self.op("Equal", x, self.const(0.0))
+            if self._opset >= 11:  # Equal doesn't compare floats before
+                zero = self.op("Equal", x, self.const(0.0))
+            else:
+                zero = self.op("Not", self.op("Cast", x, to=_BOOL))
             self._give(f"{base}.zeros", self.reduce("ReduceSum", self.op("Cast", zero, to=_FLOAT), rows))
         if "gram" in r.kinds:
             self._give(f"{base}.gram", self._product(x, channels, x, channels))
@@ -195,7 +199,8 @@ class _Emitter:
             self._give(f"{base}.cross", self._product(x, channels, y, other_channels))
 
     def _product(self, x: str, x_channels: int, y: str, y_channels: int) -> str:
-        return self.op("Gemm", x, y, transA=int(x_channels == 1), transB=int(y_channels == 0))
+        zero = () if self._opset >= 11 else (self.const(np.float32(0)),)  # no option before
+        return self.op("Gemm", x, y, *zero, transA=int(x_channels == 1), transB=int(y_channels == 0))
 
     def _matrix(self, tensor: str, axis: int, shape: Shape, positions: int | None) -> tuple[str, int]:
         """The rows of a tensor as a matrix, and which of its axes has the channels: 0 or 1."""
@@ -204,7 +209,7 @@ class _Emitter:
             x = self._some(x, channels, shape[axis], positions)
         if channels == 2:
             return self.op("Flatten", x, axis=2), 1
-        if len(shape) <= 2:  # one position: (N, C, 1) is a matrix already
+        if len(shape) <= (2 if axis else 1):  # one position: (N, C, 1) is a matrix already
             return self.op("Flatten", x, axis=1), 1
         return self.op("Flatten", self.op("Transpose", x, perm=[1, 0, 2]), axis=1), 0
 
