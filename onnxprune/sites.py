@@ -159,10 +159,9 @@ def consumers(graph: Graph, analysis: Analysis) -> tuple[Consumer, ...]:
         weight = node.inputs[reader.input]
         if weight not in graph.constants or (group_of[reader.place.units] < 0).all():
             continue
-        read = np.unique(reader.place.units)
-        made = [np.unique(p.units) for o in node.outputs for p in analysis.tensors.get(o, ())]
-        if any(np.isin(read, units).all() for units in made):
+        if len(reader.place.axes) > 1 and reader.place.units.shape[-1] == 1:
             continue
+        read = np.unique(reader.place.units)
         for name in node.inputs[: 1 if reader.input else 2]:
             found = axis_of(analysis, name, read) if name != weight else None
             if found is not None and np.array_equal(np.unique(found[1]), read):

@@ -42,7 +42,10 @@ def residual_net(seed=0):
     nodes = [
         make_node("Conv", ["image", "stem.w"], ["stem"], "stem", **same),
         make_node(
-            "BatchNormalization", ["stem", "stem.scale", "stem.shift", "stem.mean", "stem.var"], ["norm"], "norm"
+            "BatchNormalization",
+            ["stem", "stem.scale", "stem.shift", "stem.mean", "stem.var"],
+            ["norm"],
+            "norm",
         ),
         make_node("Relu", ["norm"], ["a"], "relu_a"),
         make_node("Conv", ["a", "body.w"], ["body"], "body", **same),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from calibration import build, dumped, in_batches, residual_net, images, rows_of
+from calibration import build, dumped, images, in_batches, residual_net, rows_of
 from onnx.helper import make_node
 
 from onnxprune.moments import POSITIONS, Kernel, Meter, Request, augmented

@@ -1,0 +1,584 @@
+"""Every criterion against its formula in NumPy, and all of them against one battery."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+from calibration import analysed, build, dumped, images, in_batches, residual_net, rows_of
+from onnx.helper import make_node
+
+from onnxprune import measure
+from onnxprune.criteria import CRITERIA, Context, Criterion, get, names, rules
+from onnxprune.criteria.lasso import minimised
+from onnxprune.criteria.obs import Obs
+from onnxprune.errors import UsageError
+from onnxprune.graph import Edits, Graph
+from onnxprune.sites import activations, consumers, filters, outputs
+
+EVERYTHING = frozenset({"consumers", "norms", "pooled", "zeros", "kernels"})
+
+
+def context(graph, x, *sizes, positions=0, name="image", seed=0):
+    """A context with all statistics over samples `x`."""
+    facts, analysis = analysed(graph)
+    wanted = measure.requests(graph, facts, analysis, EVERYTHING, positions)
+    stats = measure.measure(graph, wanted, in_batches({name: x}, *(sizes or (16,))), source="test")
+    return Context(graph, analysis, stats, seed)
+
+
+@pytest.fixture(scope="module")
+def residual():
+    return context(residual_net(), images())
+
+
+def group_of(context, node):
+    """The index of the group that a node makes."""
+    (index,) = [i for i, g in enumerate(context.analysis.groups) if g.name == node]
+    return index
+
+
+def test_the_network_has_the_groups_these_tests_are_about(residual):
+    assert [(g.name, g.size) for g in residual.analysis.groups] == [("stem", 8), ("wide", 12), ("thin", 6)]
+
+
+# ---------------------------------------------------------------- where they look
+
+
+def test_sites(residual):
+    graph, analysis = residual.graph, residual.analysis
+    stem, wide, thin = analysis.groups
+    assert [graph.nodes[f.node].name for f in filters(graph, analysis, stem)] == ["stem", "body"]
+    assert [f.rows.shape for f in filters(graph, analysis, wide)] == [(12, 8), (12, 9)]
+    assert [k for k, _ in outputs(graph, analysis, stem)] == [("norm", 1), ("body", 1)]
+    assert [k for k, _ in activations(graph, analysis, stem)] == [("a", 1), ("b", 1)]
+    assert [k for k, _ in activations(graph, analysis, wide)] == [("c", 1), ("d", 1)]
+    assert [k for k, _ in activations(graph, analysis, thin)] == [("e", 1)]
+    found = consumers(graph, analysis)
+    assert [(graph.nodes[c.node].name, c.activation) for c in found] == [
+        ("body", ("a", 1)),
+        ("wide", ("b", 1)),
+        ("thin", ("d", 1)),
+        ("head", ("flat", 1)),
+    ], "a depthwise convolution consumes nothing"
+
+
+# ---------------------------------------------------------------- formulas
+
+
+def relative(values):
+    return values / values.mean()
+
+
+def test_l1(residual):
+    scores = get("l1").scores(residual)
+    w = {n: np.abs(residual.graph.array(n)).sum((1, 2, 3)) for n in ("stem.w", "body.w", "wide.w", "deep.w")}
+    np.testing.assert_allclose(scores[0], (relative(w["stem.w"]) + relative(w["body.w"])) / 2, rtol=1e-6)
+    np.testing.assert_allclose(scores[1], (relative(w["wide.w"]) + relative(w["deep.w"])) / 2, rtol=1e-6)
+
+
+def test_l2(residual):
+    w = residual.graph.array("thin.w").astype(float).reshape(6, -1)
+    np.testing.assert_allclose(get("l2").scores(residual)[2], relative(np.sqrt((w**2).sum(1))), rtol=1e-6)
+
+
+def test_geometric_median(residual):
+    w = residual.graph.array("thin.w").astype(float).reshape(6, -1)
+    distances = np.array([sum(np.linalg.norm(a - b) for b in w) for a in w])
+    np.testing.assert_allclose(get("geometric-median").scores(residual)[2], relative(distances), rtol=1e-6)
+
+
+def test_bn_scale(residual):
+    scores = get("bn-scale").scores(residual)
+    np.testing.assert_allclose(scores[0], relative(np.abs(residual.graph.array("stem.scale"))), rtol=1e-6)
+    np.testing.assert_array_equal(scores[2], get("l2").scores(residual)[2])
+
+
+def test_bn_scale_refuses_a_network_without():
+    with pytest.raises(UsageError, match="no BatchNormalization.*l1"):
+        get("bn-scale").scores(context(chain(), pixels(), name="x"))
+
+
+def test_random_depends_on_seed_and_group_alone(residual):
+    one, again = get("random").scores(residual), get("random").scores(residual)
+    other = get("random").scores(replace(residual, seed=1))
+    assert all(np.array_equal(a, b) for a, b in zip(one, again, strict=True))
+    assert not np.array_equal(one[0], other[0])
+
+
+def test_output_variance(residual):
+    norm, body = dumped(residual.graph, {"image": images()}, "norm", "body")
+    parts = [np.sqrt((y**2).sum((2, 3))).var(0) for y in (norm, body)]
+    expected = (relative(parts[0]) + relative(parts[1])) / 2
+    np.testing.assert_allclose(get("output-variance").scores(residual)[0], expected, rtol=1e-3)
+
+
+def test_entropy(residual):
+    (e,) = dumped(residual.graph, {"image": images()}, "e")
+    expected = []
+    for values in e.mean((2, 3)).astype(np.float32).astype(float).T:
+        counts, _ = np.histogram(values, 100)
+        p = counts[counts > 0] / len(values)
+        expected.append(-(p * np.log(p)).sum())
+    # A value on the edge of a bin may fall to either side.
+    np.testing.assert_allclose(get("entropy").scores(residual)[2], relative(np.array(expected)), rtol=0.03)
+
+
+def test_apoz(residual):
+    c, d = dumped(residual.graph, {"image": images()}, "c", "d")
+    parts = [(y != 0).mean((0, 2, 3)) for y in (c, d)]
+    expected = (relative(parts[0]) + relative(parts[1])) / 2
+    np.testing.assert_allclose(get("apoz").scores(residual)[1], expected, rtol=1e-6)
+
+
+def test_apoz_refuses_a_group_without_relu():
+    with pytest.raises(UsageError, match="no ReLU follows 'first'.*--keep 'first'"):
+        get("apoz").scores(context(chain(act="Sigmoid"), pixels(), name="x"))
+
+
+@pytest.mark.parametrize("low", [0.0, -1.0])
+def test_clip_from_zero_is_a_relu_and_no_other(low):
+    graph = chain(act="Clip", limits={"low": np.float32(low), "high": np.float32(6)})
+    found = context(graph, pixels(), name="x")
+    if low == 0:
+        get("apoz").scores(found)
+    else:
+        with pytest.raises(UsageError, match="no ReLU"):
+            get("apoz").scores(found)
+
+
+def test_activation(residual):
+    (e,) = dumped(residual.graph, {"image": images()}, "e")
+    expected = relative(np.sqrt((e**2).mean((0, 2, 3))))
+    np.testing.assert_allclose(get("activation").scores(residual)[2], expected, rtol=1e-5)
+
+
+def test_wanda(residual):
+    (d,) = dumped(residual.graph, {"image": images()}, "d")
+    w = residual.graph.array("thin.w").astype(float).reshape(6, 12)
+    expected = relative(np.linalg.norm(w, axis=0) * np.sqrt((rows_of(d) ** 2).mean(0)))
+    np.testing.assert_allclose(get("wanda").scores(residual)[1], expected, rtol=1e-5)
+
+
+def test_wanda_sums_over_consumers(residual):
+    a, b = dumped(residual.graph, {"image": images()}, "a", "b")
+    weights = [residual.graph.array(n).astype(float) for n in ("body.w", "wide.w")]
+    parts = [
+        relative(np.sqrt((w**2).sum((0, 2, 3))) * np.sqrt((rows_of(x) ** 2).mean(0)))
+        for w, x in zip(weights, (a, b), strict=True)
+    ]
+    np.testing.assert_allclose(get("wanda").scores(residual)[0], sum(parts) / 2, rtol=1e-5)
+
+
+def layer(context, tensor="d", weight="thin.w"):
+    """Rows and weights (inputs, outputs) of the 1x1 convolution at the end."""
+    (x,) = dumped(context.graph, {"image": images()}, tensor)
+    w = context.graph.array(weight).astype(float)
+    return rows_of(x), w.reshape(w.shape[0], -1).T
+
+
+def test_hessian_is_the_error_of_leaving_one_out(residual):
+    x, w = layer(residual)
+    energy = ((x @ w) ** 2).sum()
+    expected = [((x[:, [j]] @ w[[j]]) ** 2).sum() / energy for j in range(12)]
+    np.testing.assert_allclose(get("hessian").scores(residual)[1], expected, rtol=1e-4)
+
+
+def test_greedy_goes_as_thinet_does(residual):
+    x, w = layer(residual)
+    gone: list[int] = []
+    while len(gone) < 12:
+        left = [j for j in range(12) if j not in gone]
+        gone.append(min(left, key=lambda j: ((x[:, [*gone, j]] @ w[[*gone, j]]) ** 2).sum()))
+    assert np.argsort(get("greedy").scores(residual)[1]).tolist() == gone
+
+
+def test_lasso_minimises_its_objective(residual):
+    """At the solution no direction goes down: the conditions of Karush, Kuhn and Tucker."""
+    x, w = layer(residual)
+    parts = x[:, :, None] * w  # (rows, channels, outputs)
+    y = parts.sum(1)
+    q = np.einsum("njo,nko->jk", parts, parts) / (y**2).sum()
+    penalty = 0.2 * np.abs(q.sum(1)).max()
+    beta = minimised(q, q.sum(1), penalty, np.zeros(12), float(np.linalg.eigvalsh(q)[-1]), 5000)
+    slope = np.array([-((y - np.einsum("njo,j->no", parts, beta)) * parts[:, j]).sum() for j in range(12)])
+    slope /= (y**2).sum()
+    assert 0 < (beta != 0).sum() < 12
+    np.testing.assert_allclose(slope[beta != 0], -penalty * np.sign(beta[beta != 0]), atol=1e-6)
+    assert (np.abs(slope[beta == 0]) <= penalty + 1e-6).all()
+
+
+def test_lasso_scores_are_where_channels_enter(residual):
+    x, w = layer(residual)
+    parts = x[:, :, None] * w
+    y = parts.sum(1)
+    q = np.einsum("njo,nko->jk", parts, parts) / (y**2).sum()
+    scores = get("lasso").scores(residual)[1]
+    first = int(np.argmax(scores))
+    assert first == int(np.argmax(q.sum(1))), "the first to enter is the one most correlated with the output"
+    middle = float(np.median(scores))
+    curvature = float(np.linalg.eigvalsh(q)[-1])
+    beta = minimised(q, q.sum(1), middle, np.zeros(12), curvature, 5000)
+    assert (beta[scores > 1.5 * middle] != 0).all()
+    assert (beta[scores < middle / 1.5] == 0).all()
+
+
+def solved_again(x, w, gone):
+    """Relative error of a layer without some inputs, its other weights solved again by least squares."""
+    left = [j for j in range(len(w)) if j not in gone]
+    energy = ((x @ w) ** 2).sum() / len(x)
+    x = x - x.mean(0)  # means go into the bias
+    g = x.T @ x / len(x)
+    g += len(w) / len(x) * np.trace(g) / len(w) * np.eye(len(w))
+    rest = w.copy()
+    rest[left] -= np.linalg.solve(g[np.ix_(left, left)], g[left] @ w)
+    return np.trace(rest.T @ g @ rest) / energy
+
+
+def test_obs_is_the_error_of_leaving_one_out_and_solving_the_rest(residual):
+    x, w = layer(residual)
+    (_, found, _) = Obs(damping=0, batch=0).eliminations(residual)
+    gone: list[int] = []
+    for step in range(12):
+        left = [j for j in range(12) if j not in gone]
+        gone.append(min(left, key=lambda j: solved_again(x, w, [*gone, j])))
+        np.testing.assert_allclose(found.loss[step + 1], solved_again(x, w, gone), rtol=1e-3)
+    assert found.order.tolist() == gone
+    assert found.kept(12) == 0
+    assert found.kept(4) == found.loss[8]
+
+
+def test_obs_in_batches_says_the_exact_loss_of_each_batch(residual):
+    x, w = layer(residual)
+    (_, found, _) = Obs(damping=0, batch=0.4).eliminations(residual)
+    for size in (4, 4 + 3, 12):  # 0.4 of 12, of 8, ...
+        np.testing.assert_allclose(found.loss[size], solved_again(x, w, found.order[:size]), rtol=1e-3)
+    assert (np.diff(found.loss) >= 0).all()
+
+
+def test_inbound_variance(residual):
+    (d,) = dumped(residual.graph, {"image": images()}, "d")
+    w = residual.graph.array("thin.w").astype(float).reshape(6, 12)
+    norms = np.sqrt((d**2).sum((2, 3)))
+    v = np.array([[np.var(abs(w[t, s]) * norms[:, s]) for s in range(12)] for t in range(6)])
+    expected = (v / v.mean(1, keepdims=True)).max(0)
+    np.testing.assert_allclose(get("inbound-variance").scores(residual)[1], relative(expected), rtol=1e-3)
+
+
+def test_inbound_variance_of_single_kernels(residual):
+    """Those of a 3x3 convolution, against T x S convolutions."""
+    (a,) = dumped(residual.graph, {"image": images()}, "a")
+    w = residual.graph.array("body.w")
+    node = next(n for n in residual.graph.nodes if n.name == "body")
+    found = get("inbound-variance").kernels(residual)[node.index]
+    for t, s in [(0, 0), (3, 5), (7, 2)]:
+        single = build(
+            [make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])],
+            {"x": ["N", 1, 9, 7]},
+            {"y": ["N", 1, 9, 7]},
+            {"w": w[t : t + 1, s : s + 1]},
+        )
+        (y,) = dumped(single, {"x": a[:, s : s + 1].astype(np.float32)}, "y")
+        expected = np.sqrt((y**2).sum((1, 2, 3))).var()
+        np.testing.assert_allclose(found[t, s], expected, rtol=1e-3, atol=1e-7)
+
+
+# ---------------------------------------------------------------- the battery
+
+WEIGHTS_ONLY = {"l1", "l2", "geometric-median", "bn-scale", "random"}
+every = pytest.mark.parametrize("name", sorted(CRITERIA))
+data_driven = pytest.mark.parametrize("name", sorted(set(CRITERIA) - WEIGHTS_ONLY))
+
+
+def same(a, b, rtol=1e-6):
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_allclose(x, y, rtol=rtol, atol=1e-9)
+
+
+@every
+def test_one_finite_score_for_each_unit(residual, name):
+    scores = get(name).scores(residual)
+    assert [s.shape for s in scores] == [(g.size,) for g in residual.analysis.groups]
+    assert all(s.dtype == np.float64 and np.isfinite(s).all() and (s >= 0).all() for s in scores)
+    assert all(len(np.unique(s)) > 1 for s in scores), "a criterion tells units apart"
+
+
+@every
+def test_is_deterministic_and_changes_nothing(residual, name):
+    before = residual.graph.serialized()
+    arrays = copy.deepcopy([m.gram for m in residual.stats.moments.values()])
+    same(get(name).scores(residual), get(name).scores(residual), rtol=0)
+    assert residual.graph.serialized() == before
+    for old, new in zip(arrays, residual.stats.moments.values(), strict=True):
+        np.testing.assert_array_equal(old, new.gram)
+
+
+@every
+def test_batches_and_order_of_samples_do_not_matter(name):
+    graph, x = residual_net(), images()
+    reference = get(name).scores(context(graph, x, 16, positions=20))
+    mixed = x[np.random.default_rng(0).permutation(len(x))]
+    rtol = 0.02 if name in ("entropy", "lasso") else 1e-3  # these have bins and steps, with edges
+    same(reference, get(name).scores(context(graph, mixed, 1, 7, 32, positions=20)), rtol)
+
+
+def permuted(graph, analysis, group, order):
+    """The same function with the units of a group in another order."""
+    edits = Edits()
+    for member in analysis.members:
+        array = edits.constants.get(member.constant, graph.array(member.constant)).reshape(member.view)
+        for axis in {p.axes[0] for p in member.places if np.isin(p.units, group.units).all()}:
+            array = np.take(array, order, axis)
+        shape = graph.shape_of_constant(member.constant)
+        edits.constants[member.constant] = np.ascontiguousarray(array.reshape(shape))
+    return graph.edited(edits)
+
+
+@pytest.mark.parametrize("name", sorted(set(CRITERIA) - {"random"}))
+def test_permuted_channels_have_permuted_scores(residual, name):
+    graph, analysis, x = residual.graph, residual.analysis, images()
+    for index, group in enumerate(analysis.groups):
+        order = np.random.default_rng(index).permutation(group.size)
+        moved = permuted(graph, analysis, group, order)
+        (before,), (after,) = dumped(graph, {"image": x}, "logits"), dumped(moved, {"image": x}, "logits")
+        np.testing.assert_allclose(before, after, rtol=1e-3, atol=1e-4)  # the test itself: the same function
+        expected = get(name).scores(residual)[index][order]
+        rtol = 0.02 if name in ("entropy", "lasso") else 1e-3
+        np.testing.assert_allclose(get(name).scores(context(moved, x))[index], expected, rtol=rtol)
+
+
+def chain(edit=None, act="Relu", limits=None):
+    """x -> first (10) -> activation -> second -> y, 1x1 throughout; `edit` changes the weights."""
+    r = np.random.default_rng(3)
+    weights = {
+        "first.w": r.standard_normal((10, 6, 1, 1)).astype(np.float32),
+        "first.b": (r.standard_normal(10) / 9).astype(np.float32),
+        "second.w": r.standard_normal((7, 10, 1, 1)).astype(np.float32),
+    }
+    if edit is not None:
+        edit(weights)
+    nodes = [
+        make_node("Conv", ["x", "first.w", "first.b"], ["f"], "first"),
+        make_node(act, ["f", *(limits or ())], ["a"], "act"),
+        make_node("Conv", ["a", "second.w"], ["y"], "second"),
+    ]
+    return build(nodes, {"x": ["N", 6, 5, 5]}, {"y": ["N", 7, 5, 5]}, weights | (limits or {}))
+
+
+def pixels(count=64, seed=5):
+    r = np.random.default_rng(seed)
+    scale = r.uniform(0.2, 2, (count, 1, 1, 1))
+    return (scale * r.standard_normal((count, 6, 5, 5))).astype(np.float32)
+
+
+def kill(weights):
+    weights["first.w"][4] = 0
+    weights["first.b"][4] = 0
+
+
+@pytest.mark.parametrize("name", sorted(set(CRITERIA) - {"random", "bn-scale", "geometric-median"}))
+def test_a_dead_channel_goes_first(name):
+    (scores,) = get(name).scores(context(chain(kill), pixels(), name="x"))
+    assert np.argmin(scores) == 4
+    assert np.isfinite(scores).all()
+
+
+@pytest.mark.parametrize("name", ["output-variance", "inbound-variance", "entropy", "obs"])
+def test_a_constant_channel_goes_first(name):
+    """A large constant, which is loud: what varies is worth more, as the constant fits into a bias."""
+
+    def fix(weights):
+        weights["first.w"][4] = 0
+        weights["first.b"][4] = 3
+
+    (scores,) = get(name).scores(context(chain(fix), pixels(), name="x"))
+    assert np.argmin(scores) == 4
+
+
+@pytest.mark.parametrize("name", ["obs", "geometric-median"])
+def test_one_of_two_equal_channels_goes_early(name):
+    def twin(weights):
+        weights["first.w"][7] = weights["first.w"][2]
+        weights["first.b"][7] = weights["first.b"][2]
+
+    (plain,) = get(name).scores(context(chain(), pixels(), name="x"))
+    (scores,) = get(name).scores(context(chain(twin), pixels(), name="x"))
+    assert scores[[2, 7]].min() < plain[2]
+    if name == "obs":
+        assert np.argmin(scores) in (2, 7)
+        assert abs(np.diff(np.searchsorted(np.sort(scores), scores[[2, 7]]))[0]) >= 1
+
+
+@data_driven
+def test_samples_are_needed(residual, name):
+    with pytest.raises(UsageError, match="samples"):
+        get(name).scores(replace(residual, stats=None))
+
+
+@pytest.mark.parametrize("name", ["output-variance", "inbound-variance", "entropy", "obs"])
+def test_one_sample_has_no_variance(name):
+    with pytest.raises(UsageError, match="needs 2 samples or more, there are 1"):
+        get(name).scores(context(residual_net(), images(1)))
+
+
+@data_driven
+def test_statistics_for_another_criterion_are_refused(residual, name):
+    nothing = replace(residual.stats, moments={})
+    with pytest.raises(UsageError, match="calibrate.*--for"):
+        get(name).scores(replace(residual, stats=nothing))
+
+
+@data_driven
+def test_says_what_it_needs(residual, name):
+    """With no more than that, it works."""
+    graph, analysis = residual.graph, residual.analysis
+    facts, _ = analysed(graph)
+    wanted = measure.requests(graph, facts, analysis, get(name).needs, 0)
+    stats = measure.measure(graph, wanted, in_batches({"image": images()}, 16))
+    same(get(name).scores(replace(residual, stats=stats)), get(name).scores(residual), 1e-3)
+
+
+def test_few_samples_leave_obs_with_what_it_can_know():
+    """Behind a global pool, 8 samples span 8 of 12 directions: the other channels are not free."""
+    found = context(residual_net(), images(8))
+    head = group_of(found, "thin")
+    scores = get("obs").scores(found)[head]
+    assert scores.min() > 1e-3 * scores.max()
+
+
+# ---------------------------------------------------------------- other shapes of consumers
+
+
+def test_several_channels_of_one_unit():
+    """Flatten gives each channel 4 features: their loss is that of all four together."""
+    r = np.random.default_rng(0)
+    weights = {
+        "first.w": r.standard_normal((6, 3, 1, 1)).astype(np.float32),
+        "head.w": r.standard_normal((5, 24)).astype(np.float32),
+    }
+    nodes = [
+        make_node("Conv", ["x", "first.w"], ["f"], "first"),
+        make_node("Relu", ["f"], ["a"]),
+        make_node("Flatten", ["a"], ["flat"]),
+        make_node("Gemm", ["flat", "head.w"], ["y"], "head", transB=1),
+    ]
+    graph = build(nodes, {"x": ["N", 3, 2, 2]}, {"y": ["N", 5]}, weights)
+    x = r.standard_normal((300, 3, 2, 2)).astype(np.float32)
+    found = context(graph, x, 50, name="x")
+    (flat,) = dumped(graph, {"x": x}, "flat")
+    w = weights["head.w"].astype(float).T
+    energy = ((flat @ w) ** 2).sum()
+    (scores,) = get("hessian").scores(found)
+    blocks = [slice(4 * j, 4 * j + 4) for j in range(6)]
+    np.testing.assert_allclose(scores, [((flat[:, b] @ w[b]) ** 2).sum() / energy for b in blocks], rtol=1e-4)
+
+    centred = flat - flat.mean(0)
+    g = centred.T @ centred / 300
+    inverse = np.linalg.inv(g + (24 / 300 + 1e-3) * np.trace(g) / 24 * np.eye(24))
+    costs = [np.trace(w[b].T @ np.linalg.inv(inverse[b, b]) @ w[b]) for b in blocks]
+    (elimination,) = get("obs").eliminations(found)
+    assert elimination.order[0] == np.argmin(costs)
+    np.testing.assert_allclose(elimination.loss[1], min(costs) / (energy / 300), rtol=1e-3)
+
+
+def test_channels_of_another_group_do_not_stand_in():
+    """In a grouped convolution only channels of the same group can make up for one."""
+    r = np.random.default_rng(0)
+    first = r.standard_normal((8, 4, 1, 1)).astype(np.float32)
+    first[4] = first[0]  # equal channels, in different groups
+    weights = {"first.w": first, "second.w": r.standard_normal((6, 4, 1, 1)).astype(np.float32)}
+    nodes = [
+        make_node("Conv", ["x", "first.w"], ["f"], "first"),
+        make_node("Conv", ["f", "second.w"], ["y"], "second", group=2),
+        make_node("Relu", ["y"], ["z"]),
+    ]
+    graph = build(nodes, {"x": ["N", 4, 5, 5]}, {"z": ["N", 6, 5, 5]}, weights)
+    found = context(graph, r.standard_normal((64, 4, 5, 5)).astype(np.float32), name="x")
+    scores = get("obs").scores(found)[0]
+    assert scores[[0, 4]].min() > 1e-3 * scores.max()
+
+
+# ---------------------------------------------------------------- registry and rules
+
+
+def test_registry():
+    assert set(names()) >= {"l1", "l2", "geometric-median", "bn-scale", "random", "obs", "inbound-variance"}
+    assert all(isinstance(c, Criterion) and c.name == name for name, c in CRITERIA.items())
+    with pytest.raises(TypeError):
+        CRITERIA["mine"] = get("l1")  # type: ignore[index]
+    with pytest.raises(UsageError, match="no such criterion; there are: l1, l2"):
+        get("nix")
+
+
+class Loud:
+    """A criterion of a user's own."""
+
+    name = "loud"
+    needs = frozenset({"consumers"})
+
+    def scores(self, context):
+        return tuple(np.arange(g.size, dtype=float) for g in context.analysis.groups)
+
+
+class Point:
+    value = "somewhere:Loud"
+
+    def __init__(self, name, found):
+        self.name = name
+        self._found = found
+
+    def load(self):
+        if isinstance(self._found, Exception):
+            raise self._found
+        return self._found
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    points = [
+        Point("loud", Loud),
+        Point("object", Loud()),
+        Point("odd", 7),
+        Point("broken", ImportError("no")),
+    ]
+
+    def entry_points(group, name=None):
+        assert group == "onnxprune.criteria"
+        return [p for p in points if name in (None, p.name)]
+
+    monkeypatch.setattr("onnxprune.criteria.entry_points", entry_points)
+
+
+def test_entry_points(installed, residual):
+    assert isinstance(get("loud"), Loud)
+    assert len(get("object").scores(residual)) == 3
+    assert names()[-4:] == ("broken", "loud", "object", "odd")
+    with pytest.raises(UsageError, match="no name, needs and scores"):
+        get("odd")
+    with pytest.raises(UsageError, match="can't be loaded"):
+        get("broken")
+
+
+def test_an_object_of_the_users_own_is_a_criterion():
+    assert isinstance(Loud(), Criterion)
+    assert not isinstance(object(), Criterion)
+
+
+def test_selection_rules_of_papers():
+    scores = np.array([3.0, 1.0, 2.0, 5.0, 4.0])
+    assert rules.percentile(scores, 40).tolist() == [True, False, False, True, True]
+    assert rules.deviations(scores).tolist() == [True, False, True, True, True]
+    assert rules.best(scores, 2).tolist() == [False, False, False, True, True]
+    assert rules.best(np.zeros(3), 1).tolist() == [True, False, False]
+    for wrong in (lambda: rules.percentile(scores, 100), lambda: rules.best(scores, 6)):
+        with pytest.raises(UsageError):
+            wrong()
+
+
+def test_graphs_of_these_tests_are_valid():
+    for graph in (residual_net(), chain()):
+        assert isinstance(graph, Graph)
+        onnx.checker.check_model(graph.model, full_check=True)
