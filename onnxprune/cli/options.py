@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
@@ -21,6 +22,12 @@ Batch: TypeAlias = Annotated[
 Dims: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--dim", metavar="NAME=SIZE", help="Size of a symbolic dimension; may be repeated."),
+]
+ProfileIn: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Use the latency table in this file, not the cache.")
+]
+ProfileOut: TypeAlias = Annotated[
+    Path | None, typer.Option(help="Save the latencies that were used, for --profile-in.")
 ]
 
 

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from .run import LayerProfile, Profile
 
-_SHOWN = 3  # widths beside the present one
+_SHOWN = 2  # widths beside the present one
 
 
 def profile_table(found: Profile, *, limit: int | None = None) -> Renderables:
@@ -20,12 +20,11 @@ def profile_table(found: Profile, *, limit: int | None = None) -> Renderables:
     """
     table = Table(title="Layers", title_justify="left")
     table.add_column("layer", overflow="fold")
-    table.add_column("operators", overflow="fold")
     for heading in ("MACs", "time", "share"):
         table.add_column(heading, justify="right")
-    table.add_column("time at other widths (of the MACs)", overflow="fold")
+    table.add_column("narrower, at this share of the MACs", overflow="fold")
     table.add_column("bound by")
-    table.add_column("worth having")
+    table.add_column("widths")
     shown = found.layers
     if limit is not None and len(shown) > limit:
         least = sorted((x.seconds for x in shown), reverse=True)[limit - 1]
@@ -33,13 +32,12 @@ def profile_table(found: Profile, *, limit: int | None = None) -> Renderables:
     for layer in shown:
         table.add_row(
             layer.name,
-            layer.ops,
             f"{layer.points[0].macs / 1e6:.2f} M" if layer.points[0].macs else "",
             _micro(layer.seconds),
             f"{layer.share:.1%}",
             _others(layer),
             layer.bound,
-            f"multiples of {layer.multiple}" if layer.multiple else "",
+            f"{layer.multiple}n" if layer.multiple else "",
         )
     lines = [f"kernels: {_micro(found.seconds)}; widths worth having: multiples of {found.multiple}"]
     compute, memory, fixed = (f"{found.share(kind):.0%}" for kind in ("compute", "memory", "fixed"))
@@ -54,7 +52,7 @@ def _others(layer: LayerProfile) -> str:
     now = layer.points[0]
     parts = []
     for point in layer.points[1 : 1 + _SHOWN]:
-        share = f" ({point.macs / now.macs:.2f})" if now.macs else ""
+        share = f" at {point.macs / now.macs:.2f}" if now.macs else ""
         parts.append(f"{_micro(point.seconds)}{share}")
     return ", ".join(parts)
 

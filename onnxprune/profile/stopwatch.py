@@ -56,6 +56,7 @@ class Stopwatch:
         self._measure = measure
         self._frozen = frozen
         self._seed = seed
+        self._asked: set[str] = set()
         self.failed: dict[str, str] = {}
         """Layers that don't run on their own, and why."""
 
@@ -67,6 +68,7 @@ class Stopwatch:
         Raises:
             InputError: the table is frozen and doesn't know one.
         """
+        self._asked |= {layer.key for v in variants for layer in v.layers}
         missing: dict[str, tuple[Variant, Layer]] = {}
         wanted = [(layer.name, v, layer) for v in variants for layer in v.layers]
         order = {name: k for k, name in enumerate(dict.fromkeys(name for name, _, _ in wanted))}
@@ -81,6 +83,12 @@ class Stopwatch:
             )
         for batch in self._batches(list(missing.values())):
             self._time(batch)
+
+    @property
+    def used(self) -> Table:
+        """What was asked for: with this table, the same profile needs no measuring."""
+        known = {key: time for key, time in self.table.seconds.items() if key in self._asked}
+        return Table(self.table.setting, known)
 
     def seconds(self, layer: Layer) -> float:
         """The time of a layer; 0 where it doesn't run on its own."""

@@ -1,0 +1,45 @@
+"""`onnxprune profile`: what every layer takes, and which widths are worth having."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from ..pipeline import prepare
+from ..profile import profile_table
+from ..runtime import ExecutionOptions
+from ..speed import Timing, profiled
+from .options import Batch, Dims, ProfileIn, ProfileOut, Provider, Threads, parsed_dims
+from .output import Output, as_json
+
+
+def profile(
+    model: Annotated[Path, typer.Argument(help="ONNX file.")],
+    provider: Provider = "CPUExecutionProvider",
+    threads: Threads = 0,
+    batch: Batch = None,
+    dim: Dims = None,
+    profile_in: ProfileIn = None,
+    profile_out: ProfileOut = None,
+    simplify: Annotated[bool, typer.Option(help="Clean the graph first, as 'prune' does.")] = True,
+    limit: Annotated[int | None, typer.Option(min=1, help="Show only so many layers, the heaviest.")] = None,
+    as_data: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Time every layer in ONNX Runtime, at the width it has and at narrower ones."""
+    with Output(quiet or as_data).progress() as progress:
+        ready = prepare(model, simplify=simplify, progress=progress)
+        found = profiled(
+            ready.graph,
+            ready.facts,
+            ready.analysis,
+            Timing(ExecutionOptions(provider, threads), parsed_dims(dim), batch, profile_in, profile_out),
+            progress=progress,
+        )
+    if as_data:
+        typer.echo(as_json(found.data()))
+    else:
+        Console().print(profile_table(found, limit=limit))

@@ -1,0 +1,84 @@
+"""The profile of a graph that was analysed: where `profile` meets `rewrite` and the cache."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from .allocate import Cost, latency_model
+from .graph import Facts, Graph, infer
+from .profile import Measure, Profile, Setting, Stopwatch, cached, load, profile, remember, timing_dims
+from .rewrite import rewrite
+from .runtime import ExecutionOptions, kernel_seconds
+from .types import Analysis
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How latency is measured.
+
+    Attributes:
+        options: how ONNX Runtime executes.
+        dims: sizes of symbolic dimensions.
+        batch: size of first axes without a fixed size; one sample by default.
+        table_in: a table to use in place of the cache. One from another machine is all that is known: nothing
+            is measured then.
+        table_out: where to save the times that were used.
+    """
+
+    options: ExecutionOptions = field(default_factory=ExecutionOptions)
+    dims: Mapping[str, int] = field(default_factory=dict)
+    batch: int | None = None
+    table_in: str | os.PathLike[str] | None = None
+    table_out: str | os.PathLike[str] | None = None
+
+
+def profiled(
+    graph: Graph,
+    facts: Facts,
+    analysis: Analysis,
+    timing: Timing | None = None,
+    *,
+    multiple: int | None = None,
+    measure: Measure = kernel_seconds,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Profile:
+    """Time the layers of a graph at the widths they have and could have.
+
+    Args:
+        graph: the graph.
+        facts: what it was analysed with.
+        analysis: its groups.
+        timing: provider, threads, shapes, tables.
+        multiple: of which widths shall be multiples; found by measuring if not given.
+        measure: how to time models.
+        progress: told what begins.
+
+    Raises:
+        InputError: the table can't be read or written, or comes from elsewhere and lacks a layer.
+        UsageError: the provider isn't available.
+    """
+    timing = timing or Timing()
+    here = Setting.here(timing.options)
+    table = cached(here) if timing.table_in is None else load(timing.table_in)
+    stopwatch = Stopwatch(table, timing.options, measure=measure, frozen=table.setting != here)
+    found = profile(
+        graph,
+        analysis,
+        lambda kept: rewrite(graph, facts, analysis, kept),
+        stopwatch,
+        timing_dims(graph, timing.dims, timing.batch),
+        multiple=multiple,
+        progress=progress,
+    )
+    if table.setting == here:
+        remember(stopwatch.used)
+    if timing.table_out is not None:
+        stopwatch.used.save(timing.table_out)
+    return found
+
+
+def latency_cost(graph: Graph, analysis: Analysis, found: Profile) -> Cost:
+    """The predicted time of a graph, in nanoseconds, as a cost that allocation can drive down."""
+    return latency_model(graph, infer(graph, found.setting["dims"]), analysis, found.rates)
