@@ -220,7 +220,6 @@ RULES: dict[str, Rule] = {
     "ConvTranspose": conv_transpose,
     "Gemm": gemm,
     "MatMul": matmul,
-    "com.microsoft:FusedMatMul": matmul,
     "Einsum": einsum,
 }
 MACS = {
@@ -228,6 +227,5 @@ MACS = {
     "ConvTranspose": conv_transpose_macs,
     "Gemm": gemm_macs,
     "MatMul": matmul_macs,
-    "com.microsoft:FusedMatMul": matmul_macs,
     "Einsum": einsum_macs,
 }
