@@ -648,7 +648,142 @@ TOGETHER = [
     Row("Conv", lambda n: n.Compress(n.conv(), [True, False, True], axis=1), "before what has no rule", blocked="no rule"),
 ]
 
-ROWS = [*ELEMENTWISE, *LINEAR, *LAYOUT, *INDEX, *NORM, *REDUCE, *SPATIAL, *RECURRENT, *TOGETHER]
+# ---------------------------------------------------------------- fused operators
+
+HEADS = 4
+
+
+def qkv(n: Net, count: int = HEADS, shared: int = 0, width: int = 8) -> list[str]:
+    """Queries of `count` heads; keys and values of `shared`, if not of as many."""
+    x, shared = n.input(n.B, n.H, 3), shared or count
+    return [n.dense(x, heads * width) for heads in (count, shared, shared)]
+
+
+def fused(n: Net, *extra: Any, **attributes: Any) -> str:
+    """com.microsoft Attention behind a layer, queries and keys 8 wide, values as wide unless said."""
+    sizes = attributes.get("qkv_hidden_sizes", [8 * HEADS] * 3)
+    parts = [n.dense(), n.weight(sum(sizes), n.C).T, n.weight(sum(sizes)), *extra]
+    return str(n.microsoft("Attention", *parts, num_heads=HEADS, **attributes))
+
+
+def grouped_query(n: Net, *parts: str | None, **attributes: Any) -> str:
+    lengths = [np.full(n.B, n.H - 1, np.int32), np.asarray(n.H, np.int32)]
+    parts = (*parts, *[None] * (3 - len(parts)))
+    return str(n.microsoft("GroupQueryAttention", *parts, None, None, *lengths, outputs=3, **attributes)[0])
+
+
+def angles(n: Net, half: int) -> list[np.ndarray]:
+    """Cosines and sines of some angles for each position."""
+    turns = n.weight(n.H, half)
+    return [np.cos(turns), np.sin(turns)]
+
+
+def batched(n: Net, tables: list[np.ndarray]) -> list[np.ndarray]:
+    return [np.tile(t, (n.B, 1, 1)) for t in tables]
+
+
+def rotated(n: Net, op: str, **attributes: Any) -> str:
+    """Four heads of width 8, each rotated in itself."""
+    x, tables = n.dense(out=32), angles(n, 4)
+    if ":" not in op:
+        return str(n.node(op, x, *batched(n, tables), **attributes))
+    return str(n.node(op, x, np.tile(np.arange(n.H), (n.B, 1)), *tables, **attributes))
+
+
+def skip_norm(n: Net, kind: str, *parameters: np.ndarray) -> list[str]:
+    made = n.microsoft(kind, n.dense(), n.dense(), *parameters, outputs=4)
+    return [made[0], made[3]]
+
+
+FUSED = [
+    Row("com.microsoft:Attention", fused),
+    Row("com.microsoft:Attention", lambda n: fused(n, qkv_hidden_sizes=[32, 32, 12]), "values of another width"),
+    Row("com.microsoft:Attention", lambda n: fused(n, None, None, n.weight(1, 1, n.H, n.H)), "same bias for all heads"),
+    Row("com.microsoft:Attention", lambda n: fused(n, None, None, n.weight(n.B, HEADS, n.H, n.H)), "bias for each head"),
+    Row(
+        "com.microsoft:Attention",
+        lambda n: fused(n, n.input(n.B, n.H, feed=np.ones((n.B, n.H), np.int32)), unidirectional=1),
+        "masked",
+    ),
+    Row("com.microsoft:MultiHeadAttention", lambda n: n.microsoft("MultiHeadAttention", *qkv(n), num_heads=HEADS)),
+    Row(
+        "com.microsoft:MultiHeadAttention",
+        lambda n: n.microsoft("MultiHeadAttention", *qkv(n), n.weight(96), None, n.weight(1, HEADS, n.H, n.H), num_heads=HEADS),
+        "bias, and one of the scores",
+    ),
+    Row(
+        "com.microsoft:MultiHeadAttention",
+        lambda n: n.microsoft("MultiHeadAttention", *qkv(n)[:2], n.input(n.B, n.H, 32), num_heads=HEADS),
+        "values from outside",
+        blocked="no removable heads",
+    ),
+    Row(
+        "com.microsoft:GroupQueryAttention",
+        lambda n: grouped_query(n, *qkv(n, 8, 4), num_heads=8, kv_num_heads=4),
+    ),
+    Row(
+        "com.microsoft:GroupQueryAttention",
+        lambda n: grouped_query(n, n.dense(out=16 * 8), num_heads=8, kv_num_heads=4),
+        "packed",
+    ),
+    Row("com.microsoft:RotaryEmbedding", lambda n: rotated(n, "com.microsoft:RotaryEmbedding")),
+    Row("com.microsoft:RotaryEmbedding", lambda n: rotated(n, "com.microsoft:RotaryEmbedding", num_heads=HEADS), "counted"),
+    Row("RotaryEmbedding", lambda n: rotated(n, "RotaryEmbedding", num_heads=HEADS), since=23),
+    Row("RotaryEmbedding", lambda n: merge_heads(n, n.RotaryEmbedding(heads(n, n.dense(out=32), HEADS), *batched(n, angles(n, 4)))), "4-D", since=23),
+    Row("Attention", lambda n: n.Attention(*qkv(n), q_num_heads=HEADS, kv_num_heads=HEADS), "3-D", since=23),
+    Row("Attention", lambda n: n.Attention(*qkv(n, 8, 4), q_num_heads=8, kv_num_heads=4), "3-D, grouped", since=23),
+    Row("Attention", lambda n: merge_heads(n, n.Attention(*(heads(n, x, HEADS) for x in qkv(n)))), "4-D", since=23),
+    Row(
+        "Attention",
+        lambda n: merge_heads(n, n.Attention(*(heads(n, x, k) for x, k in zip(qkv(n, 8, 4), (8, 4, 4), strict=True)))),
+        "4-D, grouped",
+        since=23,
+    ),
+    Row(
+        "Attention",
+        lambda n: n.Attention(*qkv(n), n.weight(1, HEADS, n.H, n.H), q_num_heads=HEADS, kv_num_heads=HEADS),
+        "bias for each head",
+        since=23,
+    ),
+    Row("com.microsoft:SkipLayerNormalization", lambda n: skip_norm(n, "SkipLayerNormalization", *norm_args(n, n.C)), blocked="normalises"),
+    Row(
+        "com.microsoft:SkipSimplifiedLayerNormalization",
+        lambda n: skip_norm(n, "SkipSimplifiedLayerNormalization", n.positive(n.C)),
+        blocked="normalises",
+    ),
+    Row(
+        "com.microsoft:EmbedLayerNormalization",
+        lambda n: n.microsoft(
+            "EmbedLayerNormalization",
+            n.input(n.B, n.H, feed=np.zeros((n.B, n.H), np.int32)),
+            None,
+            n.weight(9, n.C),
+            n.weight(n.H, n.C),
+            None,
+            *norm_args(n, n.C),
+            outputs=2,
+        )[0],
+        blocked="normalises",
+    ),
+    Row(
+        "com.microsoft:FusedConv",
+        lambda n: n.microsoft("FusedConv", n.conv(), n.weight(6, n.C, 1, 1), n.weight(6), activation="Relu"),
+    ),
+    Row(
+        "com.microsoft:FusedConv",
+        lambda n: n.microsoft("FusedConv", n.conv(), n.weight(6, n.C, 1, 1), n.weight(6), n.conv(out=6), activation="Relu"),
+        "with a sum",
+    ),
+    Row("com.microsoft:FusedGemm", lambda n: n.microsoft("FusedGemm", n.gemm(), n.weight(n.C, 6), n.weight(6), activation="Relu")),
+    Row(
+        "com.microsoft:FusedMatMul",
+        lambda n: n.microsoft("FusedMatMul", n.dense(), n.weight(n.B, n.C, 6), transBatchA=0, transBatchB=0),
+        "batched",
+    ),
+]
+
+
+ROWS = [*ELEMENTWISE, *LINEAR, *LAYOUT, *INDEX, *NORM, *REDUCE, *SPATIAL, *RECURRENT, *FUSED, *TOGETHER]
 
 
 def cases() -> Iterator[Any]:
