@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TypeProto, numpy_helper
 
 from .errors import InputError
-from .shapes import SHAPES, STANDARD
+from .shapes import BASES, SHAPES
 
 Array = NDArray[Any]
 Shape = tuple[int, ...]
@@ -898,13 +898,13 @@ def _infer_node(
 def _by_schema(
     graph: Graph, node: Node, types: Mapping[str, TypeProto], values: Mapping[str, Array]
 ) -> dict[str, TypeProto]:
-    domain, _, kind = STANDARD.get(node.op, node.op).rpartition(":")
+    domain, _, kind = BASES.get(node.op, node.op).rpartition(":")
     proto = graph.model.graph.node[node.index]
-    if node.op in STANDARD:
-        proto = copy.deepcopy(proto)
-        proto.op_type, proto.domain = kind, domain
     try:
         schema = onnx.defs.get_schema(kind, graph.opset(domain), domain)
+        if node.op in BASES:
+            attrs = {k: v for k, v in node.attrs.items() if k in schema.attributes}
+            proto = make_node(kind, node.inputs[: schema.max_input], node.outputs, node.name, **attrs)
         known = {i: numpy_helper.from_array(values[i], i) for i in node.inputs if i in values}
         known |= {i: graph.constants[i] for i in node.inputs if i in graph.constants and _is_tiny(graph, i)}
         present = {i: types[i] for i in node.inputs if i in types}

@@ -71,6 +71,14 @@ def _multi_head(attrs: Attributes, inputs: Sequence[Shape | None]) -> list[Shape
     return [(*q[:2], v[2] if len(v) == 3 else v[1] * v[3])]
 
 
+def _grouped_query(attrs: Attributes, inputs: Sequence[Shape | None]) -> list[Shape | None]:
+    """As the query, which holds keys and values as well where these are not given."""
+    q, heads, shared = inputs[0], attrs["num_heads"], attrs["kv_num_heads"]
+    if q is None:
+        return [None]
+    return [q if inputs[1] is not None else (*q[:2], q[2] * heads // (heads + 2 * shared))]
+
+
 def _skip_norm(attrs: Attributes, inputs: Sequence[Shape | None]) -> list[Shape | None]:
     """The normalised sum; mean and deviation; the sum."""
     del attrs
@@ -117,7 +125,7 @@ SHAPES: Mapping[str, ShapeRule] = MappingProxyType(
         "com.microsoft:Attention": ShapeRule(_attention),
         "com.microsoft:EmbedLayerNormalization": ShapeRule(_embedding, like=2),
         "com.microsoft:FusedMatMul": ShapeRule(_matmul),
-        "com.microsoft:GroupQueryAttention": ShapeRule(_same),
+        "com.microsoft:GroupQueryAttention": ShapeRule(_grouped_query),
         "com.microsoft:MultiHeadAttention": ShapeRule(_multi_head),
         "com.microsoft:QLinearAdd": _broadcast(0, 3),
         "com.microsoft:QLinearConcat": ShapeRule(_concat, like=1),
@@ -129,5 +137,5 @@ SHAPES: Mapping[str, ShapeRule] = MappingProxyType(
 )
 """Operator -> shapes, where onnx knows none."""
 
-STANDARD: Mapping[str, str] = MappingProxyType({"com.microsoft:FusedConv": "Conv", "com.microsoft:FusedGemm": "Gemm"})
-"""Operators whose outputs have the shapes of a standard operator's."""
+BASES: Mapping[str, str] = MappingProxyType({"com.microsoft:FusedConv": "Conv", "com.microsoft:FusedGemm": "Gemm"})
+"""Operators that are a standard one and more, with outputs of its shapes."""
