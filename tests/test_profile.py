@@ -15,10 +15,10 @@ from onnxprune.channels import analyze
 from onnxprune.errors import InputError
 from onnxprune.graph import Graph, infer
 from onnxprune.ops.cost import macs
-from onnxprune.ops.rate import Rate
+from onnxprune.ops.rate import Rate, fitting
 from onnxprune.profile import Setting, Stopwatch, Table, cached, layers, load, profile, remember, timing_dims
 from onnxprune.profile.fit import Point, bound, fitted, follows
-from onnxprune.profile.widths import Offset, fitting, liked, rounded, variants
+from onnxprune.profile.widths import Offset, liked, rounded, variants
 from onnxprune.rewrite import rewrite
 from onnxprune.runtime import ExecutionOptions, Session, kernel_seconds
 from onnxprune.runtime.kernels import _totals

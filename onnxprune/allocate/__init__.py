@@ -5,7 +5,16 @@ from __future__ import annotations
 from .budget import by_budget
 from .cost import Cost, macs_model, parameters_model
 from .ladder import Ladder
-from .latency import latency_model
+from .latency import by_cost, latency_model
 from .uniform import by_ratio
 
-__all__ = ["Cost", "Ladder", "by_budget", "by_ratio", "latency_model", "macs_model", "parameters_model"]
+__all__ = [
+    "Cost",
+    "Ladder",
+    "by_budget",
+    "by_cost",
+    "by_ratio",
+    "latency_model",
+    "macs_model",
+    "parameters_model",
+]

@@ -30,6 +30,13 @@ class Rate:
         return self.fixed + self.per_mac * macs + self.per_byte * traffic
 
 
+def fitting(multiple: int, size: int) -> int:
+    """The part of a power of two that leaves at least three widths to a group of `size` channels."""
+    while multiple > 1 and size < 3 * multiple:
+        multiple //= 2
+    return multiple
+
+
 def boundary(graph: Graph, nodes: Sequence[Node]) -> list[str]:
     """The tensors that some nodes read from, or make for, others; constants too."""
     indices = {node.index for node in nodes}

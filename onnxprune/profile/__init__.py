@@ -8,7 +8,6 @@ from .run import LayerProfile, Profile, profile, timing_dims
 from .show import profile_table
 from .stopwatch import Measure, Stopwatch
 from .table import Setting, Table, cached, load, remember
-from .widths import fitting
 
 __all__ = [
     "Bound",
@@ -21,7 +20,6 @@ __all__ = [
     "Stopwatch",
     "Table",
     "cached",
-    "fitting",
     "layers",
     "load",
     "profile",

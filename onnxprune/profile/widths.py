@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..ops.rate import fitting
 from ..selection import keep_best
 from ..types import Analysis, Mask
 
@@ -41,13 +42,6 @@ def rounded(width: float, size: int, multiple: int) -> int:
     """The nearest multiple, of one small enough to leave a group of `size` some choice."""
     unit = fitting(multiple, size)
     return min(size, max(unit, round(width / unit) * unit))
-
-
-def fitting(multiple: int, size: int) -> int:
-    """The part of a power of two that leaves at least three widths to a group of `size` channels."""
-    while multiple > 1 and size < 3 * multiple:
-        multiple //= 2
-    return multiple
 
 
 def offsets(analysis: Analysis) -> Iterator[tuple[int, Mask]]:

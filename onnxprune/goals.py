@@ -1,0 +1,167 @@
+"""Budgets of cost on real models: each is measured on narrowed graphs until the widest within all is found.
+
+What a weight is has no influence on cost, so candidates are only cut, not repaired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from .bench import feeds_for
+from .budget import Limit
+from .check.memory import peak
+from .errors import Infeasible
+from .graph import Graph, infer
+from .ops.cost import macs as count_macs
+from .profile import timing_dims
+from .runtime import Session, latency, ratio
+from .search import Cap, Effort, Search, edge, too_tight, worst
+from .speed import Timing
+from .types import Mask
+
+LATENCY_WINDOW = 0.1
+"""A measured share of the latency lands at most this far below the one asked for."""
+
+Driver = Literal["macs", "params", "latency"]
+
+
+@dataclass(frozen=True)
+class Goals:
+    """How much of the original may stay, each at the most; those not given are `None`."""
+
+    macs: Limit | None = None
+    params: Limit | None = None
+    size: Limit | None = None
+    latency: Limit | None = None
+    memory: Limit | None = None
+
+    def given(self) -> dict[str, Limit]:
+        """Those that are set, by option."""
+        named = {
+            "--macs": self.macs,
+            "--params": self.params,
+            "--size": self.size,
+            "--latency": self.latency,
+            "--memory-peak": self.memory,
+        }
+        return {option: limit for option, limit in named.items() if limit is not None}
+
+    @property
+    def driver(self) -> Driver:
+        """The cost that an allocation brings down, so that these goals are met with the least loss."""
+        if self.latency is not None:
+            return "latency"
+        return "params" if self.macs is None and self.memory is None else "macs"
+
+
+@dataclass(frozen=True)
+class Found:
+    """The widest graph within all budgets.
+
+    Attributes:
+        kept: (units,), whether each stays.
+        graph: with these units only.
+        share: of the driving cost that it was allocated.
+        search: all that was tried.
+    """
+
+    kept: Mask
+    graph: Graph
+    share: float
+    search: Search[tuple[Mask, Graph]]
+
+
+def caps(
+    goals: Goals, original: Graph, timing: Timing | None = None, seconds: float = 2.0
+) -> tuple[Cap[Graph], ...]:
+    """The budgets as what is measured on a graph, and its limit.
+
+    Args:
+        goals: the budgets.
+        original: what shares refer to.
+        timing: how to run it for `--latency`, and the shapes for all.
+        seconds: how long to time each candidate beside the original.
+    """
+    timing = timing or Timing()
+    dims = timing_dims(original, timing.dims, timing.batch)
+    measures: Mapping[str, Callable[[Graph], float]] = {
+        "--macs": lambda graph: sum(count_macs(graph, infer(graph, dims)).values()),
+        "--params": lambda graph: graph.parameters(),
+        "--size": lambda graph: graph.size(),
+        "--memory-peak": lambda graph: peak(graph, infer(graph, dims)).total,
+    }
+    result = []
+    for option, limit in goals.given().items():
+        if option == "--latency":
+            result.append(_latency_cap(limit, original, timing, seconds))
+        else:
+            measure = measures[option]
+            result.append(Cap(option, limit.of(measure(original)), measure))
+    return tuple(result)
+
+
+def _latency_cap(limit: Limit, original: Graph, timing: Timing, seconds: float) -> Cap[Graph]:
+    """A share is measured beside the original, in the same rounds; a time as it is."""
+    before = Session(original.serialized(), timing.options)
+    feeds = feeds_for(before.inputs, dims=timing.dims, batch=timing.batch)
+
+    def share(graph: Graph) -> float:
+        timings = latency([Session(graph.serialized(), timing.options), before], [feeds] * 2, seconds=seconds)
+        return ratio(*timings.seconds).value if limit.share is not None else timings.medians[0]
+
+    return Cap("--latency", limit.of(1.0), share)
+
+
+def meet(
+    kept_at: Callable[[float], Mask],
+    narrowed: Callable[[Mask], Graph],
+    budgets: tuple[Cap[Graph], ...],
+    *,
+    floor: float,
+    first: float | None = None,
+    evaluations: int = 10,
+    names: Callable[[Mask], list[str]] = lambda _: [],
+) -> Found:
+    """The widest graph within all budgets.
+
+    Args:
+        kept_at: which units to keep for a share of the driving cost.
+        narrowed: the graph with only these.
+        budgets: what to keep within.
+        floor: the least share that can be asked for.
+        first: the share to look at first.
+        evaluations: at most this many graphs.
+        names: the groups that most of what is left lies in, for the message that a budget can't be met.
+
+    Raises:
+        Infeasible: a budget can't be met.
+    """
+
+    def evaluate(share: float) -> tuple[Mask, Graph]:
+        kept = kept_at(share)
+        return kept, narrowed(kept)
+
+    timed = [cap for cap in budgets if cap.option == "--latency"]
+    tolerance = min((LATENCY_WINDOW / cap.limit for cap in timed), default=0.01) if timed else 0.01
+    found = edge(
+        evaluate,
+        lambda made: worst(budgets, made[1])[1],
+        inside=floor,
+        outside=1.0,
+        first=None if first is None else max(first, floor),
+        effort=Effort(evaluations, tolerance=min(tolerance, 0.2)),
+    )
+    if found.best is None:
+        raise _refusal(budgets, found, names)
+    kept, graph = found.best.candidate
+    return Found(kept, graph, found.best.at, found)
+
+
+def _refusal(
+    budgets: tuple[Cap[Graph], ...], found: Search[tuple[Mask, Graph]], names: Callable[[Mask], list[str]]
+) -> Infeasible:
+    kept, graph = found.closest.candidate
+    cap, excess = worst(budgets, graph)
+    return too_tight(cap.option, f"{cap.limit:.4g}", f"{(1 + excess) * cap.limit:.4g}", names(kept))
