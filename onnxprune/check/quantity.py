@@ -31,7 +31,7 @@ _SCALES: Mapping[Kind, Mapping[str, float]] = MappingProxyType(
     }
 )
 _NOUNS = re.compile(r"(macs?|params?|parameters?|nodes?|channels?)$")
-_QUANTITY = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zµ]*)\s*", re.IGNORECASE)
+_QUANTITY = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zµ]*(?:\s+[a-z]+)?)\s*", re.IGNORECASE)
 _EXAMPLES = {Kind.BYTES: "'12 MB' or '64 KiB'", Kind.COUNT: "'3.2 M' or '3.2 GMACs'", Kind.SECONDS: "'5 ms'"}
 
 
@@ -50,7 +50,7 @@ def parse(value: str | float, kind: Kind, where: str) -> float:
         found = _QUANTITY.fullmatch(value)
         unit = found[2].lower() if found else ""
         if kind is Kind.COUNT:
-            unit = _NOUNS.sub("", unit)
+            unit = _NOUNS.sub("", unit).strip()
         scale = _SCALES[kind].get(unit)
         if found is None or scale is None:
             raise InputError(f"'{value}' is not a quantity", where=where, hint=f"write {_EXAMPLES[kind]}")
