@@ -64,10 +64,13 @@ class Limit:
 
     def __str__(self) -> str:
         """As one would say it: `0.5 of the latency`, or `8 MB`."""
+        return self.written(self.share if self.share is not None else self.amount or 0.0)
+
+    def written(self, value: float) -> str:
+        """A value as this limit is given: a share of the original, or in base units."""
         if self.share is not None:
-            return f"{self.share:g} of the {self.quantity.name}"
-        written = [f"{(self.amount or 0.0) / scale:g} {unit}" for unit, scale in self.quantity.units.items()]
-        return min(written, key=len)
+            return f"{value:.4g} of the {self.quantity.name}"
+        return min((f"{value / scale:.4g} {unit}" for unit, scale in self.quantity.units.items()), key=len)
 
 
 def limit(text: str, quantity: Quantity, *, option: str) -> Limit:

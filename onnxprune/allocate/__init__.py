@@ -5,7 +5,8 @@ from __future__ import annotations
 from .budget import by_budget
 from .cost import Cost, macs_model, parameters_model
 from .ladder import Ladder
-from .latency import by_cost, latency_model
+from .latency import latency_model
+from .share import by_cost, least
 from .uniform import by_ratio
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "by_cost",
     "by_ratio",
     "latency_model",
+    "least",
     "macs_model",
     "parameters_model",
 ]

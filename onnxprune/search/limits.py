@@ -17,11 +17,13 @@ class Cap(Generic[T]):
         option: as the user gave it: `--latency 5ms`.
         limit: at most this, in base units.
         value: what a candidate has, in the same units.
+        written: a value in words.
     """
 
     option: str
     limit: float
     value: Callable[[T], float]
+    written: Callable[[float], str] = "{:.4g}".format
 
     def excess(self, candidate: T) -> float:
         """By what share the limit is exceeded; negative within it."""
