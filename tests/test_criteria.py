@@ -98,7 +98,7 @@ def test_bn_scale(residual):
 
 
 def test_bn_scale_refuses_a_network_without():
-    with pytest.raises(UsageError, match="no BatchNormalization.*l1"):
+    with pytest.raises(UsageError, match=r"no BatchNormalization.*l1"):
         get("bn-scale").scores(context(chain(), pixels(), name="x"))
 
 
@@ -135,7 +135,7 @@ def test_apoz(residual):
 
 
 def test_apoz_refuses_a_group_without_relu():
-    with pytest.raises(UsageError, match="no ReLU follows 'first'.*--keep 'first'"):
+    with pytest.raises(UsageError, match=r"no ReLU follows 'first'.*--keep 'first'"):
         get("apoz").scores(context(chain(act="Sigmoid"), pixels(), name="x"))
 
 
@@ -427,7 +427,7 @@ def test_one_sample_has_no_variance(name):
 @data_driven
 def test_statistics_for_another_criterion_are_refused(residual, name):
     nothing = replace(residual.stats, moments={})
-    with pytest.raises(UsageError, match="calibrate.*--for"):
+    with pytest.raises(UsageError, match=r"calibrate.*--for"):
         get(name).scores(replace(residual, stats=nothing))
 
 

@@ -1,0 +1,373 @@
+"""Samples from every kind of source, in every kind of batch, and every way to get them wrong."""
+
+from __future__ import annotations
+
+import pickle
+
+import ml_dtypes
+import numpy as np
+import pytest
+from onnx import TensorProto, numpy_helper
+from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
+
+from onnxprune import samples
+from onnxprune.errors import InputError, UsageError
+from onnxprune.graph import Graph
+from onnxprune.samples import PRESETS, Preprocessing
+
+
+def model(**inputs):
+    """A graph with these inputs: name=(type, shape)."""
+    infos = [make_tensor_value_info(name, kind, shape) for name, (kind, shape) in inputs.items()]
+    nodes = [make_node("Identity", [i.name], [f"{i.name}_out"]) for i in infos]
+    outputs = [make_tensor_value_info(f"{i.name}_out", i.type.tensor_type.elem_type, None) for i in infos]
+    graph = make_graph(nodes, "inputs", infos, outputs)
+    return Graph(make_model(graph, ir_version=8, opset_imports=[make_opsetid("", 17)]))
+
+
+ONE = model(x=(TensorProto.FLOAT, ["N", 3, 4]))
+TWO = model(ids=(TensorProto.INT64, ["N", "T"]), mask=(TensorProto.FLOAT, ["N", "T"]))
+X = np.random.default_rng(0).standard_normal((10, 3, 4)).astype(np.float32)
+
+
+def all_of(found, size=4, name="x"):
+    return np.concatenate([b[name] for b in found.batches(size)])
+
+
+@pytest.fixture
+def npz(tmp_path):
+    path = tmp_path / "x.npz"
+    np.savez(path, x=X)
+    return path
+
+
+# ---------------------------------------------------------------- files
+
+
+@pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
+@pytest.mark.parametrize("named", [True, False])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_npz(tmp_path, write, named, order):
+    array = np.array(X, order=order)
+    path = tmp_path / "a.npz"
+    write(path, **({"x": array} if named else {"arr_0": array}))
+    found = samples.load(path, ONE)
+    assert found.count == 10
+    assert found.source == str(path)
+    for _ in range(2):  # again and again
+        np.testing.assert_array_equal(all_of(found), X)
+
+
+def test_labels_in_an_npz_are_no_input(tmp_path):
+    np.savez(tmp_path / "a.npz", x=X, labels=np.arange(10))
+    np.testing.assert_array_equal(all_of(samples.load(tmp_path / "a.npz", ONE)), X)
+
+
+def test_npy(tmp_path):
+    np.save(tmp_path / "a.npy", X)
+    np.testing.assert_array_equal(all_of(samples.load(tmp_path / "a.npy", ONE)), X)
+
+
+def test_folder_of_arrays(tmp_path):
+    """Files of one sample with or without a batch axis, or of several; in the order of their names."""
+    np.save(tmp_path / "a.npy", X[0])
+    np.save(tmp_path / "b.npy", X[1:2])
+    np.savez(tmp_path / "c.npz", x=X[2:])
+    (tmp_path / "notes.txt").touch()
+    found = samples.load(tmp_path, ONE)
+    assert found.count == 10
+    np.testing.assert_array_equal(all_of(found, 3), X)
+    first, rest = found.split(0.4, 0)
+    np.testing.assert_array_equal(all_of(first), X[first.indices])
+    np.testing.assert_array_equal(all_of(rest), X[rest.indices])
+
+
+def test_several_inputs(tmp_path):
+    ids, mask = np.arange(12).reshape(4, 3), np.ones((4, 3), np.float32)
+    np.savez(tmp_path / "a.npz", ids=ids, mask=mask)
+    (batch,) = samples.load(tmp_path / "a.npz", TWO).batches(8)
+    np.testing.assert_array_equal(batch["ids"], ids)
+    assert batch["ids"].dtype == np.int64
+    assert batch["mask"].shape == (4, 3)
+
+
+def test_scalar_inputs_are_the_same_for_all_samples(tmp_path):
+    graph = model(x=(TensorProto.FLOAT, ["N", 4]), rate=(TensorProto.INT64, []))
+    np.savez(tmp_path / "a.npz", x=np.ones((3, 4), np.float32), rate=np.int64(16000))
+    (batch,) = samples.load(tmp_path / "a.npz", graph).batches(8)
+    assert batch["rate"].shape == ()
+    assert batch["x"].shape == (3, 4)
+
+
+def write_test_data(folder, arrays, named=True):
+    folder.mkdir()
+    for k, (name, array) in enumerate(arrays.items()):
+        proto = numpy_helper.from_array(array, name if named else "")
+        (folder / f"input_{k}.pb").write_bytes(proto.SerializeToString())
+    (folder / "output_0.pb").write_bytes(b"not read")
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_onnx_test_data(tmp_path, named):
+    for k in range(3):
+        ids, mask = np.full((1, 2 + k), k), np.ones((1, 2 + k), np.float32)
+        write_test_data(tmp_path / f"test_data_set_{k}", {"ids": ids, "mask": mask}, named)
+    for path, count in ((tmp_path, 3), (tmp_path / "test_data_set_1", 1)):
+        found = list(samples.load(path, TWO).batches(8))
+        assert len(found) == count, "samples of different lengths don't go together"
+    assert [b["ids"].shape for b in samples.load(tmp_path, TWO).batches(8)] == [(1, 2), (1, 3), (1, 4)]
+
+
+def test_test_data_with_ten_inputs_is_in_numerical_order(tmp_path):
+    names = [f"v{k}" for k in range(11)]
+    graph = model(**{n: (TensorProto.FLOAT, ["N"]) for n in names})
+    arrays = {n: np.full(1, k, np.float32) for k, n in enumerate(names)}
+    write_test_data(tmp_path / "test_data_set_0", arrays, named=False)
+    (batch,) = samples.load(tmp_path, graph).batches()
+    assert [float(batch[n][0]) for n in names] == list(range(11))
+
+
+def test_bfloat16_test_data(tmp_path):
+    graph = model(x=(TensorProto.BFLOAT16, ["N", 3]))
+    write_test_data(tmp_path / "test_data_set_0", {"x": np.ones((2, 3), ml_dtypes.bfloat16)})
+    (batch,) = samples.load(tmp_path, graph).batches(8)
+    assert batch["x"].dtype == ml_dtypes.bfloat16
+
+
+# ---------------------------------------------------------------- images
+
+
+@pytest.fixture
+def photos(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[..., 0], pixels[..., 1], pixels[..., 2] = 255, 51, 0
+    image.fromarray(pixels).save(folder / "a.png")
+    image.fromarray(pixels[..., 0]).save(folder / "b.png")  # grey becomes colour
+    return folder
+
+
+def test_images(photos):
+    graph = model(x=(TensorProto.FLOAT, ["N", 3, 6, 5]))
+    (batch,) = samples.load(photos, graph).batches()
+    assert batch["x"].shape == (2, 3, 6, 5)
+    np.testing.assert_allclose(batch["x"][0, :, 2, 2], [1, 0.2, 0], atol=1e-6)
+    np.testing.assert_allclose(batch["x"][1, :, 2, 2], [1, 1, 1])
+
+
+def test_image_presets(photos):
+    graph = model(x=(TensorProto.FLOAT, ["N", 3, 6, 6]))
+    how = PRESETS["imagenet"]
+    (batch,) = samples.load(photos, graph, preprocessing=how).batches()
+    expected = (np.array([1, 0.2, 0]) - how.mean) / how.std
+    np.testing.assert_allclose(batch["x"][0, :, 3, 3], expected, rtol=1e-5)
+    (raw,) = samples.load(photos, graph, preprocessing=PRESETS["raw"]).batches()
+    np.testing.assert_allclose(raw["x"][0, :, 3, 3], [255, 51, 0])
+
+
+def test_images_with_colours_last_or_as_integers(photos):
+    graph = model(x=(TensorProto.UINT8, ["N", 6, 5, 3]))
+    (batch,) = samples.load(photos, graph, preprocessing=PRESETS["raw"]).batches()
+    assert batch["x"].dtype == np.uint8
+    assert batch["x"][0, 2, 2].tolist() == [255, 51, 0]
+
+
+def test_grey_images(photos):
+    graph = model(x=(TensorProto.FLOAT, ["N", 1, 4, 4]))
+    (batch,) = samples.load(photos, graph).batches()
+    assert batch["x"].shape == (2, 1, 4, 4)
+
+
+def test_images_of_any_size_need_one(photos):
+    graph = model(x=(TensorProto.FLOAT, ["N", 3, "H", "W"]))
+    with pytest.raises(UsageError, match="--image-size"):
+        samples.load(photos, graph)
+    (batch,) = samples.load(photos, graph, preprocessing=Preprocessing(size=(4, 5))).batches()
+    assert batch["x"].shape == (2, 3, 4, 5)
+
+
+def test_a_crop_takes_the_middle(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    pixels = np.zeros((8, 16, 3), np.uint8)
+    pixels[:, 6:10] = 255
+    image.fromarray(pixels).save(tmp_path / "wide.png")
+    graph = model(x=(TensorProto.FLOAT, ["N", 3, 4, 4]))
+    (batch,) = samples.load(tmp_path, graph, preprocessing=Preprocessing(crop=2.0)).batches()
+    assert (batch["x"] > 0.9).all()
+
+
+def test_a_broken_image_is_named(photos):
+    (photos / "c.png").write_bytes(b"no image")
+    graph = model(x=(TensorProto.FLOAT, ["N", 3, 6, 5]))
+    with pytest.raises(InputError, match=r"c\.png: is not an image"):
+        list(samples.load(photos, graph).batches())
+
+
+# ---------------------------------------------------------------- Python
+
+
+class Reader:
+    """As ONNX Runtime's CalibrationDataReader."""
+
+    def __init__(self, feeds):
+        self._feeds = iter(feeds)
+
+    def get_next(self):
+        return next(self._feeds, None)
+
+
+@pytest.mark.parametrize("limit", [0, 1 << 20])
+@pytest.mark.parametrize("wrap", [list, iter, Reader, lambda feeds: (f for f in feeds)])
+def test_python_objects_even_if_they_can_be_read_only_once(monkeypatch, wrap, limit):
+    monkeypatch.setattr(samples, "SPOOL_LIMIT", limit)
+    found = samples.load(wrap([{"x": X[:1]}, {"x": X[1:6]}, {"x": X[6:]}]), ONE)
+    assert found.count == 10
+    for _ in range(2):
+        np.testing.assert_array_equal(all_of(found), X)
+
+
+def test_two_parts_of_one_iterable_can_be_read_in_turns():
+    first, rest = samples.load(iter([{"x": X}]), ONE).split(0.5, 0)
+    turns = [(a["x"], b["x"]) for a, b in zip(first, rest, strict=True)]
+    np.testing.assert_array_equal(np.concatenate([a for a, _ in turns]), X[first.indices])
+    np.testing.assert_array_equal(np.concatenate([b for _, b in turns]), X[rest.indices])
+
+
+def test_sequences_of_different_lengths_are_batched_with_their_like():
+    feeds = [{"ids": np.zeros((1, n), np.int64), "mask": np.ones((1, n), np.float32)} for n in (3, 3, 5, 3)]
+    found = samples.load(feeds, TWO)
+    assert [b["ids"].shape for b in found.batches(8)] == [(2, 3), (1, 5), (1, 3)]
+
+
+def test_random_samples_are_the_same_in_any_batches():
+    found = samples.random(ONE, 6, seed=3)
+    assert found.source == "random"
+    np.testing.assert_array_equal(all_of(found, 2), all_of(found, 6))
+    assert not np.array_equal(all_of(found), all_of(samples.random(ONE, 6, seed=4)))
+
+
+# ---------------------------------------------------------------- batches and parts
+
+
+def test_batches_of_a_model_fixed_to_one():
+    graph = model(x=(TensorProto.FLOAT, [1, 3, 4]))
+    found = samples.load([{"x": X}], graph)
+    assert found.fixed_batch == 1
+    assert [len(b["x"]) for b in found.batches(4)] == [1] * 10
+
+
+def test_batches_of_a_model_fixed_to_four():
+    graph = model(x=(TensorProto.FLOAT, [4, 3, 4]))
+    assert [len(b["x"]) for b in samples.load([{"x": X}], graph).batches(32)] == [4, 4]
+
+
+def test_first(npz):
+    found = samples.load(npz, ONE)
+    np.testing.assert_array_equal(all_of(found.first(3)), X[:3])
+    assert found.first(99).count == 10
+
+
+def test_parts_are_disjoint_random_and_whole(npz):
+    found = samples.load(npz, ONE)
+    a, b = found.split(0.3, seed=1)
+    assert (a.count, b.count) == (3, 7)
+    assert sorted([*a.indices, *b.indices]) == list(range(10))
+    assert a.indices.tolist() != list(range(3))
+    assert a.indices.tolist() == found.split(0.3, seed=1)[0].indices.tolist()
+    assert a.indices.tolist() != found.split(0.3, seed=2)[0].indices.tolist()
+    assert [p.count for p in found.split(0.001)] == [1, 9]
+    with pytest.raises(InputError, match="can't be split"):
+        found.first(1).split(0.5)
+
+
+# ---------------------------------------------------------------- what is wrong
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"y": X}, "the model has no input 'y'; it has: x"),
+        ({"x": X.astype(np.int64)}, "input 'x' needs float32, the array has int64"),
+        ({"x": X[:, :2]}, "input 'x' needs shape (N, 3, 4), the samples have (1, 2, 4)"),
+        ({"x": X[:, 0]}, "input 'x' needs shape (N, 3, 4), the samples have (1, 4)"),
+        ({"x": X[:0]}, "holds no samples"),
+        ({}, "holds no arrays"),
+    ],
+)
+def test_arrays_that_do_not_fit(tmp_path, arrays, message):
+    path = tmp_path / "a.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(InputError) as caught:
+        samples.load(path, ONE)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_input_is_named(tmp_path):
+    np.savez(tmp_path / "a.npz", ids=np.zeros((2, 3), np.int64))
+    with pytest.raises(InputError, match="no array for input 'mask'"):
+        samples.load(tmp_path / "a.npz", TWO)
+
+
+def test_unequal_numbers_of_samples(tmp_path):
+    np.savez(tmp_path / "a.npz", ids=np.zeros((2, 3), np.int64), mask=np.ones((3, 3), np.float32))
+    with pytest.raises(InputError, match="'ids' 2, 'mask' 3"):
+        samples.load(tmp_path / "a.npz", TWO)
+
+
+def test_an_array_without_a_name_for_several_inputs(tmp_path):
+    np.save(tmp_path / "a.npy", X)
+    with pytest.raises(InputError, match="several inputs; name arrays: ids, mask"):
+        samples.load(tmp_path / "a.npy", TWO)
+
+
+def test_files_that_are_something_else(tmp_path):
+    for name in ("a.npz", "a.npy", "a.txt", "a.pb"):
+        (tmp_path / name).write_bytes(b"\xff nonsense")
+        with pytest.raises(InputError, match=name):
+            samples.load(tmp_path / name, ONE)
+    with pytest.raises(InputError, match="no such file or folder"):
+        samples.load(tmp_path / "none.npz", ONE)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no samples in the folder"):
+        samples.load(tmp_path / "empty", ONE)
+
+
+class Trap:
+    """Says so if it is unpickled."""
+
+    def __reduce__(self):
+        return (pytest.fail, ("a pickle was loaded",))
+
+
+def test_nothing_is_unpickled(tmp_path):
+    array = np.empty(1, object)
+    array[0] = Trap()
+    np.savez(tmp_path / "a.npz", x=array)
+    np.save(tmp_path / "a.npy", array)
+    (tmp_path / "b.npy").write_bytes(pickle.dumps(Trap()))
+    for name in ("a.npz", "a.npy", "b.npy"):
+        with pytest.raises(InputError, match="Python objects"):
+            samples.load(tmp_path / name, ONE)
+
+
+def test_an_iterable_of_something_else():
+    with pytest.raises(InputError, match="gives ndarray, not dicts"):
+        samples.load([X], ONE)
+    with pytest.raises(InputError, match="holds no samples"):
+        samples.load([], ONE)
+
+
+def test_inputs_that_no_sample_can_be_for():
+    with pytest.raises(InputError, match="'x' is no tensor of numbers"):
+        samples.random(model(x=(TensorProto.STRING, ["N"])), 1)
+
+
+def test_npz_files_are_read_as_streams(tmp_path, monkeypatch):
+    path = tmp_path / "a.npz"
+    np.savez_compressed(path, x=X)
+    monkeypatch.setattr(np, "load", lambda *_, **__: pytest.fail("the file was loaded as a whole"))
+    assert [b["x"].nbytes for b in samples.load(path, ONE).batches(4)] == [4 * 48, 4 * 48, 2 * 48]
