@@ -203,7 +203,7 @@ class _Resolution:
                 for c in self.record.constants.values()
             ),
             readers=tuple(
-                Reader(m.node, m.input, m.shape, Place(m.axes, self.unit[m.ids])) for m in self.record.masks
+                Reader(m.node, m.input, m.shape, Place(m.axes, self.unit[m.ids]), m.zero) for m in self.record.masks
             ),
             tensors={
                 name: tuple(Place(b.axes, self.unit[b.old]) for b in label)

@@ -60,12 +60,14 @@ class Reader:
         input: which input holds the summed axis (the weight, if there is one).
         view: shape of that input, or a finer one of the same size.
         place: where the units are in that view.
+        zero: the tensor to read there (a zero point); "" for the number 0.
     """
 
     node: int
     input: int
     view: Shape
     place: Place
+    zero: str = ""
 
 
 @dataclass(frozen=True)

@@ -31,15 +31,16 @@ def masked(graph: Graph, facts: Facts, analysis: Analysis, kept: Mask) -> Graph:
         name = graph.nodes[reader.node].inputs[reader.input]
         where = (reader.node, reader.input)
         mask = _spread(keep, reader)
-        if name in graph.constants:
+        if name in graph.constants and not reader.zero:
             array = edits.literals.get(where, graph.array(name))
             edits.literals[where] = np.where(mask, array.reshape(reader.view), array.dtype.type(0)).reshape(array.shape)
             continue
         current = edits.rewire.get(where, name)
         fresh = f"{name}.masked{index}"
         edits.added[f"{fresh}.mask"] = mask.reshape(_merged(mask.shape, reader.view, facts.shapes[name] or ()))
-        edits.added[f"{fresh}.zero"] = np.zeros((), facts.dtypes[name])
-        node = make_node("Where", [f"{fresh}.mask", current, f"{fresh}.zero"], [fresh], fresh)
+        if not reader.zero:
+            edits.added[f"{fresh}.zero"] = np.zeros((), facts.dtypes[name])
+        node = make_node("Where", [f"{fresh}.mask", current, reader.zero or f"{fresh}.zero"], [fresh], fresh)
         edits.before.setdefault(reader.node, []).append(node)
         edits.rewire[where] = fresh
     return graph.edited(edits)

@@ -41,7 +41,11 @@ def pick(op: Op, block: Block, axis: int, positions: Ids) -> tuple[Block, Ids]:
 
 def concat(op: Op) -> list[Label]:
     """Ids follow one another; on the other axes the inputs run together."""
-    inputs = [i for i in range(len(op.node.inputs)) if op.has(i)]
+    return concatenated(op, [i for i in range(len(op.node.inputs)) if op.has(i)])
+
+
+def concatenated(op: Op, inputs: Sequence[int]) -> list[Label]:
+    """Concat of some of the inputs."""
     shapes = [op.shape(i) for i in inputs]
     if any(s is None for s in shapes):
         return op.barrier("the shapes that Concat reads are not known")

@@ -6,7 +6,7 @@ The channels that are summed over are dropped here; the others are new ones that
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..graph import Node, Shape
@@ -31,86 +31,86 @@ def split_axis(op: Op, label: Label, axis: int, groups: int) -> tuple[Block, ...
     return (Block((0, 1), old, op.walk.close_up_as(op.node, old, block.new)),)
 
 
-def _convolution(op: Op, transposed: bool) -> list[Label]:
-    x, w = op.shape(0), op.shape(1)
+def convolution(
+    op: Op,
+    *,
+    transposed: bool = False,
+    kernels: int = 1,
+    vectors: Sequence[int] = (2,),
+    zeros: Mapping[int, str] | None = None,
+) -> list[Label]:
+    """A convolution of input 0.
+
+    Args:
+        op: the node.
+        transposed: its weight is (C, O/group, ...) rather than (O, C/group, ...).
+        kernels: the input that holds the weight.
+        vectors: inputs with a value for each output channel.
+        zeros: see `Op.combine`.
+    """
+    x, w = op.shape(0), op.shape(kernels)
     if x is None or w is None:
         return op.barrier("the shapes of the convolution are not known")
     spatial = range(2, len(x))
     reason = f"{op.node.op} mixes spatial positions"
     data = op.mix(op.label(0), spatial, reason)
-    if not op.is_constant(1):
-        op.mix(op.label(1), range(2, len(w)), reason)
+    if not op.is_constant(kernels):
+        op.mix(op.label(kernels), range(2, len(w)), reason)
+    vectors = [i for i in vectors if op.has(i) and math.prod(op.shape(i) or ()) > 1]
     groups = op.attr("group", 1)
     letters: list[Letter] = ["b", "c", *(f"s{a}" for a in spatial)]
-    kernel: list[Letter] = [f"k{a}" for a in range(2, len(w))]
+    taps: list[Letter] = [f"k{a}" for a in range(2, len(w))]
+    order: list[Letter] = ["c", "o"] if transposed else ["o", "c"]
     if groups == 1:
-        weight = tuple(b for b in op.label(1) if max(b.axes) < 2)
-        order: list[Letter] = ["c", "o"] if transposed else ["o", "c"]
-        operands: list[tuple[int, Sequence[Letter]]] = [(0, letters), (1, [*order, *kernel])]
-        if op.has(2):
-            operands.append((2, ["o"]))
-        out = op.combine(operands, ["b", "o"], {0: (x, data), 1: (w, weight)})
+        weight = tuple(b for b in op.label(kernels) if max(b.axes) < 2)
+        operands: list[tuple[int, Sequence[Letter]]] = [(0, letters), (kernels, [*order, *taps])]
+        operands += [(i, ["o"]) for i in vectors]
+        out = op.combine(operands, ["b", "o"], {0: (x, data), kernels: (w, weight)}, zeros)
         _produce(op, out, 1)
         return [out]
-    return [_grouped(op, x, w, data, groups, transposed, letters, kernel)]
+    operands = [(0, ["b", "g", *letters[1:]]), (kernels, ["g", *order, *taps]), *((i, ["g", "o"]) for i in vectors)]
+    views = _grouped(op, x, w, data, groups, kernels)
+    for i in vectors:
+        outputs = math.prod(op.shape(i) or ())
+        views[i] = ((groups, outputs // groups), split_axis(op, op.label(i), 0, groups))
+    out = op.combine(operands, ["b", "g", "o"], views, zeros)
+    block = block_on(out, 1)
+    if block is None or block.axes != (1, 2):
+        op.freeze(out, "its groups can't be told apart")
+        return [()]
+    op.set_attr("group", block.new.shape[0])
+    merged = block.map([1], lambda a: a.reshape(-1))
+    op.produce(merged)
+    return [(*(b for b in out if 0 in b.axes), merged)]
 
 
 def _grouped(
-    op: Op,
-    x: Shape,
-    w: Shape,
-    data: Label,
-    groups: int,
-    transposed: bool,
-    letters: Sequence[Letter],
-    kernel: Sequence[Letter],
-) -> Label:
-    """Each group reads its own input channels and makes its own output channels."""
+    op: Op, x: Shape, w: Shape, data: Label, groups: int, kernels: int
+) -> dict[int, tuple[Shape, Label]]:
+    """Views of data and weight by groups: each reads its own input channels and makes its own output channels."""
     inside = w[0] // groups
     view = (groups, inside, *w[1:])
     grid = split_axis(op, data, 1, groups)
     grid = tuple(b.moved([1, 2]) for b in grid)
     rest = tuple(b.moved([a + (a > 1) for a in b.axes]) for b in data if 1 not in b.axes)
-    order: list[Letter] = ["g", "c", "o"] if transposed else ["g", "o", "c"]
-    name = op.node.inputs[1]
-    if op.is_constant(1):
-        weight = op.walk.declare(op.node, name, None, view, [(0, 1), (0, 2)])
+    if op.is_constant(kernels):
+        weight = op.walk.declare(op.node, op.node.inputs[kernels], None, view, [(0, 1), (0, 2)])
         for block in weight:
             op.grid(block.old)
     else:
-        own = op.label(1)
+        own = op.label(kernels)
         weight = (*split_axis(op, own, 0, groups), *(b.moved([2]) for b in own if b.axes == (1,)))
-    operands: list[tuple[int, Sequence[Letter]]] = [
-        (0, ["b", "g", "c", *letters[2:]]),
-        (1, [*order, *kernel]),
-    ]
-    views: dict[int, tuple[Shape, Label]] = {
-        0: ((x[0], groups, x[1] // groups, *x[2:]), (*grid, *rest)),
-        1: (view, weight),
-    }
-    if op.has(2):
-        operands.append((2, ["g", "o"]))
-        outputs = math.prod(op.shape(2) or ())
-        views[2] = ((groups, outputs // groups), split_axis(op, op.label(2), 0, groups))
-    out = op.combine(operands, ["b", "g", "o"], views)
-    block = block_on(out, 1)
-    if block is None or block.axes != (1, 2):
-        op.freeze(out, "its groups can't be told apart")
-        return ()
-    op.set_attr("group", block.new.shape[0])
-    merged = block.map([1], lambda a: a.reshape(-1))
-    op.produce(merged)
-    return (*(b for b in out if 0 in b.axes), merged)
+    return {0: ((x[0], groups, x[1] // groups, *x[2:]), (*grid, *rest)), kernels: (view, weight)}
 
 
 def conv(op: Op) -> list[Label]:
     """X (N, C, ...) with W (O, C/group, ...)."""
-    return _convolution(op, transposed=False)
+    return convolution(op)
 
 
 def conv_transpose(op: Op) -> list[Label]:
     """X (N, C, ...) with W (C, O/group, ...)."""
-    return _convolution(op, transposed=True)
+    return convolution(op, transposed=True)
 
 
 def gemm(op: Op) -> list[Label]:

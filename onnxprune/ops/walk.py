@@ -82,7 +82,7 @@ class Cover:
 
 @dataclass(frozen=True)
 class Mask:
-    """A reader that drops removed ids: reading `fill` there instead is the same as removing them.
+    """A reader that drops removed ids: reading `zero` there instead is the same as removing them.
 
     Attributes:
         node: index of the node.
@@ -90,6 +90,7 @@ class Mask:
         shape: the input's shape, or the view of it that `axes` refer to.
         axes: of that shape.
         ids: over these axes.
+        zero: the tensor to read there (a zero point); "" for the number 0.
     """
 
     node: int
@@ -97,6 +98,7 @@ class Mask:
     shape: Shape
     axes: tuple[int, ...]
     ids: Ids
+    zero: str
 
 
 @dataclass(frozen=True)
@@ -492,9 +494,9 @@ class Op:
         """These ids are output channels that this node's weights make."""
         self.walk.record.produced.append(Produced(self.node.index, np.unique(block.old)))
 
-    def mask(self, i: int, shape: Shape, axes: tuple[int, ...], ids: Ids) -> None:
+    def mask(self, i: int, shape: Shape, axes: tuple[int, ...], ids: Ids, zero: str = "") -> None:
         """Input `i` is where removed ids are dropped."""
-        self.walk.record.masks.append(Mask(self.node.index, i, shape, axes, ids))
+        self.walk.record.masks.append(Mask(self.node.index, i, shape, axes, ids, zero))
 
     # ------------------------------------------------------------ combining inputs
 
@@ -503,6 +505,7 @@ class Op:
         operands: Sequence[tuple[int, Sequence[Letter]]],
         out: Sequence[Letter],
         views: Mapping[int, tuple[Shape, Label]] | None = None,
+        zeros: Mapping[int, str] | None = None,
     ) -> Label:
         """Join the inputs as an einsum does: axes of the same letter run together.
 
@@ -513,6 +516,7 @@ class Op:
             operands: (input index, a letter for each axis).
             out: a letter for each axis of the output.
             views: input index -> (shape, label) to use instead of the input's own.
+            zeros: input index -> its zero point ("" for the number 0); if given, only these can be masked.
 
         Returns:
             The label of the output.
@@ -544,7 +548,7 @@ class Op:
         kept = {order[letter] for letter in out if letter in order}
         for block in merged:
             if not set(block.axes) <= kept:
-                self._drop(block, seen, order)
+                self._drop(block, [s for s in seen if zeros is None or s[0] in zeros], order, zeros or {})
         rest = [self.project(b, sorted(kept)) for b in merged if kept & set(b.axes)]
         position = {order[letter]: axis for axis, letter in enumerate(out) if letter in order}
         return tuple(b.moved([position[a] for a in b.axes]) for b in self._merge(rest))
@@ -577,6 +581,7 @@ class Op:
         block: Block,
         seen: Sequence[tuple[int, dict[Letter, int], list[Block], Label]],
         order: Mapping[Letter, int],
+        zeros: Mapping[int, str],
     ) -> None:
         """Say which operand to mask where this block is contracted: a constant if there is one."""
         candidates = sorted(seen, key=lambda s: not self.is_constant(s[0]))
@@ -586,7 +591,7 @@ class Op:
                     letters = list(lengths)
                     axes = [letters.index(next(x for x in letters if order[x] == a)) for a in own.axes]
                     placed = own.moved(axes)
-                    self.mask(i, tuple(lengths.values()), placed.axes, placed.old)
+                    self.mask(i, tuple(lengths.values()), placed.axes, placed.old, zeros.get(i, ""))
                     return
 
     # ------------------------------------------------------------ editing
