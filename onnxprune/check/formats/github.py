@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from ..verdict import Report
 from .table import text
 
@@ -19,7 +21,11 @@ def github(report: Report) -> str:
         if f.status in _LEVELS
     ]
     commands += [_command("warning", warning, title="onnxprune check") for warning in report.warnings]
-    return text(report) + "".join(f"{command}\n" for command in commands)
+    shown = text(report)
+    # GitHub takes each line that starts with `::` for a command. Names in a model are anybody's, and the table
+    # breaks lines anywhere; so commands are off, until a word that nobody can know before the table is made.
+    word = hashlib.sha256(shown.encode()).hexdigest()
+    return f"::stop-commands::{word}\n{shown}::{word}::\n" + "".join(f"{command}\n" for command in commands)
 
 
 def _command(level: str, message: str, **properties: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 from typing import Any
 from urllib.parse import quote
@@ -25,11 +24,7 @@ def sarif(report: Report) -> str:
         for key, title in titles.items()
     ]
     order = list(titles)
-    driver = {
-        "name": "onnxprune",
-        "version": importlib.metadata.version("onnxprune"),
-        "rules": rules,
-    }
+    driver = {"name": "onnxprune", "rules": rules}
     results = [_result(o, f, order) for o in report.outcomes for f in o.findings if f.status in _LEVELS]
     content = {
         "$schema": "https://json.schemastore.org/sarif-2.1.0.json",

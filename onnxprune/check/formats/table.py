@@ -6,7 +6,6 @@ import io
 
 from rich.console import Console, RenderableType
 from rich.console import Group as Renderables
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -27,8 +26,8 @@ def table(report: Report) -> RenderableType:
     parts: list[RenderableType] = []
     for outcome in report.outcomes:
         parts += [_model(outcome), *_messages(outcome), Text()]
-    parts += [Text(f"warning: {warning}", _STYLES["warn"]) for warning in report.warnings]
-    parts += [Text(f"note: {note}") for note in report.notes]
+    parts += [_line(f"warning: {warning}", _STYLES["warn"]) for warning in report.warnings]
+    parts += [_line(f"note: {note}") for note in report.notes]
     parts.append(Text(summary(report), _STYLES[report.status]))
     return Renderables(*parts)
 
@@ -55,29 +54,28 @@ def summary(report: Report) -> str:
 
 
 def _model(outcome: Outcome) -> Table:
-    path = "" if outcome.model.path.as_posix() == outcome.model.key else f" ({outcome.model.path.as_posix()})"
+    path = outcome.model.path.as_posix()
+    shown = outcome.model.key if path == outcome.model.key else f"{outcome.model.key} ({path})"
     against = f", against {outcome.source}" if outcome.source else ""
-    made = Table(
-        title=escape(f"{outcome.model.key}{path}{against}"), title_justify="left", title_style="bold"
-    )
+    made = Table(title=_line(f"{shown}{against}", "bold"), title_justify="left")
     made.add_column("metric")
     made.add_column("value", justify="right")
     made.add_column("change", justify="right")
     made.add_column("limit", overflow="fold")
     made.add_column("")
     for f in outcome.findings:
-        style = _STYLES[f.status]
-        verdict = "" if f.status == "info" else f.status
-        made.add_row(
-            f.title, f.shown, Text(f.change, "green" if f.better else ""), f.limit, Text(verdict, style)
-        )
+        change = _line(f.change, "green" if f.better else "")
+        verdict = _line("" if f.status == "info" else f.status, _STYLES[f.status])
+        made.add_row(f.title, f.shown, change, _line(f.limit), verdict)
     return made
 
 
 def _messages(outcome: Outcome) -> list[Text]:
-    lines = [
-        Text(f"{f.status}: {f.message}", _STYLES[f.status])
-        for f in outcome.findings
-        if f.status in ("fail", "warn")
-    ]
-    return lines + [Text(f"note: {note}", "dim") for note in outcome.notes]
+    loud = [f for f in outcome.findings if f.status in ("fail", "warn")]
+    lines = [_line(f"{f.status}: {f.message}", _STYLES[f.status]) for f in loud]
+    return lines + [_line(f"note: {note}", "dim") for note in outcome.notes]
+
+
+def _line(text: str, style: str = "") -> Text:
+    """Text in one line, without markup: names in a model may hold line breaks and commands to terminals."""
+    return Text("".join(c if c.isprintable() else "\ufffd" for c in text), style)
