@@ -1,0 +1,171 @@
+"""Quantised operators: scales and zero points of single channels go with them.
+
+What is dropped of a quantised tensor reads as its zero point, not as 0. A scale that is computed from the
+whole tensor is a barrier: without some channels the others would be rounded differently.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from ..graph import Node, Shape
+from .elementwise import passing
+from .index import concatenated
+from .label import Label, block_on
+from .linear import convolution
+from .spatial import pool
+from .walk import Letter, Op, Rule
+
+# ---------------------------------------------------------------- to and fro
+
+
+def quantize(op: Op) -> list[Label]:
+    """QuantizeLinear and DequantizeLinear: one scale, one for each index of an axis, or one for each block of it."""
+    shape, scale = op.shape(0), op.shape(1)
+    if shape is None or scale is None:
+        return op.barrier(f"the shapes that {op.node.op} reads are not known")
+    letters: list[Letter] = list(range(len(shape)))
+    if math.prod(scale) == 1:
+        return [op.combine([(0, letters)], letters)]
+    axis = op.attr("axis", 1) % len(shape)
+    if len(scale) == 1:
+        vectors = [(i, [axis]) for i in (1, 2) if op.has(i)]
+        return [op.combine([(0, letters), *vectors], letters)]
+    whole = [b for i in (0, 1, 2) if op.has(i) for b in op.label(i) if axis in b.axes]
+    op.freeze(whole, f"{op.node.op} has a scale for each block of this axis")
+    blocks: list[Letter] = [x if x != axis else "block" for x in letters]
+    return [op.combine([(0, letters), *((i, blocks) for i in (1, 2) if op.has(i))], letters)]
+
+
+def dynamic(op: Op) -> list[Label]:
+    """DynamicQuantizeLinear finds one scale for the whole tensor."""
+    return op.barrier("its scale depends on all channels")
+
+
+# ---------------------------------------------------------------- layers
+
+
+def _zero(op: Op, i: int) -> str:
+    return op.node.inputs[i] if op.has(i) else ""
+
+
+def _is_single(op: Op, i: int) -> bool:
+    return not op.has(i) or math.prod(op.shape(i) or (0,)) == 1
+
+
+def qlinear_conv(op: Op) -> list[Label]:
+    """x, its scale and zero point; weight, scales, zero points; scale and zero point of the result; bias."""
+    return convolution(op, kernels=3, vectors=(4, 5, 8), zeros={0: _zero(op, 2)})
+
+
+def conv_integer(op: Op) -> list[Label]:
+    """x, weight and their zero points."""
+    return convolution(op, vectors=(3,), zeros={0: _zero(op, 2)})
+
+
+def _product(op: Op, a: int, b: int, zero: int, vectors: Sequence[int]) -> list[Label]:
+    """A (..., M, K) with B (..., K, N); `vectors` hold a value for each of N, or one."""
+    left, right = op.shape(a), op.shape(b)
+    if left is None or right is None or min(len(left), len(right)) < 2:
+        return op.barrier(f"the shapes of the {op.node.op} are not known")
+    if not _is_single(op, zero):
+        return op.barrier(f"{op.node.op} has a zero point for each row")
+    batch = max(len(left), len(right)) - 2
+    operands: list[tuple[int, Sequence[Letter]]] = [
+        (a, [*range(batch - len(left) + 2, batch), "m", "k"]),
+        (b, [*range(batch - len(right) + 2, batch), "k", "n"]),
+    ]
+    for i in vectors:
+        if not _is_single(op, i):
+            if len(op.shape(i) or ()) > 1:
+                return op.barrier(f"{op.node.op} has scales of several axes")
+            operands.append((i, ["n"]))
+    out = op.combine(operands, [*range(batch), "m", "n"], zeros={a: _zero(op, zero)})
+    made = block_on(out, batch + 1)
+    if made is not None and op.is_weight(b):
+        op.produce(made)
+    return [out]
+
+
+def qlinear_matmul(op: Op) -> list[Label]:
+    """a, its scale and zero point; b, scales, zero points; scale and zero point of the result."""
+    if not _is_single(op, 1):
+        return op.barrier("QLinearMatMul has a scale for each row")
+    return _product(op, 0, 3, 2, (4, 5))
+
+
+def matmul_integer(op: Op) -> list[Label]:
+    """A, B and their zero points."""
+    return _product(op, 0, 1, 2, (3,))
+
+
+# ---------------------------------------------------------------- com.microsoft
+
+
+def qlinear_binary(op: Op) -> list[Label]:
+    """Two tensors, a scale and a zero point behind each, and those of the result."""
+    shapes = [op.shape(i) for i in (0, 3)]
+    if any(s is None for s in shapes):
+        return op.barrier(f"the shapes that {op.node.op} reads are not known")
+    rank = max(len(s or ()) for s in shapes)
+    operands = [(i, range(rank - len(s or ()), rank)) for i, s in zip((0, 3), shapes, strict=True)]
+    return [op.combine(operands, range(rank))]
+
+
+def qlinear_concat(op: Op) -> list[Label]:
+    """Scale and zero point of the result; then each tensor with its own."""
+    return concatenated(op, range(2, len(op.node.inputs), 3))
+
+
+def qlinear_pool(op: Op) -> list[Label]:
+    """Pooling, where channels are on axis 1."""
+    if op.attr("channels_last", 0):
+        return op.barrier("its channels come last")
+    return pool(op)
+
+
+# ---------------------------------------------------------------- cost
+
+
+def _macs(weight: int, contracted: Callable[[Shape], int]) -> Callable[[Node, Sequence[Shape], Sequence[Shape]], int]:
+    """Every output value takes as many products as the weight has values for one output channel."""
+
+    def macs(node: Node, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:
+        del node
+        return math.prod(outputs[0]) * contracted(inputs[weight])
+
+    return macs
+
+
+def _of_conv(weight: Shape) -> int:
+    return math.prod(weight[1:])
+
+
+def _of_matmul(weight: Shape) -> int:
+    return weight[-2]
+
+
+RULES: dict[str, Rule] = {
+    "ConvInteger": conv_integer,
+    "DequantizeLinear": quantize,
+    "DynamicQuantizeLinear": dynamic,
+    "MatMulInteger": matmul_integer,
+    "QLinearConv": qlinear_conv,
+    "QLinearMatMul": qlinear_matmul,
+    "QuantizeLinear": quantize,
+    "com.microsoft:DequantizeLinear": quantize,
+    "com.microsoft:QLinearAdd": qlinear_binary,
+    "com.microsoft:QLinearConcat": qlinear_concat,
+    "com.microsoft:QLinearGlobalAveragePool": qlinear_pool,
+    "com.microsoft:QLinearLeakyRelu": passing,
+    "com.microsoft:QLinearMul": qlinear_binary,
+    "com.microsoft:QLinearSigmoid": passing,
+    "com.microsoft:QuantizeLinear": quantize,
+}
+MACS = {
+    "ConvInteger": _macs(1, _of_conv),
+    "MatMulInteger": _macs(1, _of_matmul),
+    "QLinearConv": _macs(3, _of_conv),
+    "QLinearMatMul": _macs(3, _of_matmul),
+}
