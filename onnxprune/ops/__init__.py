@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from ..graph import Node, Shape
-from . import contrib, elementwise, index, layout, linear, norm, recurrent, reduce, spatial
+from . import contrib, elementwise, index, layout, linear, norm, quant, recurrent, reduce, spatial
 from .walk import Rule
 
 RULES: Mapping[str, Rule] = MappingProxyType(
@@ -23,11 +23,12 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         **spatial.RULES,
         **recurrent.RULES,
         **contrib.RULES,
+        **quant.RULES,
     }
 )
 """Operator -> rule. What is not here is a barrier."""
 
 MacsRule = Callable[[Node, Sequence[Shape], Sequence[Shape]], int]
 
-MACS: Mapping[str, MacsRule] = MappingProxyType({**linear.MACS, **recurrent.MACS, **contrib.MACS})
+MACS: Mapping[str, MacsRule] = MappingProxyType({**linear.MACS, **recurrent.MACS, **contrib.MACS, **quant.MACS})
 """Operator -> multiply-accumulates, from its attributes and the shapes of its inputs and outputs."""
