@@ -22,8 +22,8 @@ def github(report: Report) -> str:
     ]
     commands += [_command("warning", warning, title="onnxprune check") for warning in report.warnings]
     shown = text(report)
-    # GitHub takes each line that starts with `::` for a command. Names in a model are anybody's, and the table
-    # breaks lines anywhere; so commands are off, until a word that nobody can know before the table is made.
+    # GitHub takes each line that starts with `::` for a command. Names in a model are anybody's, and the
+    # table breaks lines anywhere: commands are off until a word that nobody knows before the table is made.
     word = hashlib.sha256(shown.encode()).hexdigest()
     return f"::stop-commands::{word}\n{shown}::{word}::\n" + "".join(f"{command}\n" for command in commands)
 

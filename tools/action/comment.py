@@ -1,0 +1,97 @@
+"""Post a report on the pull request of this workflow, or update the comment that is there already.
+
+Uses nothing but the standard library. A comment is a courtesy: where it can't be posted (no pull request, no
+token, a fork's token that may only read), the script says so and succeeds, for the gate is the check itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+MARKER = "<!-- onnxprune check -->"
+PAGE = 100  # the most that GitHub gives at once
+TIMEOUT = 30  # seconds
+
+
+class Api:
+    """GitHub's REST interface for one repository.
+
+    Args:
+        url: where it is; GitHub Enterprise has its own.
+        repository: owner/name.
+        token: to say who asks.
+    """
+
+    def __init__(self, url: str, repository: str, token: str) -> None:
+        self._base = f"{url.rstrip('/')}/repos/{repository}"
+        self._headers = {
+            "Accept": "application/vnd.github+json",
+            "Authorization": f"Bearer {token}",
+            "User-Agent": "onnxprune-check",
+            "X-GitHub-Api-Version": "2022-11-28",
+        }
+
+    def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Send a request and return what comes back."""
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(f"{self._base}{path}", data, self._headers, method=method)
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+            return json.load(response)
+
+    def comments(self, number: int) -> Iterator[dict[str, Any]]:
+        """All comments of a pull request, the oldest first."""
+        page = 1
+        while True:
+            found = self.call("GET", f"/issues/{number}/comments?per_page={PAGE}&page={page}")
+            yield from found
+            if len(found) < PAGE:
+                return
+            page += 1
+
+
+def post(api: Api, number: int, marker: str, body: str) -> str:
+    """Update our comment, or post one; returns its address."""
+    for comment in api.comments(number):
+        # A person who quotes the report isn't us.
+        if (comment.get("body") or "").startswith(marker) and comment["user"]["type"] == "Bot":
+            return str(api.call("PATCH", f"/issues/comments/{comment['id']}", {"body": body})["html_url"])
+    return str(api.call("POST", f"/issues/{number}/comments", {"body": body})["html_url"])
+
+
+def main(report: Path, environment: Mapping[str, str]) -> str:
+    """Post the report; returns what happened, for the log."""
+    event = environment.get("GITHUB_EVENT_PATH")
+    content = json.loads(Path(event).read_text(encoding="utf-8")) if event else {}
+    number = (content.get("pull_request") or {}).get("number")
+    if number is None:
+        return "no comment: this isn't a pull request"
+    token = environment.get("GITHUB_TOKEN")
+    if not token:
+        return "::notice title=onnxprune check::no comment: there is no token; see the job summary"
+    marker = MARKER
+    if name := environment.get("COMMENT_ID"):
+        marker = MARKER.replace("check", f"check {name}")
+    body = report.read_text(encoding="utf-8").replace(MARKER, marker, 1)
+    url = environment.get("GITHUB_API_URL", "https://api.github.com")
+    try:
+        return f"comment: {post(Api(url, environment['GITHUB_REPOSITORY'], token), number, marker, body)}"
+    except urllib.error.HTTPError as error:
+        reason = {
+            401: "the token isn't valid",
+            403: "the token may not write to pull requests (a fork's never may): see the job summary",
+            404: "the token can't see this pull request",
+        }.get(error.code, f"GitHub answered {error.code}")
+    except (urllib.error.URLError, TimeoutError, ValueError, KeyError) as error:
+        reason = f"GitHub can't be asked ({error})"
+    return f"::warning title=onnxprune check::no comment: {reason}"
+
+
+if __name__ == "__main__":
+    print(main(Path(sys.argv[1]), os.environ))
