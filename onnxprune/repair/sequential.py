@@ -7,13 +7,18 @@ the same loss again.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from ..graph import Array, Edits, Graph, Node
-from ..types import Analysis, Mask, Place
+from ..graph import Array, Edits, Facts, Graph, Node
+from ..linalg import threads_for
+from ..ops import RULES
+from ..ops.label import Label, locate
+from ..ops.walk import Selection, Walk
+from ..types import Analysis, Mask
 from .consumers import Consumer, consumers, inexact, stages
 from .intercept import Intercept, intercept
 from .layout import Layout, layout
@@ -46,6 +51,7 @@ class Repaired:
 
 def fold(
     graph: Graph,
+    facts: Facts,
     pruned: Graph,
     analysis: Analysis,
     kept: Mask,
@@ -59,6 +65,7 @@ def fold(
 
     Args:
         graph: the graph as it was.
+        facts: its shapes and values.
         pruned: the graph without the units that are gone.
         analysis: of `graph`.
         kept: (analysis.count,), which units stay.
@@ -75,7 +82,8 @@ def fold(
         return pruned, ()
     shelf = Shelf(memory)
     try:
-        return _Run(graph, pruned, analysis, kept, found, seed).all(batches, shelf, weights)
+        walk = Walk(graph, facts, RULES, Selection(kept[analysis.unit], analysis.unit)).run()
+        return _Run(graph, pruned, walk.labels, found, seed).all(batches, shelf, weights)
     finally:
         shelf.close()
 
@@ -84,12 +92,11 @@ class _Run:
     """One repair."""
 
     def __init__(
-        self, graph: Graph, pruned: Graph, analysis: Analysis, kept: Mask, found: list[Consumer], seed: int
+        self, graph: Graph, pruned: Graph, labels: Mapping[str, Label], found: list[Consumer], seed: int
     ) -> None:
         self.graph = graph
         self.now = pruned
-        self.analysis = analysis
-        self.kept = kept
+        self.labels = labels
         self.found = {c.key: c for c in found}
         self.random = np.random.default_rng(seed)
 
@@ -108,10 +115,12 @@ class _Run:
             current = self._current(after, step, sorted({c.data for c in mine}))
             for index, (y, p) in enumerate(zip(original, current, strict=True)):
                 for job in jobs.values():
-                    job.add(index, len(before), p[job.consumer.data], y[job.consumer.key])
+                    with job.threads():
+                        job.add(index, len(before), p[job.consumer.data], y[job.consumer.key])
             edits = Edits()
             for job in jobs.values():
-                report += job.finish(edits, weights)
+                with job.threads():
+                    report += job.finish(edits, weights)
             if edits:
                 self.now = self.now.edited(edits)
         return self.now, tuple(report)
@@ -147,9 +156,13 @@ class _Job:
         self.sums = (Sums(), Sums())
         self.layout: Layout | None = None
 
+    def threads(self) -> AbstractContextManager[None]:
+        """As many as its sums are worth."""
+        return threads_for(self.weight.size // max(1, *self.weight.shape[:2]))
+
     def add(self, index: int, count: int, p: Array, y: Array) -> None:
         """Take a batch of what is read now, and of what came out of the original."""
-        y = part(y, self.run.analysis.tensors.get(self.consumer.key, ()), self.run.kept)
+        y = part(y, self.run.labels.get(self.consumer.key, ()))
         self.layout = layout(self.node, self.consumer.side, self.weight.shape, p.shape, y.shape)
         if self.layout is None:
             return
@@ -195,12 +208,14 @@ ROWS_PER_INPUT = 24
 """More rows than this for each weight of an output change nothing and cost time."""
 
 
-def part(array: Array, places: Iterable[Place], kept: Mask) -> Array:
-    """What stays of a tensor of the original graph."""
-    for place in places:
-        stays = kept[place.units]
-        if not stays.all():
-            if stays.ndim > 1:
-                raise NotImplementedError("a consumer makes a grid of units")
-            array = array.take(np.flatnonzero(stays), place.axes[0])
+def part(array: Array, label: Label) -> Array:
+    """What stays of a tensor of the original graph, in the order that it has in the pruned one."""
+    for block in label:
+        if np.array_equal(block.old, block.new):
+            continue
+        rest = array.ndim - len(block.axes)
+        front = np.moveaxis(array, block.axes, range(len(block.axes)))
+        flat = front.reshape(-1, *front.shape[array.ndim - rest :])
+        taken = flat[locate(block.old, block.new)]
+        array = np.moveaxis(taken, range(len(block.axes)), block.axes)
     return array
