@@ -13,8 +13,8 @@ from threadpoolctl import ThreadpoolController
 from .types import Floats
 
 LARGE = 1024
-"""Matrices of this width gain from threads. Smaller ones lose: where other programs use the cores, too, the threads
-of OpenBLAS wait for one another in a loop, and a factorisation of a millisecond has been seen to take 250."""
+"""Matrices of this width gain from threads. Smaller ones lose: where other programs use the cores, too, the
+threads of OpenBLAS wait for one another in a loop. A factorisation of 1 ms has been seen to take 250."""
 
 
 @contextmanager

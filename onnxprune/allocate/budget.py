@@ -130,7 +130,7 @@ def _too_tight(ladders: Sequence[Ladder], cost: Cost, state: State, target: floa
     names = ", ".join(f"'{ladders[g].group.name}'" for g in heaviest)
     least = state.value / cost.total
     return Infeasible(
-        f"{target / cost.total:.3g} of the {what} can't be reached: at least {least:.3g} stay with every group "
-        f"as narrow as it may be (most in {names})",
+        f"{target / cost.total:.3g} of the {what} can't be reached: at least {least:.3g} stay with every "
+        f"group as narrow as it may be (most in {names})",
         hint=f"ask for {np.ceil(least * 1000) / 1000:g} or more, or lower --min-channels or --round-to",
     )

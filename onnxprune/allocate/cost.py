@@ -197,7 +197,7 @@ class _Copies:
 
 
 def macs_model(graph: Graph, facts: Facts, analysis: Analysis) -> Cost:
-    """Multiply-accumulates for the batch that `facts` assumes: those `ops.cost.macs` counts once rewritten."""
+    """Multiply-accumulates for the batch that `facts` assumes: what `ops.cost.macs` will count."""
     return Cost(analysis, list(macs_parts(graph, facts, analysis).values()))
 
 

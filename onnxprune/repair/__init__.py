@@ -2,6 +2,88 @@
 
 from __future__ import annotations
 
-from .sequential import Repaired, fold
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal
 
-__all__ = ["Repaired", "fold"]
+from ..graph import Array, Graph
+from .merge import merge
+from .outcome import relative_error
+from .reuse import reuse
+from .sequential import Repaired, fold
+from .surgery import Surgery
+
+__all__ = ["Mode", "Outcome", "Repaired", "Surgery", "relative_error", "repair"]
+
+Mode = Literal["none", "bias", "fold", "reuse", "auto"]
+"""What may change: nothing; biases; weights and biases; layers are added; what is best for what is known."""
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """A repaired graph.
+
+    Attributes:
+        graph: the graph.
+        mode: how it was repaired in the end: `none`, `bias`, `fold`, `reuse` or `merge`.
+        consumers: what became of each consumer.
+        before: relative squared error of the graph's outputs without repair; `None` where it wasn't measured.
+        after: with it.
+    """
+
+    graph: Graph
+    mode: str
+    consumers: tuple[Repaired, ...] = ()
+    before: float | None = None
+    after: float | None = None
+
+
+def repair(
+    surgery: Surgery,
+    mode: Mode = "auto",
+    batches: Iterable[Mapping[str, Array]] | None = None,
+    held: Iterable[Mapping[str, Array]] | None = None,
+    *,
+    memory: float = 2e9,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda _done, _all: None,
+) -> Outcome:
+    """Repair a pruned graph; never for the worse on samples that the fit has not seen.
+
+    Args:
+        surgery: what was done.
+        mode: what may change. Without samples, weights alone decide: channels that are gone are merged into
+            similar ones that stay.
+        batches: samples to fit on; two batches or more, so that one half can judge what the other has fitted.
+        held: other samples, to judge the outcome on; those of the fit by default.
+        memory: bytes of activations to hold before they go to a temporary folder.
+        seed: which rows are looked at where there are more than enough.
+        progress: told how many steps are done, of how many.
+    """
+    if mode == "none" or surgery.kept.all():
+        return Outcome(surgery.pruned, "none")
+    if batches is None:
+        return Outcome(merge(surgery), "merge")
+    samples = list(batches)
+    judges = samples if held is None else list(held)
+    before = relative_error(surgery.graph, surgery.pruned, judges)
+    best = Outcome(surgery.pruned, "none", (), before, before)
+    for candidate in _candidates(mode):
+        if candidate == "reuse":
+            graph, lines = reuse(surgery, samples, memory=memory, seed=seed, progress=progress)
+        else:
+            weights = candidate == "fold"
+            graph, lines = fold(
+                surgery, samples, weights=weights, memory=memory, seed=seed, progress=progress
+            )
+        after = relative_error(surgery.graph, graph, judges)
+        if after < before:
+            return Outcome(graph, candidate, lines, before, after)
+    return best
+
+
+def _candidates(mode: Mode) -> tuple[str, ...]:
+    """What to try, until something helps."""
+    if mode in ("fold", "auto"):
+        return ("fold", "bias")
+    return (mode,)

@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from ..graph import Graph, Node
-from ..types import Analysis, Mask
+from ..graph import Graph, Node, Shape
+from .convolution import Convolution, Transposed
+from .layout import Layout
 from .prefix import reads
+from .product import Gates, Product
+from .surgery import Surgery
 
-LINEAR = {"Conv": (1,), "ConvTranspose": (1,), "Gemm": (1, 0), "MatMul": (1, 0)}
-"""Operator -> which inputs may be the weight."""
+_WEIGHTS = {
+    "Conv": (1,),
+    "ConvTranspose": (1,),
+    "Gemm": (1, 0),
+    "MatMul": (1, 0),
+    "LSTM": (1,),
+    "GRU": (1,),
+    "RNN": (1,),
+}
+"""Which inputs may be the weight; the data is the other one of the first two."""
 
 
 @dataclass(frozen=True)
@@ -18,58 +29,88 @@ class Consumer:
     """A node that can be fitted anew.
 
     Attributes:
-        key: its output, by which it is found in the original and in the pruned graph.
-        side: which input is the weight.
+        key: its first output, by which it is found before and after the surgery.
+        weight: which input is the weight.
         data: the tensor that it reads.
+        recurrent: what its weights give is not its output.
     """
 
     key: str
-    side: int
+    weight: int
     data: str
+    recurrent: bool
 
 
-def inexact(graph: Graph, analysis: Analysis, kept: Mask) -> set[str]:
-    """The tensors that are no longer what they were (channels that are gone apart)."""
-    summed = {r.node for r in analysis.readers if not kept[r.place.units].all()}
-    summed |= {n for g in analysis.groups if g.approximate and not kept[g.units].all() for n in g.nodes}
-    found: set[str] = set()
-    for node in graph.nodes:
-        if node.index in summed or any(i in found for i in reads(node)):
-            found.update(node.outputs)
-    return found - {""}
+def consumers(surgery: Surgery, *, depthwise: bool = False) -> list[Consumer]:
+    """The linear nodes behind what was removed that have a floating-point weight of their own.
 
+    Depthwise convolutions have one input for each output, so nothing to make up with: fitting their weights
+    was measured to take as long again and to gain nothing.
 
-def consumers(graph: Graph, pruned: Graph, changed: Collection[str]) -> list[Consumer]:
-    """The linear nodes among those whose output has changed, with a weight of their own."""
+    Args:
+        surgery: what was done.
+        depthwise: include them all the same, for the sake of their biases.
+    """
     found = []
-    for node in pruned.nodes:
-        if node.op not in LINEAR or node.outputs[0] not in changed or node.outputs[0] not in graph.producer:
+    for node in surgery.pruned.nodes:
+        if node.op not in _WEIGHTS or not _is_inexact(surgery, node):
             continue
-        for side in LINEAR[node.op]:
-            weight = node.inputs[side]
-            other = node.inputs[1 - side]
-            if (
-                weight in pruned.constants
-                and other not in pruned.constants
-                and len(pruned.readers[weight]) == 1
-                and (pruned.dtype(weight).kind == "f" or pruned.dtype(weight).name == "bfloat16")
-            ):
-                found.append(Consumer(node.outputs[0], side, other))
-                break
+        side = next((i for i in _WEIGHTS[node.op] if _is_weight(surgery.pruned, node, i)), None)
+        if side is not None and (depthwise or not _is_depthwise(surgery.pruned, node)):
+            recurrent = node.op in ("LSTM", "GRU", "RNN")
+            found.append(Consumer(node.outputs[0], side, node.inputs[1 - side], recurrent))
     return found
 
 
+def _is_inexact(surgery: Surgery, node: Node) -> bool:
+    return (
+        bool(node.outputs)
+        and node.outputs[0] in surgery.changed
+        and node.outputs[0] in surgery.graph.producer
+    )
+
+
+def _is_weight(graph: Graph, node: Node, i: int) -> bool:
+    name = node.inputs[i]
+    if name not in graph.constants or node.inputs[1 - i] in graph.constants or len(graph.readers[name]) > 1:
+        return False
+    dtype = graph.dtype(name)
+    return dtype.kind == "f" or dtype.name == "bfloat16"
+
+
+def _is_depthwise(graph: Graph, node: Node) -> bool:
+    return node.op == "Conv" and graph.shape_of_constant(node.inputs[1])[1] == 1 != node.attrs.get("group", 1)
+
+
+def layout(node: Node, side: int, weight: Shape, x: Shape, y: Shape) -> Layout | None:
+    """How a node's patches, outputs and weights lie, if they can be told.
+
+    Args:
+        node: the node.
+        side: which input is the weight.
+        weight: its shape.
+        x: shape of the data.
+        y: shape of the output.
+    """
+    if node.op == "Conv":
+        return Convolution.of(node, weight, x)
+    if node.op == "ConvTranspose":
+        return Transposed.of(node, weight, x, y)
+    if node.op == "Gemm":
+        turned = bool(node.attrs.get("transA", 0)), bool(node.attrs.get("transB", 0))
+        factor = float(node.attrs.get("alpha", 1.0))
+        return Product(side == 1, turned[1 - side], turned[side], factor) if factor else None
+    if node.op == "MatMul":
+        return Product(side == 1) if len(weight) == 2 and len(x) > 1 else None
+    return Gates()
+
+
 def stages(graph: Graph, keys: Collection[str]) -> dict[int, int]:
-    """For every node, how many consumers (by `keys`) lie one behind the other on the longest way to it."""
-    after: dict[str, int] = {}
+    """For every node, how many of those named by `keys` lie one behind the other on the longest way to it."""
+    behind: dict[str, int] = {}
     result: dict[int, int] = {}
     for node in graph.nodes:
-        result[node.index] = max((after.get(i, 0) for i in reads(node)), default=0)
+        result[node.index] = max((behind.get(i, 0) for i in reads(node)), default=0)
         step = int(bool(node.outputs) and node.outputs[0] in keys)
-        after.update(dict.fromkeys(node.outputs, result[node.index] + step))
+        behind.update(dict.fromkeys(node.outputs, result[node.index] + step))
     return result
-
-
-def nodes_of_stage(graph: Graph, stage: dict[int, int], number: int) -> list[Node]:
-    """The nodes of one stage."""
-    return [n for n in graph.nodes if stage[n.index] == number]

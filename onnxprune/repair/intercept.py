@@ -1,97 +1,181 @@
-"""Where a constant can be added to what a linear node gives: its bias input, or an Add right behind it."""
+"""Where a constant is, or can be, added to what a linear node gives."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from ..graph import Array, Edits, Graph, Node, make_node
 from ..types import Floats
-from .layout import Layout, Product
 
 
-@dataclass(frozen=True)
-class Intercept:
-    """A place for a bias.
+class Intercept(ABC):
+    """A place for a bias."""
+
+    possible: bool = True
+    """Whether a bias can be written here."""
+
+    @abstractmethod
+    def now(self, count: int) -> Floats:
+        """float64 (count,): the part of the bias that is in the node's output as it was measured."""
+
+    @abstractmethod
+    def write(self, edits: Edits, bias: Floats, like: Array) -> None:
+        """Replace that part by `bias` (count,), in the dtype of `like`."""
+
+
+@dataclass(frozen=True, eq=False)
+class BiasInput(Intercept):
+    """The bias of a Conv, ConvTranspose or Gemm; made where there was none.
 
     Attributes:
         graph: the graph.
-        node: the node that has it.
-        input: which of its inputs.
-        own: whether what was measured contains it already.
-        factor: what it is multiplied by.
-        insert: the linear node's output, where an Add must be inserted for it.
-        possible: whether there is any.
+        node: the node.
+        factor: what the bias is multiplied by.
     """
 
     graph: Graph
     node: Node
-    input: int
-    own: bool = True
     factor: float = 1.0
-    insert: str | None = None
-    possible: bool = True
 
-    @property
-    def _constant(self) -> Array | None:
-        names = self.node.inputs
-        name = names[self.input] if self.possible and self.insert is None and self.input < len(names) else ""
+    def _value(self) -> Array | None:
+        name = self.node.inputs[2] if len(self.node.inputs) > 2 else ""
         return self.graph.array(name) if name else None
 
-    def value(self, shape: tuple[int, ...]) -> Floats:
-        """(G, O): what is added now, as far as it was measured."""
-        constant = self._constant
-        if constant is None or not self.own:
-            return np.zeros(shape)
-        return np.broadcast_to(
-            self.factor * constant.astype(np.float64).ravel(), (int(np.prod(shape)),)
-        ).reshape(shape)
+    def now(self, count: int) -> Floats:
+        """See `Intercept.now`."""
+        value = self._value()
+        flat = np.zeros(1) if value is None else value.astype(np.float64).ravel() * self.factor
+        return np.broadcast_to(flat, (count,))
 
-    def write(self, edits: Edits, bias: Floats, dtype: np.dtype[Any]) -> None:
-        """Have `bias` (G, O) added, instead of what was or (if that was not measured) on top of it."""
-        constant = self._constant
-        new = bias.ravel() / self.factor
-        if constant is not None and not self.own:
-            new = constant.astype(np.float64).ravel() + new
-        if constant is not None and constant.size == new.size:
-            new = new.reshape(constant.shape)
-        if self.insert is not None:
-            name = f"{self.insert}.repaired"
-            edits.added[f"{name}.bias"] = new.astype(dtype)
-            readers = self.graph.readers[self.insert]
-            first = min(node.index for node, _ in readers)
-            edits.before.setdefault(first, []).append(
-                make_node("Add", [self.insert, f"{name}.bias"], [name], name)
-            )
-            edits.rewire.update({(node.index, i): name for node, i in readers})
-            return
-        edits.literals[self.node.index, self.input] = new.astype(dtype)
-        if self.factor == 0:
-            edits.attrs[self.node.index, "beta"] = 1.0
+    def write(self, edits: Edits, bias: Floats, like: Array) -> None:
+        """See `Intercept.write`."""
+        value = self._value()
+        new = (bias / self.factor).astype(like.dtype)
+        same = value is not None and value.size == new.size
+        edits.literals[self.node.index, 2] = new.reshape(value.shape) if same and value is not None else new
 
 
-def intercept(graph: Graph, node: Node, layout: Layout) -> Intercept | None:
-    """Where the bias of a linear node is, or can be; `None` where it is something that can't be told apart."""
-    if layout.bias is not None:
-        if layout.bias >= len(node.inputs) or not node.inputs[layout.bias]:
-            return Intercept(graph, node, layout.bias)
-        name = node.inputs[layout.bias]
-        if name not in graph.constants:
+@dataclass(frozen=True, eq=False)
+class AddBehind(Intercept):
+    """The vector that the only reader of a MatMul adds.
+
+    Attributes:
+        graph: the graph.
+        add: that reader.
+        input: where it has the vector.
+    """
+
+    graph: Graph
+    add: Node
+    input: int
+
+    def now(self, count: int) -> Floats:
+        """See `Intercept.now`: the Add comes after what was measured."""
+        return np.zeros(count)
+
+    def write(self, edits: Edits, bias: Floats, like: Array) -> None:
+        """See `Intercept.write`."""
+        value = self.graph.array(self.add.inputs[self.input])
+        new = np.broadcast_to(value.astype(np.float64).ravel(), bias.shape) + bias
+        shape = value.shape if value.size == bias.size else bias.shape
+        edits.literals[self.add.index, self.input] = new.reshape(shape).astype(like.dtype)
+
+
+@dataclass(frozen=True, eq=False)
+class NewAdd(Intercept):
+    """An Add to insert behind a MatMul.
+
+    Attributes:
+        graph: the graph.
+        output: what the MatMul gives.
+    """
+
+    graph: Graph
+    output: str
+
+    def now(self, count: int) -> Floats:
+        """See `Intercept.now`."""
+        return np.zeros(count)
+
+    def write(self, edits: Edits, bias: Floats, like: Array) -> None:
+        """See `Intercept.write`."""
+        name = f"{self.output}.repaired"
+        readers = self.graph.readers[self.output]
+        first = min(node.index for node, _ in readers)
+        edits.added[f"{name}.bias"] = bias.astype(like.dtype)
+        add = make_node("Add", [self.output, f"{name}.bias"], [name], name)
+        edits.before.setdefault(first, []).append(add)
+        edits.rewire.update({(node.index, i): name for node, i in readers})
+
+
+@dataclass(frozen=True, eq=False)
+class GateBias(Intercept):
+    """The bias of a recurrent layer: B (directions, 2 * gates * H), of which the first half is the input's.
+
+    Attributes:
+        graph: the graph.
+        node: the node.
+    """
+
+    graph: Graph
+    node: Node
+
+    def now(self, count: int) -> Floats:
+        """See `Intercept.now`: targets are computed without it."""
+        return np.zeros(count)
+
+    def write(self, edits: Edits, bias: Floats, like: Array) -> None:
+        """See `Intercept.write`."""
+        directions = like.shape[0]
+        halves = np.zeros((directions, 2, bias.size // directions))
+        if len(self.node.inputs) > 3 and self.node.inputs[3]:
+            halves += self.graph.array(self.node.inputs[3]).astype(np.float64).reshape(halves.shape)
+        halves[:, 0] += bias.reshape(directions, -1)
+        edits.literals[self.node.index, 3] = halves.reshape(directions, -1).astype(like.dtype)
+
+
+class Nowhere(Intercept):
+    """There is no place for a bias."""
+
+    possible = False
+
+    def now(self, count: int) -> Floats:
+        """See `Intercept.now`."""
+        return np.zeros(count)
+
+    def write(self, edits: Edits, bias: Floats, like: Array) -> None:
+        """See `Intercept.write`: nothing."""
+
+
+def intercept(graph: Graph, node: Node, weight: int) -> Intercept | None:
+    """Where the bias of a linear node is, or can be; `None` if what is added there can't be told apart.
+
+    Args:
+        graph: the graph.
+        node: the node.
+        weight: which input holds the weight.
+    """
+    if node.op in ("Conv", "ConvTranspose", "Gemm"):
+        factor = float(node.attrs.get("beta", 1.0))
+        name = node.inputs[2] if len(node.inputs) > 2 else ""
+        if name and not (_is_vector(graph, name) and weight == 1 and factor):
             return None
-        shape = graph.shape_of_constant(name)
-        vector = all(n == 1 for n in shape[:-1])
-        factor = float(node.attrs.get("beta", 1.0)) if isinstance(layout, Product) else 1.0
-        return Intercept(graph, node, layout.bias, factor=factor) if vector and factor else None
-    if node.op != "MatMul":
-        return None
+        return BiasInput(graph, node, factor) if weight == 1 and factor else Nowhere()
+    if node.op in ("LSTM", "GRU", "RNN"):
+        name = node.inputs[3] if len(node.inputs) > 3 else ""
+        return GateBias(graph, node) if not name or name in graph.constants else None
     output = node.outputs[0]
     readers = graph.readers.get(output, [])
-    if layout.channels == -1 and len(readers) == 1 and readers[0][0].op == "Add":
-        add, i = readers[0]
-        name = add.inputs[1 - i]
-        if name in graph.constants and all(n == 1 for n in graph.shape_of_constant(name)[:-1]):
-            return Intercept(graph, add, 1 - i, own=False)
-    possible = layout.channels == -1 and output not in graph.outputs and all(i >= 0 for _, i in readers)
-    return Intercept(graph, node, -1, insert=output, possible=possible)
+    if weight == 0 or output in graph.outputs or not readers or any(i < 0 for _, i in readers):
+        return Nowhere()
+    reader, i = readers[0]
+    if len(readers) == 1 and reader.op == "Add" and _is_vector(graph, reader.inputs[1 - i]):
+        return AddBehind(graph, reader, 1 - i)
+    return NewAdd(graph, output)
+
+
+def _is_vector(graph: Graph, name: str) -> bool:
+    return name in graph.constants and all(n == 1 for n in graph.shape_of_constant(name)[:-1])

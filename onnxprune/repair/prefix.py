@@ -1,4 +1,4 @@
-"""A graph evaluated for all samples as far as some of its nodes: every node runs once, however often it stops.
+"""A graph evaluated for all samples as far as some nodes: every node runs once, however often it stops.
 
 What the rest of the graph will read is kept in memory, and beyond a budget in a temporary folder.
 """

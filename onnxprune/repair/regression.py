@@ -1,12 +1,13 @@
 """Least squares into a consumer's weights: y = W p + b from what is now read, for what used to come out.
 
-Sums over rows are kept for two halves of the samples. Each ridge penalty is fitted on one half and judged on the
-other, both ways; the best one is fitted again on all. The ridge pulls towards the weights as they are, so with few
-samples the result ends at these and never loses on samples it has not seen.
+Sums over rows are kept for two halves of the samples. Each ridge penalty is fitted on one half and judged on
+the other, both ways; the best one is fitted again on all. The ridge pulls towards the weights as they are, so
+with few samples the result ends at these, and never loses on samples that it has not seen.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,25 +16,25 @@ from ..graph import Array
 from ..linalg import solve
 from ..types import Floats
 
-PENALTIES: tuple[float, ...] = tuple(10.0**k for k in range(-6, 3))
-"""Ridge penalties to choose from, relative to the mean variance of what is read."""
+PENALTIES: tuple[float, ...] = tuple(10.0**k for k in range(-7, 4))
+"""Ridge penalties to choose from, relative to the mean variance of what is read; doing nothing competes."""
 
 
 class Sums:
     """What a regression needs to know of some rows: G groups, F inputs, O outputs.
 
-    Rows are taken relative to the first ones' mean, so that single precision is enough for the products of one
-    batch; between batches sums are double.
+    Rows are taken relative to the mean of the first ones, so that single precision is enough for the products
+    of one batch; between batches sums are double.
     """
 
     def __init__(self) -> None:
         self.rows = 0
         self._shift: tuple[Array, Array] | None = None
-        self.p: Floats = np.zeros(0)
-        self.y: Floats = np.zeros(0)
-        self.pp: Floats = np.zeros(0)
-        self.yp: Floats = np.zeros(0)
-        self.yy: Floats = np.zeros(0)
+        self._p: Floats = np.zeros(0)
+        self._y: Floats = np.zeros(0)
+        self._pp: Floats = np.zeros(0)
+        self._yp: Floats = np.zeros(0)
+        self._yy = 0.0
 
     def add(self, patches: Array, targets: Array) -> None:
         """Add rows: `patches` (G, R, F) and `targets` (G, R, O)."""
@@ -41,37 +42,46 @@ class Sums:
         if self._shift is None:
             self._shift = p.mean(1, keepdims=True), y.mean(1, keepdims=True)
             g, f, o = len(p), p.shape[2], y.shape[2]
-            self.p, self.y, self.yy = np.zeros((g, f)), np.zeros((g, o)), np.zeros((g, o))
-            self.pp, self.yp = np.zeros((g, f, f)), np.zeros((g, o, f))
-        p = p - self._shift[0]
-        y = y - self._shift[1]
+            self._p, self._y = np.zeros((g, f)), np.zeros((g, o))
+            self._pp, self._yp = np.zeros((g, f, f)), np.zeros((g, o, f))
+        p -= self._shift[0]
+        y -= self._shift[1]
         self.rows += p.shape[1]
-        self.p += p.sum(1, dtype=np.float64)
-        self.y += y.sum(1, dtype=np.float64)
-        self.yy += np.square(y).sum(1, dtype=np.float64)
-        self.pp += p.swapaxes(1, 2) @ p
-        self.yp += y.swapaxes(1, 2) @ p
+        self._p += p.sum(1, dtype=np.float64)
+        self._y += y.sum(1, dtype=np.float64)
+        self._yy += float(np.square(y).sum(dtype=np.float64))
+        self._pp += p.swapaxes(1, 2) @ p
+        self._yp += y.swapaxes(1, 2) @ p
 
-    def covariance(self, *, centred: bool) -> Covariance:
+    def covariance(self, *, centred: bool = True) -> Covariance:
         """Means and second moments; not centred where there can be no bias."""
-        assert self._shift is not None, "no rows"
-        p, y = self.p / self.rows, self.y / self.rows
-        shift_p, shift_y = (s[:, 0].astype(np.float64) for s in self._shift)
-        pp = self.pp / self.rows - p[:, :, None] * p[:, None, :]
-        yp = self.yp / self.rows - y[:, :, None] * p[:, None, :]
-        yy = self.yy / self.rows - y * y
-        p, y = p + shift_p, y + shift_y
-        if not centred:
-            pp = pp + p[:, :, None] * p[:, None, :]
-            yp = yp + y[:, :, None] * p[:, None, :]
-            yy = yy + y * y
-            p, y = np.zeros_like(p), np.zeros_like(y)
-        return Covariance(self.rows, p, y, pp, yp, float(yy.sum()))
+        if self._shift is None:
+            raise ValueError("no rows were added")
+        p, y = self._p / self.rows, self._y / self.rows
+        pp = self._pp / self.rows - _outer(p, p)
+        yp = self._yp / self.rows - _outer(y, p)
+        yy = self._yy / self.rows - float(np.square(y).sum())
+        p, y = p + self._shift[0][:, 0], y + self._shift[1][:, 0]
+        if centred:
+            return Covariance(self.rows, p, y, pp, yp, yy)
+        zeros = np.zeros_like(p), np.zeros_like(y)
+        return Covariance(
+            self.rows, *zeros, pp + _outer(p, p), yp + _outer(y, p), yy + float(np.square(y).sum())
+        )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Covariance:
-    """Means `p` (G, F) and `y` (G, O), second moments `pp` (G, F, F) and `yp` (G, O, F), the sum `yy` of those of y."""
+    """First and second moments.
+
+    Attributes:
+        rows: how many they are the means of.
+        p: (G, F), the mean of what is read.
+        y: (G, O), the mean of what should come out.
+        pp: (G, F, F).
+        yp: (G, O, F).
+        yy: the sum over groups and outputs.
+    """
 
     rows: int
     p: Floats
@@ -82,30 +92,30 @@ class Covariance:
 
     def joined(self, other: Covariance) -> Covariance:
         """Of the rows of both."""
-        a, b = self.rows / (self.rows + other.rows), other.rows / (self.rows + other.rows)
+        rows = self.rows + other.rows
+        a, b = self.rows / rows, other.rows / rows
         dp, dy = self.p - other.p, self.y - other.y
         return Covariance(
-            self.rows + other.rows,
+            rows,
             a * self.p + b * other.p,
             a * self.y + b * other.y,
-            a * self.pp + b * other.pp + a * b * dp[:, :, None] * dp[:, None, :],
-            a * self.yp + b * other.yp + a * b * dy[:, :, None] * dp[:, None, :],
-            a * self.yy + b * other.yy + a * b * float((dy * dy).sum()),
+            a * self.pp + b * other.pp + a * b * _outer(dp, dp),
+            a * self.yp + b * other.yp + a * b * _outer(dy, dp),
+            a * self.yy + b * other.yy + a * b * float(np.square(dy).sum()),
         )
 
     def ridge(self, start: Floats, penalty: float) -> Floats:
         """W (G, O, F) of least squares, pulled towards `start`.
 
-        W = W0 + (C_yp - W0 C_pp) (C_pp + penalty * s)^-1, with s the mean of the diagonal of C_pp.
+        W = W0 + (C_yp - W0 C_pp) (C_pp + penalty s)^-1, with s the mean of the diagonal of C_pp.
         """
         groups, size = self.p.shape
         scale = float(np.einsum("gff->", self.pp)) / max(1, groups * size)
-        if not np.isfinite(penalty) or scale == 0:
+        if not np.isfinite(penalty) or scale <= 0:
             return start
         rest = self.yp - start @ self.pp
         ridge = penalty * scale * np.eye(size)
-        change = [solve(pp + ridge, r.T).T for pp, r in zip(self.pp, rest, strict=True)]
-        return start + np.stack(change)
+        return start + np.stack([solve(pp + ridge, r.T).T for pp, r in zip(self.pp, rest, strict=True)])
 
     def bias(self, weights: Floats) -> Floats:
         """(G, O): what is missing on average."""
@@ -117,16 +127,16 @@ class Covariance:
         return float(max(0.0, rest) + np.square(self.bias(weights) - bias).sum())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Fit:
     """The outcome of a regression.
 
     Attributes:
         weights: (G, O, F).
         bias: (G, O); zeros where there can be none.
-        penalty: the ridge; infinite where no fit gained anything.
-        before: relative squared error on samples that were not fitted, with the weights as they are.
-        after: the same of the fit.
+        penalty: the ridge; infinite where the weights stayed as they were.
+        before: relative squared error on samples that were not fitted, with weights and bias as they were.
+        after: the same of the fit; equal where no fit gained anything.
     """
 
     weights: Floats
@@ -140,22 +150,45 @@ def fit(halves: tuple[Covariance, Covariance], start: Floats, bias: Floats, *, w
     """Choose the penalty by error on the other half, both ways, and fit on all.
 
     Args:
-        halves: sums over either half of the samples.
+        halves: moments over either half of the samples.
         start: (G, O, F), the weights as they are.
         bias: (G, O), the bias as it is.
         weights: whether these may change, or only the bias.
     """
     energy = sum(h.yy for h in halves) or 1.0
-    before = sum(h.loss(start, bias) for h in halves) / energy
-    penalties = (*PENALTIES, float("inf")) if weights else (float("inf"),)
-    errors = np.zeros(len(penalties))
-    for own, other in (halves, halves[::-1]):
-        for index, penalty in enumerate(penalties):
+
+    def error(penalty: float) -> float:
+        total = 0.0
+        for own, other in (halves, halves[::-1]):
             fitted = own.ridge(start, penalty)
-            errors[index] += other.loss(fitted, own.bias(fitted)) / energy
-    best = int(np.argmin(errors))
-    if not errors[best] < before:
+            total += other.loss(fitted, own.bias(fitted))
+        return total / energy
+
+    before = sum(h.loss(start, bias) for h in halves) / energy
+    penalty, after = float("inf"), error(float("inf"))
+    if weights:
+        found, least = _least(error, PENALTIES)
+        penalty, after = (found, least) if least < after else (penalty, after)
+    if not after < before:
         return Fit(start, bias, float("inf"), before, before)
     whole = halves[0].joined(halves[1])
-    fitted = whole.ridge(start, penalties[best])
-    return Fit(fitted, whole.bias(fitted), penalties[best], before, float(errors[best]))
+    fitted = whole.ridge(start, penalty)
+    return Fit(fitted, whole.bias(fitted), penalty, before, after)
+
+
+def _least(error: Callable[[float], float], penalties: tuple[float, ...]) -> tuple[float, float]:
+    """The penalty of least error, downhill from the middle: too little and too much are both worse."""
+    at = len(penalties) // 2
+    known = {at: error(penalties[at])}
+    while True:
+        for k in (at - 1, at + 1):
+            if 0 <= k < len(penalties) and k not in known:
+                known[k] = error(penalties[k])
+        best = min(known, key=lambda k: (known[k], -k))
+        if best == at:
+            return penalties[best], known[best]
+        at = best
+
+
+def _outer(a: Floats, b: Floats) -> Floats:
+    return np.asarray(a[:, :, None] * b[:, None, :])

@@ -1,0 +1,168 @@
+"""Conv and ConvTranspose as matrix products; zero padding is part of the patches, so borders are exact."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+
+from ..graph import Array, Node, Shape
+from .layout import Layout, Rows
+
+Pads = tuple[tuple[int, int], ...]
+"""Before and after each spatial axis; negative ones crop."""
+
+
+@dataclass(frozen=True)
+class Convolution(Layout):
+    """Conv of any kernel, stride, dilation and group: X (N, C, ...), W (O, C/group, ...).
+
+    Attributes:
+        kernel: taps along each spatial axis.
+        strides: of the output positions.
+        dilations: of the taps.
+        pads: of the input.
+        groups: how many.
+    """
+
+    kernel: Shape
+    strides: Shape
+    dilations: Shape
+    pads: Pads
+    groups: int
+
+    @classmethod
+    def of(cls, node: Node, weight: Shape, x: Shape) -> Convolution:
+        """The layout of a node that reads an `x` of this shape."""
+        kernel = weight[2:]
+        ones = (1,) * len(kernel)
+        strides = tuple(node.attrs.get("strides", ones))
+        dilations = tuple(node.attrs.get("dilations", ones))
+        pads = _pads(node, kernel, strides, dilations, x[2:])
+        return cls(kernel, strides, dilations, pads, node.attrs.get("group", 1))
+
+    def rows(self, y: Shape) -> int:
+        """See `Layout.rows`."""
+        return y[0] * math.prod(y[2:])
+
+    def patches(self, x: Array, y: Shape, rows: Rows) -> Array:
+        """See `Layout.patches`."""
+        padded = _padded(x, self.pads)
+        reach = tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True))
+        windows = sliding_window_view(padded, reach, axis=tuple(range(2, x.ndim)))
+        taps: Any = (..., *(slice(None, None, d) for d in self.dilations))
+        sample, *positions = np.unravel_index(rows, (y[0], *y[2:]))
+        starts: Any = (p * s for p, s in zip(positions, self.strides, strict=True))
+        taken: Array = windows[taps][(sample, slice(None), *starts)]  # (rows, C, *kernel)
+        return taken.reshape(len(rows), self.groups, -1).swapaxes(0, 1)
+
+    def targets(self, y: Array, rows: Rows) -> Array:
+        """See `Layout.targets`."""
+        sample, *positions = np.unravel_index(rows, (y.shape[0], *y.shape[2:]))
+        index: Any = (sample, slice(None), *positions)
+        taken: Array = y[index]
+        return taken.reshape(len(rows), self.groups, -1).swapaxes(0, 1)
+
+    def matrix(self, weight: Array) -> Array:
+        """See `Layout.matrix`."""
+        return weight.reshape(self.groups, weight.shape[0] // self.groups, -1)
+
+    def restored(self, matrix: Array, weight: Shape) -> Array:
+        """See `Layout.restored`."""
+        return matrix.reshape(weight)
+
+
+@dataclass(frozen=True)
+class Transposed(Layout):
+    """ConvTranspose: X (N, C, ...), W (C, O/group, ...); a Conv of X with zeros in between, kernel turned.
+
+    Attributes:
+        strides: how far apart the inputs are put.
+        inner: that Conv.
+    """
+
+    strides: Shape
+    inner: Convolution
+
+    @classmethod
+    def of(cls, node: Node, weight: Shape, x: Shape, y: Shape) -> Transposed:
+        """The layout of a node with inputs and outputs of these shapes."""
+        kernel = weight[2:]
+        ones = (1,) * len(kernel)
+        strides = tuple(node.attrs.get("strides", ones))
+        dilations = tuple(node.attrs.get("dilations", ones))
+        begins = _begins(node, kernel, strides, dilations, x[2:], y[2:])
+        pads = []
+        for n, out, k, s, d, begin in zip(x[2:], y[2:], kernel, strides, dilations, begins, strict=True):
+            before = (k - 1) * d - begin
+            pads.append((before, out + begin - (s * (n - 1) + 1)))
+        return cls(strides, Convolution(kernel, ones, dilations, tuple(pads), node.attrs.get("group", 1)))
+
+    def rows(self, y: Shape) -> int:
+        """See `Layout.rows`."""
+        return self.inner.rows(y)
+
+    def patches(self, x: Array, y: Shape, rows: Rows) -> Array:
+        """See `Layout.patches`."""
+        lengths = ((n - 1) * s + 1 for n, s in zip(x.shape[2:], self.strides, strict=True))
+        apart = np.zeros((*x.shape[:2], *lengths), x.dtype)
+        steps: Any = (..., *(slice(None, None, s) for s in self.strides))
+        apart[steps] = x
+        return self.inner.patches(apart, y, rows)
+
+    def targets(self, y: Array, rows: Rows) -> Array:
+        """See `Layout.targets`."""
+        return self.inner.targets(y, rows)
+
+    def matrix(self, weight: Array) -> Array:
+        """See `Layout.matrix`."""
+        groups = self.inner.groups
+        turned = np.flip(weight, tuple(range(2, weight.ndim)))
+        outward = turned.reshape(groups, -1, *weight.shape[1:]).swapaxes(1, 2)
+        return outward.reshape(groups, weight.shape[1], -1)
+
+    def restored(self, matrix: Array, weight: Shape) -> Array:
+        """See `Layout.restored`."""
+        inward = matrix.reshape(self.inner.groups, weight[1], -1, *weight[2:]).swapaxes(1, 2)
+        return np.flip(inward.reshape(weight), tuple(range(2, len(weight))))
+
+
+def _padded(x: Array, pads: Pads) -> Array:
+    inside: Any = (
+        ...,
+        *(slice(max(0, -a), n - max(0, -b)) for n, (a, b) in zip(x.shape[2:], pads, strict=True)),
+    )
+    return np.pad(x[inside], ((0, 0), (0, 0), *((max(0, a), max(0, b)) for a, b in pads)))
+
+
+def _pads(node: Node, kernel: Shape, strides: Shape, dilations: Shape, x: Shape) -> Pads:
+    mode = node.attrs.get("auto_pad", "NOTSET")
+    if mode == "NOTSET":
+        given = tuple(node.attrs.get("pads", (0,) * (2 * len(kernel))))
+        return tuple(zip(given[: len(kernel)], given[len(kernel) :], strict=True))
+    if mode == "VALID":
+        return ((0, 0),) * len(kernel)
+    pads = []
+    for n, k, s, d in zip(x, kernel, strides, dilations, strict=True):
+        whole = max(0, (math.ceil(n / s) - 1) * s + (k - 1) * d + 1 - n)
+        less, more = whole // 2, whole - whole // 2
+        pads.append((less, more) if mode == "SAME_UPPER" else (more, less))
+    return tuple(pads)
+
+
+def _begins(
+    node: Node, kernel: Shape, strides: Shape, dilations: Shape, x: Shape, y: Shape
+) -> tuple[int, ...]:
+    """How much of the full output of a ConvTranspose is cut off at the beginning of each axis."""
+    mode = node.attrs.get("auto_pad", "NOTSET")
+    if mode in ("NOTSET", "VALID") and "output_shape" not in node.attrs:
+        return tuple(node.attrs.get("pads", (0,) * (2 * len(kernel))))[: len(kernel)]
+    extra = node.attrs.get("output_padding", (0,) * len(kernel))
+    begins = []
+    for n, out, k, s, d, e in zip(x, y, kernel, strides, dilations, extra, strict=True):
+        whole = max(0, s * (n - 1) + e + (k - 1) * d + 1 - out)
+        begins.append(whole - whole // 2 if mode == "SAME_LOWER" else whole // 2)
+    return tuple(begins)

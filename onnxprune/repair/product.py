@@ -1,0 +1,80 @@
+"""Gemm, MatMul and the input of recurrent layers as matrix products."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..graph import Array, Shape
+from .layout import Layout, Rows
+
+
+@dataclass(frozen=True)
+class Product(Layout):
+    """Gemm and MatMul with a constant matrix on either side.
+
+    Attributes:
+        right: whether the weight is on the right.
+        turned_x: whether the data is transposed.
+        turned_w: whether the weight is transposed.
+        factor: what the product is multiplied by.
+    """
+
+    right: bool
+    turned_x: bool = False
+    turned_w: bool = False
+    factor: float = 1.0
+
+    def rows(self, y: Shape) -> int:
+        """See `Layout.rows`."""
+        return math.prod(y) // y[-1 if self.right else -2]
+
+    def patches(self, x: Array, _y: Shape, rows: Rows) -> Array:
+        """See `Layout.patches`."""
+        flat = x if self.right != self.turned_x else x.swapaxes(-1, -2)
+        return flat.reshape(-1, flat.shape[-1])[rows][None]
+
+    def targets(self, y: Array, rows: Rows) -> Array:
+        """See `Layout.targets`."""
+        flat = y if self.right else y.swapaxes(-1, -2)
+        return flat.reshape(-1, flat.shape[-1])[rows][None]
+
+    def matrix(self, weight: Array) -> Array:
+        """See `Layout.matrix`."""
+        outputs_first = self.right == self.turned_w
+        return (weight if outputs_first else weight.T)[None] * self.factor
+
+    def restored(self, matrix: Array, _weight: Shape) -> Array:
+        """See `Layout.restored`."""
+        outputs_first = self.right == self.turned_w
+        return np.asarray((matrix[0] if outputs_first else matrix[0].T) / self.factor)
+
+
+@dataclass(frozen=True)
+class Gates(Layout):
+    """What LSTM, GRU and RNN make of their input before time comes in: W (directions, gates * H, I).
+
+    There is no tensor of it: targets (T, B, directions * gates * H) are computed from what the original read.
+    """
+
+    def rows(self, y: Shape) -> int:
+        """See `Layout.rows`."""
+        return math.prod(y[:-1])
+
+    def patches(self, x: Array, _y: Shape, rows: Rows) -> Array:
+        """See `Layout.patches`."""
+        return x.reshape(-1, x.shape[-1])[rows][None]
+
+    def targets(self, y: Array, rows: Rows) -> Array:
+        """See `Layout.targets`."""
+        return y.reshape(-1, y.shape[-1])[rows][None]
+
+    def matrix(self, weight: Array) -> Array:
+        """See `Layout.matrix`."""
+        return weight.reshape(1, -1, weight.shape[-1])
+
+    def restored(self, matrix: Array, weight: Shape) -> Array:
+        """See `Layout.restored`."""
+        return matrix.reshape(weight)
