@@ -199,11 +199,14 @@ class _Resolution:
             count=self.count,
             groups=self._groups(),
             members=tuple(
-                Member(c.name, c.use, c.untied, c.view, tuple(Place(b.axes, self.unit[b.old]) for b in c.label))
+                Member(
+                    c.name, c.use, c.untied, c.view, tuple(Place(b.axes, self.unit[b.old]) for b in c.label)
+                )
                 for c in self.record.constants.values()
             ),
             readers=tuple(
-                Reader(m.node, m.input, m.shape, Place(m.axes, self.unit[m.ids]), m.zero) for m in self.record.masks
+                Reader(m.node, m.input, m.shape, Place(m.axes, self.unit[m.ids]), m.zero)
+                for m in self.record.masks
             ),
             tensors={
                 name: tuple(Place(b.axes, self.unit[b.old]) for b in label)
@@ -221,12 +224,14 @@ class _Resolution:
         sets = [units for _, units in produced]
         sets += [np.unique(np.concatenate(g.rows)) for g in self.grids]
         first = np.concatenate([np.full(len(s), s[0]) for s in sets])
-        links = coo_array((np.ones(len(first), np.int8), (first, np.concatenate(sets))), shape=(self.count,) * 2)
-        group = connected_components(links, directed=False)[1]
+        links = coo_array(
+            (np.ones(len(first), np.int8), (first, np.concatenate(sets))), shape=(self.count,) * 2
+        )
+        group = connected_components(links, directed=False)[1].astype(np.int64)
         nodes: dict[int, list[int]] = {}
         units: dict[int, list[Units]] = {}
-        for node, some in produced:
-            nodes.setdefault(int(group[some[0]]), []).append(node)
+        for index, some in produced:
+            nodes.setdefault(int(group[some[0]]), []).append(index)
             units.setdefault(int(group[some[0]]), []).append(some)
         lanes: dict[int, list[Lanes]] = {}
         for grid in self.grids:
@@ -234,12 +239,17 @@ class _Resolution:
         floors = self._floors(group)
         result = []
         for key, made in nodes.items():
-            members = np.unique(np.concatenate([*units[key], *(r for g in lanes.get(key, []) for r in g.rows)]))
+            members = np.unique(
+                np.concatenate([*units[key], *(r for g in lanes.get(key, []) for r in g.rows)])
+            )
             if members.size > 1:
                 node = self.graph.nodes[min(made)]
                 name = node.name or node.outputs[0]
-                own = tuple(f for f in floors.get(key, []) if np.isin(f, members).all() and f.size < members.size)
-                result.append(Group(name, members, tuple(sorted(set(made))), tuple(lanes.get(key, [])), own))
+                own = tuple(
+                    f for f in floors.get(key, []) if np.isin(f, members).all() and f.size < members.size
+                )
+                free = _independent(lanes.get(key, []))
+                result.append(Group(name, members, tuple(sorted(set(made))), free, own))
         return tuple(sorted(result, key=lambda g: g.nodes))
 
     def _floors(self, group: Units) -> dict[int, list[Units]]:
@@ -266,10 +276,31 @@ class _Resolution:
             units = self.unit[made.ids]
             stuck = units[self.frozen[units]]
             if stuck.size:
-                causes = Counter(cause.get(int(u), (made.node, "its rows must stay equally wide")) for u in stuck)
+                causes = Counter(
+                    cause.get(int(u), (made.node, "its rows must stay equally wide")) for u in stuck
+                )
                 (by, reason), _ = causes.most_common(1)[0]
                 result.append(Blocked(made.node, int(stuck.size), by, reason))
         return tuple(result)
+
+
+def _independent(grids: Sequence[Lanes]) -> tuple[Lanes, ...]:
+    """Without those whose rows are made up of equally many rows of another one."""
+    distinct = list({tuple(r.tobytes() for r in g.rows): g for g in grids}.values())
+    return tuple(g for g in distinct if not any(_implied(g, other) for other in distinct if other is not g))
+
+
+def _implied(coarse: Lanes, fine: Lanes) -> bool:
+    if len(fine.rows) <= len(coarse.rows) or len({*coarse.multiplicity, *fine.multiplicity}) > 1:
+        return False
+    home = {int(u): k for k, row in enumerate(fine.rows) for u in row}
+    parts = []
+    for row in coarse.rows:
+        found = {home.get(int(u), -1) for u in row}
+        if -1 in found or sum(len(fine.rows[k]) for k in found) != len(row):
+            return False
+        parts.append(len(found))
+    return len(set(parts)) == 1
 
 
 def _options(cover: Cover, rows: bool, unit: Units) -> tuple[list[tuple[Ids, Ids]], list[Ids]]:

@@ -86,7 +86,9 @@ class Edits:
     """New initializers."""
 
     def __bool__(self) -> bool:
-        return any((self.constants, self.literals, self.attrs, self.folded, self.before, self.rewire, self.added))
+        return any(
+            (self.constants, self.literals, self.attrs, self.folded, self.before, self.rewire, self.added)
+        )
 
 
 class Graph:
@@ -232,7 +234,11 @@ def nbytes(dtype: np.dtype[Any], shape: Shape) -> int:
 
 
 def _captures(body: GraphProto) -> list[str]:
-    own = {v.name for v in body.input} | {t.name for t in body.initializer} | {o for n in body.node for o in n.output}
+    own = (
+        {v.name for v in body.input}
+        | {t.name for t in body.initializer}
+        | {o for n in body.node for o in n.output}
+    )
     read = [i for n in body.node for i in n.input] + [v.name for v in body.output]
     nested = [
         c
@@ -349,7 +355,9 @@ def require_finite(graph: Graph) -> None:
         nan = bool(np.isnan(values).any())
         if nan or (np.isinf(values).any() and np.isfinite(values).sum() > 0 and len(np.unique(values)) > 2):
             what = "NaN" if nan else "infinity"
-            raise InputError(f"weight '{name}' holds {what}", where=graph.where, hint="repair or re-export the model")
+            raise InputError(
+                f"weight '{name}' holds {what}", where=graph.where, hint="repair or re-export the model"
+            )
 
 
 # ---------------------------------------------------------------- inputs
@@ -375,7 +383,10 @@ def input_specs(graph: Graph) -> tuple[InputSpec, ...]:
         if v.name in graph.constants:
             continue
         tensor = v.type.tensor_type
-        if not v.type.HasField("tensor_type") or tensor.elem_type in (TensorProto.UNDEFINED, TensorProto.STRING):
+        if not v.type.HasField("tensor_type") or tensor.elem_type in (
+            TensorProto.UNDEFINED,
+            TensorProto.STRING,
+        ):
             raise InputError(f"input '{v.name}' is no tensor of numbers", where=graph.where)
         dims = tensor.shape.dim
         shape = tuple(d.dim_value if d.dim_value > 0 else d.dim_param or None for d in dims)
@@ -435,7 +446,7 @@ def write_atomic(file: Path, data: bytes) -> int:
 
 
 @contextlib.contextmanager
-def _temporary(file: Path) -> Iterable[Path]:  # type: ignore[misc]
+def _temporary(file: Path) -> Iterator[Path]:
     """A name beside `file` that becomes it on success and vanishes on failure."""
     try:
         handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
@@ -446,8 +457,8 @@ def _temporary(file: Path) -> Iterable[Path]:  # type: ignore[misc]
         yield Path(name)
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, file)
+        Path(name).chmod(0o666 & ~umask)
+        Path(name).replace(file)
     except OSError as error:
         raise InputError(f"can't be written ({error.strerror})", where=str(file)) from None
     finally:
@@ -589,7 +600,9 @@ def cut(graph: Graph, nodes: Sequence[Node], facts: Facts) -> Graph:
     indices = {node.index for node in nodes}
     inputs: list[onnx.ValueInfoProto] = []
     constants: list[TensorProto] = []
-    for name in dict.fromkeys(i for node in nodes for i in (*node.inputs, *node.captured) if i and i not in made):
+    for name in dict.fromkeys(
+        i for node in nodes for i in (*node.inputs, *node.captured) if i and i not in made
+    ):
         shape, dtype = facts.shapes.get(name), facts.dtypes.get(name)
         if name in graph.constants:
             constants.append(_tensor(graph.array(name), name))
@@ -601,7 +614,9 @@ def cut(graph: Graph, nodes: Sequence[Node], facts: Facts) -> Graph:
             elem = onnx.helper.np_dtype_to_tensor_dtype(dtype)
             inputs.append(onnx.helper.make_tensor_value_info(name, elem, shape))
     read = {name for name in made if any(n.index not in indices for n, _ in graph.readers.get(name, ()))}
-    outputs = [onnx.ValueInfoProto(name=o) for n in nodes for o in n.outputs if o in read or o in graph.outputs]
+    outputs = [
+        onnx.ValueInfoProto(name=o) for n in nodes for o in n.outputs if o in read or o in graph.outputs
+    ]
     proto = onnx.helper.make_graph(
         [graph.model.graph.node[node.index] for node in nodes], "part", inputs, outputs, constants
     )
@@ -721,7 +736,11 @@ def _branch(proto: GraphProto, n: NodeProto, body: GraphProto) -> list[NodeProto
         _rename(node, names)
         result.append(node)
     for inner, outer in zip(body.output, n.output, strict=True):
-        result.append(onnx.helper.make_node("Identity", [names.get(inner.name, inner.name)], [outer], name=f"{outer}/taken"))
+        result.append(
+            onnx.helper.make_node(
+                "Identity", [names.get(inner.name, inner.name)], [outer], name=f"{outer}/taken"
+            )
+        )
     return result
 
 
@@ -732,7 +751,11 @@ def _rename(node: NodeProto, names: Mapping[str, str]) -> None:
             field_[k] = names.get(name, name)
     for a in node.attribute:
         for body in [a.g] if a.type == AttributeProto.GRAPH else a.graphs:
-            own = {v.name for v in body.input} | {t.name for t in body.initializer} | {o for b in body.node for o in b.output}
+            own = (
+                {v.name for v in body.input}
+                | {t.name for t in body.initializer}
+                | {o for b in body.node for o in b.output}
+            )
             outer = {k: v for k, v in names.items() if k not in own}
             for b in body.node:
                 _rename(b, outer)
@@ -868,7 +891,9 @@ def _propagate(
 def is_value(data_type: int, shape: Shape) -> bool:
     """Whether a constant may take part in shape arithmetic: small integers, or a lone number."""
     size = int(np.prod(shape, dtype=np.int64))
-    return (data_type in _VALUE_TYPES and size <= VALUE_LIMIT) or (size == 1 and data_type != TensorProto.STRING)
+    return (data_type in _VALUE_TYPES and size <= VALUE_LIMIT) or (
+        size == 1 and data_type != TensorProto.STRING
+    )
 
 
 def _static(proto: TypeProto) -> Shape | None:
@@ -921,11 +946,21 @@ def _by_schema(
 
 
 def _is_tiny(graph: Graph, name: str) -> bool:
-    return np.prod(graph.shape_of_constant(name), dtype=np.int64) <= TINY
+    return bool(np.prod(graph.shape_of_constant(name), dtype=np.int64) <= TINY)
 
 
 _NEVER_EVALUATED = frozenset(
-    {"Shape", "Size", "If", "Loop", "Scan", "RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike"}
+    {
+        "Shape",
+        "Size",
+        "If",
+        "Loop",
+        "Scan",
+        "RandomNormal",
+        "RandomUniform",
+        "RandomNormalLike",
+        "RandomUniformLike",
+    }
 )
 
 

@@ -215,7 +215,16 @@ def prune(
     if budget.ratio is not None:
         kept = by_ratio(ready.analysis, scores, budget.ratio, round_to=round_to, min_channels=min_channels)
     else:
-        kept = by_budget(ready.graph, ready.facts, ready.analysis, scores, macs=budget.macs, params=budget.params, round_to=round_to, min_channels=min_channels)
+        kept = by_budget(
+            ready.graph,
+            ready.facts,
+            ready.analysis,
+            scores,
+            macs=budget.macs,
+            params=budget.params,
+            round_to=round_to,
+            min_channels=min_channels,
+        )
     options = {
         "criterion": chosen.name,
         **{k: v for k, v in asdict(budget).items() if v is not None},
@@ -314,7 +323,10 @@ def compare(
     """
     left, right = (m if isinstance(m, Graph) else load(m) for m in (original, pruned))
     with open_session(left) as before, open_session(right) as after:
-        for kind, a, b in (("inputs", before.inputs, after.inputs), ("outputs", before.outputs, after.outputs)):
+        for kind, a, b in (
+            ("inputs", before.inputs, after.inputs),
+            ("outputs", before.outputs, after.outputs),
+        ):
             if [(s.name, s.dtype) for s in a] != [(s.name, s.dtype) for s in b]:
                 raise InputError(f"its {kind} differ from those of {left.where}", where=right.where)
         feeds = _random(infer(left), before, seed)

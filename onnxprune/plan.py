@@ -61,7 +61,8 @@ def fit(plan: Plan, graph: Graph, analysis: Analysis) -> Mask:
             found = places.get((tensor.name, tensor.view, tensor.axes))
             if found is None:
                 shape = graph.shape_of_constant(tensor.name)
-                reason = f"its axes {list(tensor.axes)} of {list(tensor.view)} hold no channels here (shape {list(shape)})"
+                axes = f"{list(tensor.axes)} of {list(tensor.view)}"
+                reason = f"its axes {axes} hold no channels here (shape {list(shape)})"
                 raise InputError(reason, where=where)
             units = found.units.ravel()
             if any(not 0 <= i < units.size for i in tensor.kept):
@@ -71,10 +72,15 @@ def fit(plan: Plan, graph: Graph, analysis: Analysis) -> Mask:
             gone = units[~stays]
             if not free[gone].all():
                 index = int(np.flatnonzero(~stays)[np.flatnonzero(~free[gone])[0]])
-                raise InputError(f"index {index} can't be removed", where=where, hint="see 'onnxprune inspect'")
+                raise InputError(
+                    f"index {index} can't be removed", where=where, hint="see 'onnxprune inspect'"
+                )
             if (seen[units] & (kept[units] != stays)).any():
                 index = int(np.flatnonzero(seen[units] & (kept[units] != stays))[0])
-                raise InputError(f"index {index} is coupled with one that another tensor of the plan treats otherwise", where=where)
+                raise InputError(
+                    f"index {index} is coupled with one that another tensor of the plan treats otherwise",
+                    where=where,
+                )
             kept[units], seen[units] = stays, True
     return kept
 

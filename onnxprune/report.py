@@ -103,7 +103,13 @@ def inspection(graph: Graph, facts: Facts, analysis: Analysis) -> Inspection:
         )
     size = Size(graph.parameters(), sum(costs.values()), graph.size())
     summaries = tuple(
-        GroupSummary(g.name, g.size, tuple(_name(graph.nodes[n]) for n in g.nodes), _params(analysis, g.units), g.approximate)
+        GroupSummary(
+            g.name,
+            g.size,
+            tuple(_name(graph.nodes[n]) for n in g.nodes),
+            _params(analysis, g.units),
+            g.approximate,
+        )
         for g in analysis.groups
     )
     return Inspection(graph.where, graph.opset(), len(graph.nodes), size, tuple(layers), summaries)
@@ -145,7 +151,14 @@ def count(value: float | None) -> str:
 def inspection_tables(found: Inspection) -> Renderables:
     """Layers, totals and the largest win."""
     table = Table(title=f"{found.path}: {found.nodes} nodes, opset {found.opset}", title_justify="left")
-    for heading, justify in (("layer", "left"), ("op", "left"), ("shape", "left"), ("MACs", "right"), ("params", "right"), ("group, or what blocks it", "left")):
+    for heading, justify in (
+        ("layer", "left"),
+        ("op", "left"),
+        ("shape", "left"),
+        ("MACs", "right"),
+        ("params", "right"),
+        ("group, or what blocks it", "left"),
+    ):
         table.add_column(heading, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for layer in found.layers:
         notes = []
@@ -155,11 +168,17 @@ def inspection_tables(found: Inspection) -> Renderables:
             notes.append(f"{layer.blocked} blocked by {layer.by}: {layer.reason}")
         shape = "x".join(map(str, layer.shape))
         table.add_row(layer.name, layer.op, shape, count(layer.macs), count(layer.params), "; ".join(notes))
-    lines = [f"total: {count(found.size.params)} parameters, {count(found.size.macs)} MACs, {count(found.size.bytes)}B"]
+    lines = [
+        f"total: {count(found.size.params)} parameters, {count(found.size.macs)} MACs, "
+        f"{count(found.size.bytes)}B"
+    ]
     if found.groups:
         best = max(found.groups, key=lambda g: g.params)
         share = best.params / max(1, found.size.params)
-        lines.append(f"{len(found.groups)} groups; largest win: '{best.name}' ({best.units} units) carries {share:.0%} of the parameters")
+        lines.append(
+            f"{len(found.groups)} groups; largest win: '{best.name}' ({best.units} units) "
+            f"carries {share:.0%} of the parameters"
+        )
     else:
         lines.append("nothing can be pruned")
     return Renderables(table, Text("\n".join(lines)))
@@ -173,7 +192,9 @@ def plan_table(plan: Plan) -> Table:
     table.add_column("of", justify="right")
     table.add_column("")
     for group in plan.groups:
-        table.add_row(group.name, str(group.kept), str(group.size), "approximate" if group.approximate else "")
+        table.add_row(
+            group.name, str(group.kept), str(group.size), "approximate" if group.approximate else ""
+        )
     return table
 
 
@@ -183,20 +204,36 @@ def verdict_table(verdict: Verdict) -> Table:
     for heading in ("", "before", "after", "ratio"):
         table.add_column(heading, justify="left" if not heading else "right")
     before, after = verdict.before, verdict.after
-    for name, a, b in (("parameters", before.params, after.params), ("MACs", before.macs, after.macs), ("bytes", before.bytes, after.bytes)):
+    for name, a, b in (
+        ("parameters", before.params, after.params),
+        ("MACs", before.macs, after.macs),
+        ("bytes", before.bytes, after.bytes),
+    ):
         table.add_row(name, count(a), count(b), f"{b / a:.3f}" if a else "")
     if verdict.accuracy is not None:
         old, new = verdict.accuracy
         table.add_row("accuracy", f"{old.value:.2%}", f"{new.value:.2%}", f"{new.value - old.value:+.2%}")
     if verdict.speed is not None:
         s = verdict.speed
-        table.add_row("latency", f"{s.before * 1e3:.3g} ms", f"{s.after * 1e3:.3g} ms", f"{s.ratio:.3f} [{s.low:.3f}, {s.high:.3f}]")
+        table.add_row(
+            "latency",
+            f"{s.before * 1e3:.3g} ms",
+            f"{s.after * 1e3:.3g} ms",
+            f"{s.ratio:.3f} [{s.low:.3f}, {s.high:.3f}]",
+        )
     if verdict.surgery_error is not None:
-        table.add_row("surgery error", "", f"{verdict.surgery_error:.1e}", "exact" if verdict.exact else "NOT EXACT")
+        table.add_row(
+            "surgery error", "", f"{verdict.surgery_error:.1e}", "exact" if verdict.exact else "NOT EXACT"
+        )
     if verdict.drift is not None:
         for name, value in verdict.drift.relative.items():
             agree = verdict.drift.top1.get(name)
-            table.add_row(f"drift of '{name}'", "", f"{value:.4f}", f"top-1 agrees {agree:.2%}" if agree is not None else "")
+            table.add_row(
+                f"drift of '{name}'",
+                "",
+                f"{value:.4f}",
+                f"top-1 agrees {agree:.2%}" if agree is not None else "",
+            )
     return table
 
 
@@ -217,8 +254,12 @@ def report(plan: Plan, verdict: Verdict, graph: Graph, analysis: Analysis, kept:
             for g in analysis.groups
         ],
         "blocked": [
-            {"node": _name(graph.nodes[b.node]), "channels": b.channels, "by": _by(graph, b), "reason": b.reason}
+            {
+                "node": _name(graph.nodes[b.node]),
+                "channels": b.channels,
+                "by": _by(graph, b),
+                "reason": b.reason,
+            }
             for b in analysis.blocked
         ],
     }
-

@@ -80,16 +80,17 @@ def taken(array: Array, view: Shape, label: Label) -> Array:
 
 def _index(label: Label, view: Shape, lengths: list[int]) -> tuple[Array, ...]:
     """An index array for each axis of the view; those of a grid depend on several axes of the result."""
-    index = [np.arange(n).reshape([-1 if k == a else 1 for k in range(len(view))]) for a, n in enumerate(lengths)]
+    index = [
+        np.arange(n).reshape([-1 if k == a else 1 for k in range(len(view))]) for a, n in enumerate(lengths)
+    ]
     shared = [sum(a in b.axes for b in label) for a in range(len(view))]
     for block in label:
         places = np.unravel_index(locate(block.old, block.new), block.old.shape)
-        for k, (axis, place) in enumerate(zip(block.axes, places, strict=True)):
-            kept_axes = block.axes if shared[axis] == 1 else (axis,)
-            if shared[axis] > 1:
-                place = np.moveaxis(place, k, 0).reshape(place.shape[k], -1)[:, 0]
+        for k, (axis, whole) in enumerate(zip(block.axes, places, strict=True)):
+            alone = shared[axis] == 1
+            place = whole if alone else np.moveaxis(whole, k, 0).reshape(whole.shape[k], -1)[:, 0]
             shape = [1] * len(view)
-            for a, n in zip(kept_axes, place.shape, strict=True):
+            for a, n in zip(block.axes if alone else (axis,), place.shape, strict=True):
                 shape[a] = n
             index[axis] = place.reshape(shape)
     return tuple(index)

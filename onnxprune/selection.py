@@ -101,25 +101,30 @@ def _by_row(group: Group, rows: list[list[Units]], scores: Floats, share: float)
 
 
 def _by_program(group: Group, rows: list[list[Units]], scores: Floats, share: float) -> Mask:
-    """Rows of one grid cross those of another: an integer program (rows as constraints, units as variables)."""
-    blocks, widths = [], []
-    for lanes, lane_rows in zip(group.lanes, rows, strict=True):
-        wanted = _widths(lanes, lane_rows, share)
-        if wanted is None:
-            return np.ones(group.size, bool)
-        for row, width in zip(lane_rows, wanted, strict=True):
-            blocks.append(csr_array((np.ones(len(row)), (np.zeros(len(row), int), row)), shape=(1, group.size)))
-            widths.append(width)
-    spread = float(np.ptp(scores)) or 1.0
-    gain = (scores - scores.min()) / spread + 1e-6
-    matrix = vstack(blocks, format="csr")
+    """Rows of one grid cross those of another: an integer program.
+
+    Variables: whether each unit stays, and for each grid the width of its rows. The worth of what stays is
+    greatest where every row is as wide as the share allows.
+    """
+    n, grids = group.size, len(rows)
+    equations, limits = [], []
+    for k, (lanes, lane_rows) in enumerate(zip(group.lanes, rows, strict=True)):
+        entries = [len(r) * m for r, m in zip(lane_rows, lanes.multiplicity, strict=True)]
+        limits.append(max(1, math.floor(share * min(entries) + 1e-9)))
+        for row, multiplicity in zip(lane_rows, lanes.multiplicity, strict=True):
+            columns = np.r_[row, n + k]
+            values = np.r_[np.full(len(row), float(multiplicity)), -1.0]
+            equations.append(
+                csr_array((values, (np.zeros(len(columns), int), columns)), shape=(1, n + grids))
+            )
+    worth = 1.0 + (scores - scores.min()) / (float(np.ptp(scores)) or 1.0)
     solved = milp(
-        -gain,
-        constraints=LinearConstraint(matrix, np.asarray(widths), np.asarray(widths)),
-        bounds=Bounds(0, 1),
-        integrality=np.ones(group.size),
-        options={"time_limit": 10.0},
+        np.r_[-worth, np.zeros(grids)],
+        constraints=LinearConstraint(vstack(equations, format="csr"), 0, 0),
+        bounds=Bounds(np.r_[np.zeros(n), np.ones(grids)], np.r_[np.ones(n), limits]),
+        integrality=np.ones(n + grids, np.int64),
+        options={"time_limit": 10.0, "mip_rel_gap": 1e-3},
     )
     if solved.x is None:
-        return np.ones(group.size, bool)
-    return np.asarray(solved.x > 0.5)
+        return np.ones(n, bool)
+    return np.asarray(solved.x[:n] > 0.5)

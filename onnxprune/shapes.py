@@ -1,4 +1,4 @@
-"""Shapes of operators that onnx can't infer: those of ONNX Runtime's own domain, and functions without inference."""
+"""Shapes of operators that onnx can't infer: ONNX Runtime's own, and functions without inference."""
 
 from __future__ import annotations
 
@@ -114,7 +114,8 @@ def _concat(attrs: Attributes, inputs: Sequence[Shape | None]) -> list[Shape | N
 _SAME = (
     "GroupNormalization MeanVarianceNormalization SimplifiedLayerNormalization com.microsoft:BiasGelu"
     " com.microsoft:DequantizeLinear com.microsoft:FastGelu com.microsoft:Gelu com.microsoft:QLinearLeakyRelu"
-    " com.microsoft:QLinearSigmoid com.microsoft:QuantizeLinear com.microsoft:QuickGelu com.microsoft:RotaryEmbedding"
+    " com.microsoft:QLinearSigmoid com.microsoft:QuantizeLinear com.microsoft:QuickGelu"
+    " com.microsoft:RotaryEmbedding"
 )
 
 SHAPES: Mapping[str, ShapeRule] = MappingProxyType(
@@ -137,5 +138,7 @@ SHAPES: Mapping[str, ShapeRule] = MappingProxyType(
 )
 """Operator -> shapes, where onnx knows none."""
 
-BASES: Mapping[str, str] = MappingProxyType({"com.microsoft:FusedConv": "Conv", "com.microsoft:FusedGemm": "Gemm"})
+BASES: Mapping[str, str] = MappingProxyType(
+    {"com.microsoft:FusedConv": "Conv", "com.microsoft:FusedGemm": "Gemm"}
+)
 """Operators that are a standard one and more, with outputs of its shapes."""

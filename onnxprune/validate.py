@@ -33,11 +33,15 @@ def masked(graph: Graph, facts: Facts, analysis: Analysis, kept: Mask) -> Graph:
         mask = _spread(keep, reader)
         if name in graph.constants and not reader.zero:
             array = edits.literals.get(where, graph.array(name))
-            edits.literals[where] = np.where(mask, array.reshape(reader.view), array.dtype.type(0)).reshape(array.shape)
+            edits.literals[where] = np.where(mask, array.reshape(reader.view), array.dtype.type(0)).reshape(
+                array.shape
+            )
             continue
         current = edits.rewire.get(where, name)
         fresh = f"{name}.masked{index}"
-        edits.added[f"{fresh}.mask"] = mask.reshape(_merged(mask.shape, reader.view, facts.shapes[name] or ()))
+        edits.added[f"{fresh}.mask"] = mask.reshape(
+            _merged(mask.shape, reader.view, facts.shapes[name] or ())
+        )
         if not reader.zero:
             edits.added[f"{fresh}.zero"] = np.zeros((), facts.dtypes[name])
         node = make_node("Where", [f"{fresh}.mask", current, reader.zero or f"{fresh}.zero"], [fresh], fresh)
@@ -125,7 +129,9 @@ def drift(original: Session, pruned: Session, batches: Iterable[Feeds]) -> Drift
                 same = agree.setdefault(name, [0, 0])
                 same[0] += int((x.argmax(axis=1) == y.argmax(axis=1)).sum())
                 same[1] += len(a)
-    relative = {n: float(np.sqrt(s / norm[n])) if norm[n] > 0 else float(np.sqrt(s)) for n, s in squared.items()}
+    relative = {
+        n: float(np.sqrt(s / norm[n])) if norm[n] > 0 else float(np.sqrt(s)) for n, s in squared.items()
+    }
     top1 = {n: same / total for n, (same, total) in agree.items() if total}
     return Drift(samples, relative, top1)
 
@@ -138,7 +144,9 @@ def accuracy(session: Session, batches: Iterable[tuple[Feeds, Array]]) -> Accura
     right = total = 0
     for feeds, labels in batches:
         outputs = session.run(feeds).values()
-        scores = next((o for o in outputs if o.ndim >= 2 and len(o) == len(labels) and o.dtype.kind == "f"), None)
+        scores = next(
+            (o for o in outputs if o.ndim >= 2 and len(o) == len(labels) and o.dtype.kind == "f"), None
+        )
         if scores is None:
             break
         right += int((scores.reshape(len(labels), -1).argmax(axis=1) == labels).sum())

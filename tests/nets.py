@@ -72,8 +72,10 @@ class Net:
     def const(self, value: Any, name: str | None = None) -> str:
         """An initializer."""
         array = np.asarray(value)
-        if not isinstance(value, np.ndarray):
-            array = array.astype(np.int64 if array.dtype.kind in "iu" else np.float32 if array.dtype.kind == "f" else bool)
+        if not isinstance(value, np.ndarray | np.generic):
+            array = array.astype(
+                np.int64 if array.dtype.kind in "iu" else np.float32 if array.dtype.kind == "f" else bool
+            )
         name = name or self.name("w")
         self._initializers.append(numpy_helper.from_array(array, name))
         return name
@@ -83,7 +85,11 @@ class Net:
         name = self.name("x")
         concrete = [self.symbols.setdefault(d, self.B) if isinstance(d, str) else d for d in shape]
         array = self.random.standard_normal(concrete).astype(np.float32) if feed is None else feed
-        self._inputs.append(helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), shape or array.shape))
+        self._inputs.append(
+            helper.make_tensor_value_info(
+                name, helper.np_dtype_to_tensor_dtype(array.dtype), shape or array.shape
+            )
+        )
         self._feeds[name] = array
         return name
 
@@ -105,7 +111,13 @@ class Net:
 
     # ------------------------------------------------------------ layers
 
-    def conv(self, x: str | None = None, out: int | None = None, kernel: tuple[int, ...] = (1, 1), **attributes: Any) -> str:
+    def conv(
+        self,
+        x: str | None = None,
+        out: int | None = None,
+        kernel: tuple[int, ...] = (1, 1),
+        **attributes: Any,
+    ) -> str:
         """A convolution with bias; of a new input (B, 3, H, W) if none is given."""
         if x is None:
             x = self.input(self.B, 3, *(self.H, self.W, 3)[: len(kernel)])
@@ -148,7 +160,9 @@ class Net:
 
     def feeds(self) -> list[dict[str, np.ndarray]]:
         """Random values of the inputs; a second time with a larger batch where that is symbolic."""
-        twice = {k: np.concatenate([v, v[::-1]]) if self._is_symbolic(k) else v for k, v in self._feeds.items()}
+        twice = {
+            k: np.concatenate([v, v[::-1]]) if self._is_symbolic(k) else v for k, v in self._feeds.items()
+        }
         return [self._feeds, twice] if self.symbols else [self._feeds]
 
     def _is_symbolic(self, name: str) -> bool:

@@ -1,4 +1,4 @@
-"""What holds of any surgery: nothing to do changes nothing, the same twice, and random graphs; and that mistakes show."""
+"""What holds of any surgery: nothing to do changes nothing, the same twice, random graphs; mistakes show."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
-
 from nets import PRIMES, SQUARE, Dims, Net
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+from surgery import check, operate
+from test_ops import ROWS, Row, build, group_norm, judge, pixel_shuffle, shuffle, squeeze_excite
+
 from onnxprune.channels import analyze
 from onnxprune.errors import OnnxpruneError
 from onnxprune.graph import Graph, infer
@@ -20,8 +22,6 @@ from onnxprune.ops import RULES
 from onnxprune.ops.label import Block, Label
 from onnxprune.ops.walk import Op, Rule, Selection, Walk
 from onnxprune.rewrite import rewrite
-from surgery import check, operate
-from test_ops import ROWS, Row, build, group_norm, judge, pixel_shuffle, shuffle, squeeze_excite
 
 NEWEST = [pytest.param(row, id=f"{row.op}-{row.variant}".replace(" ", "-")) for row in ROWS]
 
@@ -42,7 +42,9 @@ def test_nothing_removed_changes_nothing(row: Row) -> None:
 def test_same_bytes_twice(row: Row) -> None:
     model = build(row, PRIMES, row.opsets[-1]).finished()
     before = model.SerializeToString()
-    first, second = (operate(onnx.ModelProto.FromString(before), seed=5).pruned.serialized() for _ in range(2))
+    first, second = (
+        operate(onnx.ModelProto.FromString(before), seed=5).pruned.serialized() for _ in range(2)
+    )
     assert first == second
 
 
@@ -143,7 +145,9 @@ MISTAKES = [
     Mistake("inputs in another order", "Concat", turned(lambda a: np.roll(a, 2), "Concat"), ("Concat", "")),
     Mistake("ids reversed", "Concat", turned(lambda a: a[::-1], "Concat"), ("Concat", "")),
     Mistake("parts swapped", "Split", swapped("Split"), ("Split", "equal")),
-    Mistake("part off by one", "Split", turned(lambda a: np.roll(a, 1), "Split"), ("Split", "sizes as input")),
+    Mistake(
+        "part off by one", "Split", turned(lambda a: np.roll(a, 1), "Split"), ("Split", "sizes as input")
+    ),
     Mistake("sizes kept", "Split", by(Deaf, "Split"), ("Split", "sizes as input")),
     Mistake("ends kept", "Slice", by(Deaf, "Slice"), ("Slice", "two halves that meet")),
     Mistake("part off by one", "Slice", turned(lambda a: np.roll(a, 1), "Slice"), ("Slice", "")),
@@ -172,7 +176,12 @@ MISTAKES = [
     Mistake("hidden size kept", "LSTM", by(Rigid, "LSTM"), ("LSTM", "")),
     Mistake("directions swapped", "LSTM", turned(lambda a: a[::-1], "LSTM"), ("LSTM", "both ways")),
     Mistake("recurrence unsaid", "GRU", by(Silent, "GRU"), ("GRU", "")),
-    Mistake("positions for channels", "DepthToSpace", turned(lambda a: np.roll(a, 1), "DepthToSpace"), ("DepthToSpace", "")),
+    Mistake(
+        "positions for channels",
+        "DepthToSpace",
+        turned(lambda a: np.roll(a, 1), "DepthToSpace"),
+        ("DepthToSpace", ""),
+    ),
     Mistake("groups kept", "GroupNormalization", by(Rigid, "GroupNormalization"), ("GroupNormalization", "")),
     Mistake("repeats, not tiles", "Tile", turned(np.sort, "Tile"), ("Tile", "of channels")),
     Mistake("nothing joined", "Where", passes, ("Where", "")),
@@ -187,14 +196,21 @@ CAUGHT = (
 )
 
 
-@pytest.mark.parametrize("mistake", [pytest.param(m, id=f"{m.op} {m.name}".replace(" ", "-")) for m in MISTAKES])
+def _judge_thrice(row, dims, rules: Mapping[str, Rule]) -> None:
+    for seed in range(3):
+        judge(row, row.opsets[-1], dims, rules, seed)
+
+
+@pytest.mark.parametrize(
+    "mistake", [pytest.param(m, id=f"{m.op} {m.name}".replace(" ", "-")) for m in MISTAKES]
+)
 def test_mistakes_are_caught(mistake: Mistake) -> None:
     row = next(r for r in ROWS if (r.op, r.variant) == mistake.row)
     rules: Mapping[str, Rule] = {**RULES, mistake.op: mistake.rule}
     for dims in (PRIMES, SQUARE):
+        # The same positions may go by chance where they had to.
         with pytest.raises(CAUGHT):
-            for seed in range(3):  # the same positions may go by chance where they had to
-                judge(row, row.opsets[-1], dims, rules, seed)
+            _judge_thrice(row, dims, rules)
 
 
 # ---------------------------------------------------------------- random graphs
@@ -263,7 +279,11 @@ UNARY_STEPS: list[Callable[[Net, str], str | list[str]]] = [
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.generate],
 )
-@given(draw=st.data(), seed=st.integers(0, 10**6), dims=st.sampled_from([Dims(1, 6, 4, 4), Dims(2, 4, 4, 4), Dims(1, 8, 2, 6)]))
+@given(
+    draw=st.data(),
+    seed=st.integers(0, 10**6),
+    dims=st.sampled_from([Dims(1, 6, 4, 4), Dims(2, 4, 4, 4), Dims(1, 8, 2, 6)]),
+)
 def test_random_graphs(draw: st.DataObject, seed: int, dims: Dims) -> None:
     n = Net(str(seed), dims)
     tensors = [n.conv()]
@@ -274,7 +294,9 @@ def test_random_graphs(draw: st.DataObject, seed: int, dims: Dims) -> None:
             tensors += made if isinstance(made, list) else [made]
         else:
             a, b = _pick_pair(n, draw, tensors)
-            tensors.append(str([n.Add, n.Mul, lambda a, b: n.Concat(a, b, axis=1)][kind - len(UNARY_STEPS)](a, b)))
+            tensors.append(
+                str([n.Add, n.Mul, lambda a, b: n.Concat(a, b, axis=1)][kind - len(UNARY_STEPS)](a, b))
+            )
     for x in dict.fromkeys(tensors[-2:]):
         n.read(x)
     check(operate(n.finished(), seed=seed, share=None), n.feeds()[0])

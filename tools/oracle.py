@@ -450,7 +450,7 @@ class Change:
 class Changes:
     """All the differences between the constants of two models, and what could not be recovered.
 
-    `altered` holds values that the original lacks; `unclear` repeats too much, which matters if outputs differ.
+    `altered` holds values that the original lacks; `unclear` repeats too much: it matters if outputs differ.
     """
 
     found: list[Change] = field(default_factory=list)

@@ -54,6 +54,9 @@ def run(arguments: list[str]) -> int:
         if os.environ.get("ONNXPRUNE_DEBUG"):
             raise
         kind = f"{type(error).__name__}: {error}".replace("\n", " ")
-        code, text = 3, f"a bug in onnxprune ({kind}); please report it with the traceback of ONNXPRUNE_DEBUG=1"
+        code, text = (
+            3,
+            f"a bug in onnxprune ({kind}); please report it with the traceback of ONNXPRUNE_DEBUG=1",
+        )
     stderr.print(f"onnxprune: {text}", markup=False)
     return code

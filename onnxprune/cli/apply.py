@@ -17,7 +17,9 @@ def apply(
     model: Annotated[Path, typer.Argument(help="ONNX file.")],
     plan: Annotated[Path, typer.Argument(help="Plan that 'prune --plan-out' wrote.")],
     out: Annotated[Path, typer.Option("--output", "-o", help="Where the pruned model goes.")],
-    report_out: Annotated[Path | None, typer.Option("--report", help="Write all that is known as JSON.")] = None,
+    report_out: Annotated[
+        Path | None, typer.Option("--report", help="Write all that is known as JSON.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
 ) -> None:
     """Replay a plan on its model, or on a re-export with the same weights' names and shapes."""

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from ..channels import Granularity
-
 from ..pipeline import prepare
 from ..report import inspection, inspection_tables
 from .output import Output, as_json
@@ -18,7 +17,9 @@ def inspect(
     model: Annotated[Path, typer.Argument(help="ONNX file.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     simplify: Annotated[bool, typer.Option(help="Clean the graph first, as 'prune' does.")] = False,
-    granularity: Annotated[Granularity, typer.Option(help="What may go of attention: auto, head or width.")] = "auto",
+    granularity: Annotated[
+        Granularity, typer.Option(help="What may go of attention: auto, head or width.")
+    ] = "auto",
 ) -> None:
     """Show every layer, its group of channels, and what blocks those that can't be pruned."""
     output = Output(quiet=json)

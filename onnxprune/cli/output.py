@@ -74,7 +74,9 @@ def check_target(model: Path, *targets: Path | None) -> None:
     for target in filter(None, targets):
         same = seen.get(target.resolve())
         if same is not None:
-            raise UsageError(f"is {same}", where=str(target), hint="choose another name; originals are never touched")
+            raise UsageError(
+                f"is {same}", where=str(target), hint="choose another name; originals are never touched"
+            )
         seen[target.resolve()] = f"also another output ({target})"
         if target.is_dir():
             raise InputError("is a directory", where=str(target))

@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from ..channels import Granularity
-
 from .. import pipeline
 from .. import plan as plans
+from ..channels import Granularity
 from ..report import plan_table, report, verdict_table
 from .output import Output, as_json, check_target, write_text
 
@@ -18,20 +17,32 @@ from .output import Output, as_json, check_target, write_text
 def prune(
     model: Annotated[Path, typer.Argument(help="ONNX file.")],
     out: Annotated[Path, typer.Option("--output", "-o", help="Where the pruned model goes.")],
-    ratio: Annotated[float | None, typer.Option(help="Share of the channels of every group to remove.")] = None,
+    ratio: Annotated[
+        float | None, typer.Option(help="Share of the channels of every group to remove.")
+    ] = None,
     macs: Annotated[float | None, typer.Option(help="Share of the multiply-accumulates to keep.")] = None,
     params: Annotated[float | None, typer.Option(help="Share of the parameters to keep.")] = None,
     criterion: Annotated[str, typer.Option(help="What a channel is worth; see docs/criteria.md.")] = "l1",
     repair: Annotated[str, typer.Option(help="How the weights that are left are repaired.")] = "none",
     round_to: Annotated[int, typer.Option(min=1, help="Keep a multiple of this many channels.")] = 1,
-    min_channels: Annotated[int, typer.Option(min=1, help="Keep at least this many channels of each group.")] = 1,
-    keep: Annotated[list[str] | None, typer.Option(help="Nodes or weights (with * and ?) to leave alone.")] = None,
-    granularity: Annotated[Granularity, typer.Option(help="What may go of attention: auto, head or width.")] = "auto",
+    min_channels: Annotated[
+        int, typer.Option(min=1, help="Keep at least this many channels of each group.")
+    ] = 1,
+    keep: Annotated[
+        list[str] | None, typer.Option(help="Nodes or weights (with * and ?) to leave alone.")
+    ] = None,
+    granularity: Annotated[
+        Granularity, typer.Option(help="What may go of attention: auto, head or width.")
+    ] = "auto",
     plan_out: Annotated[Path | None, typer.Option(help="Write the plan, to replay with 'apply'.")] = None,
-    report_out: Annotated[Path | None, typer.Option("--report", help="Write all that is known as JSON.")] = None,
+    report_out: Annotated[
+        Path | None, typer.Option("--report", help="Write all that is known as JSON.")
+    ] = None,
     simplify: Annotated[bool, typer.Option(help="Clean the graph first.")] = True,
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Write even if it is not faster or drifts far.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write even if it is not faster or drifts far.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
 ) -> None:
     """Remove whole channels until a budget is met."""
@@ -64,7 +75,10 @@ def deliver(
         write_text(plan_out, plans.dumps(result.plan))
     if report_out is not None:
         ready = result.prepared
-        write_text(report_out, as_json(report(result.plan, result.verdict, ready.graph, ready.analysis, result.kept)) + "\n")
+        write_text(
+            report_out,
+            as_json(report(result.plan, result.verdict, ready.graph, ready.analysis, result.kept)) + "\n",
+        )
     output.show(plan_table(result.plan), verdict_table(result.verdict))
     for warning in result.verdict.warnings:
         output.show(f"note: {warning}")

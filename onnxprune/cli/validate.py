@@ -28,7 +28,8 @@ def validate(
     else:
         Output(quiet).show(verdict_table(verdict))
     if rtol is not None and verdict.drift is not None:
-        worst = max(verdict.drift.relative, key=lambda n: verdict.drift.relative[n], default=None)
-        if worst is not None and not verdict.drift.relative[worst] <= rtol:
-            reason = f"output '{worst}' differs by {verdict.drift.relative[worst]:.3g}, more than --rtol {rtol:g}"
+        found = verdict.drift.relative
+        worst = max(found, key=lambda n: found[n], default=None)
+        if worst is not None and not found[worst] <= rtol:
+            reason = f"output '{worst}' differs by {found[worst]:.3g}, more than --rtol {rtol:g}"
             raise CheckFailed(reason, where=str(pruned))

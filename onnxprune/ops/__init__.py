@@ -30,5 +30,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
 
 MacsRule = Callable[[Node, Sequence[Shape], Sequence[Shape]], int]
 
-MACS: Mapping[str, MacsRule] = MappingProxyType({**linear.MACS, **recurrent.MACS, **contrib.MACS, **quant.MACS})
+MACS: Mapping[str, MacsRule] = MappingProxyType(
+    {**linear.MACS, **recurrent.MACS, **contrib.MACS, **quant.MACS}
+)
 """Operator -> multiply-accumulates, from its attributes and the shapes of its inputs and outputs."""

@@ -1,4 +1,4 @@
-"""Fused operators of ONNX Runtime's own domain (com.microsoft), and the attention that opset 23 made standard.
+"""Fused operators of ONNX Runtime's own domain (com.microsoft), and the attention of opset 23.
 
 Attention over explicit heads: a head goes whole, in queries, keys, values and output. Its width stays, as
 the scale that divides the products depends on it.
@@ -36,9 +36,13 @@ def _joined(op: Op, i: int, heads: Block, axis: int, widths: Sequence[int]) -> N
     if shape is None or len(shape) <= axis:
         op.freeze([heads, *op.label(i)], f"the shape of input {i} of {op.node.op} is not known")
         return
-    label = op.mix(op.label(i), [a for a in range(len(shape)) if a not in (0, axis)], f"{op.node.op} mixes positions")
+    label = op.mix(
+        op.label(i), [a for a in range(len(shape)) if a not in (0, axis)], f"{op.node.op} mixes positions"
+    )
     block = single(label, axis)
-    op.freeze([b for b in label if b is not block and b.axes != (0,)], f"{op.node.op} can't tell its heads apart")
+    op.freeze(
+        [b for b in label if b is not block and b.axes != (0,)], f"{op.node.op} can't tell its heads apart"
+    )
     if shape[axis] == 1 and sum(widths) * heads.old.size > 1:
         return
     if block is None:
@@ -63,7 +67,7 @@ def _heads(op: Op, count: int) -> Block:
 
 
 def attention(op: Op) -> list[Label]:
-    """Input (B, S, C), weight (C, q + k + v), bias, mask, past (2, B, N, T, d), bias of the scores (B, N, S, T)."""
+    """Input (B, S, C), weight (C, q + k + v), bias, mask, past (2, B, N, T, d), score bias (B, N, S, T)."""
     x, w, count = op.shape(0), op.shape(1), int(op.attr("num_heads"))
     if x is None or w is None:
         return op.barrier(f"the shapes of the {op.node.op} are not known")
@@ -95,7 +99,7 @@ def _attended(op: Op, heads: Block, width: int, present: Sequence[int]) -> list[
 
 
 def multi_head_attention(op: Op) -> list[Label]:
-    """Query, key, value (B, S, N * d), bias (q + k + v), masks, bias of the scores, past key and value (B, N, T, d)."""
+    """Query, key, value (B, S, N * d), bias (q + k + v), masks, bias of scores, past k and v (B, N, T, d)."""
     q, out, count = op.shape(0), op.out_shape(0), int(op.attr("num_heads"))
     shapes = [op.shape(i) if op.has(i) else None for i in (1, 2)]
     if q is None or out is None or len(q) != 3 or None in shapes:

@@ -29,11 +29,48 @@ def pick(op: Op, block: Block, axis: int, positions: Ids) -> tuple[Block, Ids]:
         found = np.asarray([where[int(p)] for p in positions if int(p) in where], np.int64)
     else:
         inside = np.isin(rows, positions)
-        contiguous = positions.size > 0 and np.array_equal(positions, np.arange(positions[0], positions[0] + positions.size))
+        contiguous = positions.size > 0 and np.array_equal(
+            positions, np.arange(positions[0], positions[0] + positions.size)
+        )
         if not contiguous or not (inside == inside[:1]).all():
             raise Inconsistent(op.node, "its rows would no longer be cut at the same place", block.old)
         found = np.flatnonzero(inside[0])
     return Block(block.axes, old, block.new.take(found, k)), found
+
+
+def keep_in_step(op: Op, block: Block, parts: Sequence[Ids]) -> None:
+    """Cut an axis whose ids alternate between the rows of an earlier grid, as after a channel shuffle.
+
+    Each part then keeps its place only if it keeps equally many of every row.
+    """
+    whole = block.old
+    for _, grid in tuple(op.walk.record.grids):
+        if grid.size != whole.size or whole.ndim > 1:
+            continue
+        flat = grid.ravel()
+        order = np.argsort(flat)
+        place = order[np.minimum(np.searchsorted(flat[order], whole), flat.size - 1)]
+        if not np.array_equal(flat[place], whole):
+            continue
+        row_of = dict(zip(whole.tolist(), (place // grid.shape[-1]).tolist(), strict=True))
+        rows = np.asarray([row_of[i] for i in whole.tolist()])
+        if (np.diff(rows) >= 0).all():
+            continue
+        cells = [_cells(part, np.asarray([row_of[i] for i in part.tolist()])) for part in parts]
+        even = [c for c in cells if c is not None]
+        if len(even) == len(cells) and len({c.shape for c in even}) == 1:
+            op.grid(np.concatenate(even))
+        else:
+            for cell in even:
+                op.grid(cell)
+
+
+def _cells(part: Ids, rows: Ids) -> Ids | None:
+    """The ids of a part, those of one row in a row; `None` where rows differ in number."""
+    counts = np.unique(rows, return_counts=True)[1]
+    if (counts != counts[0]).any():
+        return None
+    return part[np.argsort(rows, kind="stable")].reshape(len(counts), -1)
 
 
 # ---------------------------------------------------------------- Concat
@@ -110,6 +147,8 @@ def split(op: Op) -> list[Label]:
             op.set_value(1, given)
         return [rest] * len(outs)
     starts = np.cumsum([0, *sizes])
+    if block.axes == (axis,):
+        keep_in_step(op, block, [block.old[a : a + n] for a, n in zip(starts, sizes, strict=False)])
     parts, ends = [], 0
     for start, size in zip(starts, sizes, strict=False):
         part, found = pick(op, block, axis, np.arange(start, start + size))
@@ -139,8 +178,19 @@ def slice_(op: Op) -> list[Label]:
         axes = op.value(3) if op.has(3) else None
         steps = op.value(4) if op.has(4) else None
     else:
-        starts, ends, axes, steps = np.asarray(op.attr("starts")), np.asarray(op.attr("ends")), op.attr("axes"), None
-    if shape is None or starts is None or ends is None or (op.has(3) and axes is None) or (op.has(4) and steps is None):
+        starts, ends, axes, steps = (
+            np.asarray(op.attr("starts")),
+            np.asarray(op.attr("ends")),
+            op.attr("axes"),
+            None,
+        )
+    if (
+        shape is None
+        or starts is None
+        or ends is None
+        or (op.has(3) and axes is None)
+        or (op.has(4) and steps is None)
+    ):
         return op.barrier("the range of the Slice is not known")
     places = [int(a) % len(shape) for a in (range(len(starts)) if axes is None else axes)]
     strides = [1] * len(starts) if steps is None else [int(s) for s in steps]
@@ -153,7 +203,10 @@ def slice_(op: Op) -> list[Label]:
         positions = np.arange(shape[axis])[int(starts[k]) : _stop(int(ends[k]), step) : step]
         if positions.size == shape[axis] and step == 1:
             continue
-        if any(i < op_inputs(op) and op.walk.facts.is_dynamic(op.node.inputs[i]) for i in (1, 2)) and as_inputs:
+        if (
+            any(i < op_inputs(op) and op.walk.facts.is_dynamic(op.node.inputs[i]) for i in (1, 2))
+            and as_inputs
+        ):
             op.freeze([block], "is sliced by a range that depends on symbolic dimensions")
             out.remove(block)
             continue
@@ -162,6 +215,8 @@ def slice_(op: Op) -> list[Label]:
         part, found = pick(op, block, axis, positions)
         if len(block.axes) > 1:
             op.grid(part.old)
+        else:
+            keep_in_step(op, block, [part.old])
         new_starts[k], new_ends[k] = _range(op, block, found, step, int(starts[k]), int(ends[k]), positions)
         out[out.index(block)] = part
     if as_inputs:
@@ -196,7 +251,9 @@ def _in_chunks(op: Op, block: Block, axis: int, step: int) -> None:
     op.walk.record.edges.append((np.repeat(runs[:, 0], step), runs.ravel()))
 
 
-def _range(op: Op, block: Block, found: Ids, step: int, start: int, end: int, positions: Ids) -> tuple[int, int]:
+def _range(
+    op: Op, block: Block, found: Ids, step: int, start: int, end: int, positions: Ids
+) -> tuple[int, int]:
     if op.walk.selection is None:
         return start, end
     if found.size == 0:
@@ -231,14 +288,17 @@ def gather(op: Op) -> list[Label]:
             left = op.mix([b for b in label if b is block], [axis], "is looked up by computed indices")  # type: ignore[arg-type]
             result += left
         elif positions.ndim == 0 and block.axes == (axis,):
-            op.freeze([Block((axis,), *_one(op, block, int(positions)))], "is taken out of its axis by Gather")
+            op.freeze(
+                [Block((axis,), *_one(op, block, int(positions)))], "is taken out of its axis by Gather"
+            )
             _set_index(op, pick(op, block, axis, np.atleast_1d(positions) % shape[axis])[1], 0)
         else:
             part, found = pick(op, block, axis, np.atleast_1d(positions) % shape[axis])
             _set_index(op, found, positions.ndim)
             if positions.ndim == 0:
                 k = part.axes.index(axis)
-                part = Block(tuple(a for a in part.axes if a != axis), part.old.take(0, k), part.new.take(0, k))
+                old, new = (ids[(slice(None),) * k + (0,)] for ids in (part.old, part.new))
+                part = Block(tuple(a for a in part.axes if a != axis), old, new)
             if len(part.axes) > 1:
                 op.grid(part.old)
             result.append(part)
@@ -317,11 +377,18 @@ def pad(op: Op) -> list[Label]:
         block = block_on(result, axis)
         if block is None or (before == 0 and after == 0):
             continue
-        if single(result, axis) is None or op.attr("mode", "constant") != "constant" or min(before, after) < 0:
+        if (
+            single(result, axis) is None
+            or op.attr("mode", "constant") != "constant"
+            or min(before, after) < 0
+        ):
             result = op.mix(result, [axis], "is padded")
             continue
         parts = [op.fixed(before, axis), block, op.fixed(after, axis)]
-        padded = Block((axis,), *(np.concatenate(arrays) for arrays in zip(*((p.old, p.new) for p in parts), strict=True)))
+        padded = Block(
+            (axis,),
+            *(np.concatenate(arrays) for arrays in zip(*((p.old, p.new) for p in parts), strict=True)),
+        )
         result = tuple(padded if b is block else b for b in result)
     return [result]
 

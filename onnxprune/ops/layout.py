@@ -41,7 +41,10 @@ def _factors(before: Shape, after: Shape) -> list[tuple[list[int], list[int]]]:
     runs: list[tuple[list[int], list[int]]] = []
     i = j = 0
     while i < len(before) or j < len(after):
-        left, right = ([i], before[i]) if i < len(before) else ([], 1), ([j], after[j]) if j < len(after) else ([], 1)
+        left, right = (
+            ([i], before[i]) if i < len(before) else ([], 1),
+            ([j], after[j]) if j < len(after) else ([], 1),
+        )
         (axes_in, size_in), (axes_out, size_out) = left, right
         i, j = i + len(axes_in), j + len(axes_out)
         while size_in != size_out:
@@ -94,7 +97,11 @@ def rearrange(op: Op, label: Label, before: Shape, after: Shape) -> Label:
             continue
         old = _spread(block.old, block.axes, over, before).reshape([after[a] for a in target])
         partners = {a: n for b in label if b is not block for a, n in zip(b.axes, b.old.shape, strict=True)}
-        new = op.walk.close_up_as(op.node, old, _spread(block.new, block.axes, over, [partners.get(a, n) for a, n in enumerate(now)]))
+        new = op.walk.close_up_as(
+            op.node,
+            old,
+            _spread(block.new, block.axes, over, [partners.get(a, n) for a, n in enumerate(now)]),
+        )
         axes = _varies(old)
         if not axes:
             continue

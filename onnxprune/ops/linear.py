@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..graph import Node, Shape
+from .index import keep_in_step
 from .label import Block, Label, block_on
 from .walk import Letter, Op, Rule, single
 
@@ -28,6 +29,7 @@ def split_axis(op: Op, label: Label, axis: int, groups: int) -> tuple[Block, ...
         return ()
     old = block.old.reshape(groups, -1)
     op.grid(old)
+    keep_in_step(op, block, list(old))
     return (Block((0, 1), old, op.walk.close_up_as(op.node, old, block.new)),)
 
 
@@ -68,7 +70,11 @@ def convolution(
         out = op.combine(operands, ["b", "o"], {0: (x, data), kernels: (w, weight)}, zeros)
         _produce(op, out, 1)
         return [out]
-    operands = [(0, ["b", "g", *letters[1:]]), (kernels, ["g", *order, *taps]), *((i, ["g", "o"]) for i in vectors)]
+    operands = [
+        (0, ["b", "g", *letters[1:]]),
+        (kernels, ["g", *order, *taps]),
+        *((i, ["g", "o"]) for i in vectors),
+    ]
     views = _grouped(op, x, w, data, groups, kernels)
     for i in vectors:
         outputs = math.prod(op.shape(i) or ())
@@ -87,7 +93,7 @@ def convolution(
 def _grouped(
     op: Op, x: Shape, w: Shape, data: Label, groups: int, kernels: int
 ) -> dict[int, tuple[Shape, Label]]:
-    """Views of data and weight by groups: each reads its own input channels and makes its own output channels."""
+    """Views of data and weight by groups: each reads its own input channels and makes its own outputs."""
     inside = w[0] // groups
     view = (groups, inside, *w[1:])
     grid = split_axis(op, data, 1, groups)
@@ -136,8 +142,12 @@ def matmul(op: Op) -> list[Label]:
         return op.barrier("the shapes of the MatMul are not known")
     batch = max(len(a), len(b)) - 2
     ta, tb = bool(op.attr("transA", 0)), bool(op.attr("transB", 0))
-    left: list[Letter] = ["k"] if len(a) == 1 else [*range(batch - len(a) + 2, batch), *(["k", "m"] if ta else ["m", "k"])]
-    right: list[Letter] = ["k"] if len(b) == 1 else [*range(batch - len(b) + 2, batch), *(["n", "k"] if tb else ["k", "n"])]
+    left: list[Letter] = (
+        ["k"] if len(a) == 1 else [*range(batch - len(a) + 2, batch), *(["k", "m"] if ta else ["m", "k"])]
+    )
+    right: list[Letter] = (
+        ["k"] if len(b) == 1 else [*range(batch - len(b) + 2, batch), *(["n", "k"] if tb else ["k", "n"])]
+    )
     out: list[Letter] = [*range(batch), *(["m"] if len(a) > 1 else []), *(["n"] if len(b) > 1 else [])]
     label = op.combine([(0, left), (1, right)], out)
     if op.is_weight(1) and len(b) > 1:
@@ -158,7 +168,10 @@ def einsum(op: Op) -> list[Label]:
     if not arrow:
         counts = {c: left.count(c) for c in left if c.isalpha()}
         right = ("..." if "..." in left else "") + "".join(sorted(c for c, n in counts.items() if n == 1))
-    extra = max((len(s or ()) - len(t.replace("...", "")) for s, t in zip(shapes, terms, strict=True) if "..." in t), default=0)
+    extra = max(
+        (len(s or ()) - len(t.replace("...", "")) for s, t in zip(shapes, terms, strict=True) if "..." in t),
+        default=0,
+    )
 
     def spell(term: str, rank: int) -> list[Letter]:
         head, dots, tail = term.partition("...")
@@ -168,7 +181,9 @@ def einsum(op: Op) -> list[Label]:
     operands = [(i, spell(t, len(s or ()))) for i, (t, s) in enumerate(zip(terms, shapes, strict=True))]
     out = spell(right, extra + len(right.replace("...", "")))
     for i, letters in operands:
-        lonely = [a for a, x in enumerate(letters) if x not in out and sum(x in other for _, other in operands) == 1]
+        lonely = [
+            a for a, x in enumerate(letters) if x not in out and sum(x in other for _, other in operands) == 1
+        ]
         op.mix(op.label(i), lonely, "Einsum sums over this axis of one input alone")
     label = op.combine(operands, out)
     for i, letters in operands:
@@ -210,7 +225,9 @@ def einsum_macs(node: Node, inputs: Sequence[Shape], outputs: Sequence[Shape]) -
     for term, shape in zip(left.split(","), inputs, strict=True):
         head, dots, tail = term.partition("...")
         own = len(shape) - len(head) - len(tail) if dots else 0
-        for letter, length in zip([*head, *(-k - 1 for k in reversed(range(own))), *tail], shape, strict=True):
+        for letter, length in zip(
+            [*head, *(-k - 1 for k in reversed(range(own))), *tail], shape, strict=True
+        ):
             sizes[letter] = max(sizes.get(letter, 1), length)
     return math.prod(sizes.values())
 

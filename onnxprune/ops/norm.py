@@ -43,9 +43,8 @@ def layer_norm(op: Op) -> list[Label]:
     label = op.keep_shape(op.label(0), range(axis, len(shape)), f"{op.node.op} normalises over its channels")
     letters: list[Letter] = list(range(len(shape)))
     operands: list[tuple[int, Sequence[Letter]]] = [(0, letters)]
-    for i in range(1, len(op.node.inputs)):
-        if op.has(i):
-            operands.append((i, letters[len(shape) - len(op.shape(i) or ()) :]))
+    given = (i for i in range(1, len(op.node.inputs)) if op.has(i))
+    operands += [(i, letters[len(shape) - len(op.shape(i) or ()) :]) for i in given]
     out = op.combine(operands, letters, {0: (shape, label)})
     return [out] + [()] * (len(op.node.outputs) - 1)
 
@@ -57,9 +56,13 @@ def group_norm(op: Op) -> list[Label]:
         return op.barrier("the shape of its input is not known")
     groups = int(op.attr("num_groups"))
     label = op.label(0)
-    rest = op.mix(tuple(b for b in label if 1 not in b.axes), range(2, len(shape)), "GroupNormalization mixes positions")
+    rest = op.mix(
+        tuple(b for b in label if 1 not in b.axes), range(2, len(shape)), "GroupNormalization mixes positions"
+    )
     inside = tuple(b.moved([a + 1 for a in b.axes]) for b in rest if 0 not in b.axes)
-    grid = op.keep_shape(tuple(b.moved([1, 2]) for b in split_axis(op, label, 1, groups)), [2], "GroupNormalization")
+    grid = op.keep_shape(
+        tuple(b.moved([1, 2]) for b in split_axis(op, label, 1, groups)), [2], "GroupNormalization"
+    )
     space: list[Letter] = [f"s{a}" for a in range(2, len(shape))]
     view = (shape[0], groups, shape[1] // groups, *shape[2:])
     operands: list[tuple[int, Sequence[Letter]]] = [(0, ["b", "g", "c", *space])]
@@ -98,7 +101,9 @@ def over_channels(op: Op) -> list[Label]:
 
 def mean_variance(op: Op) -> list[Label]:
     """MeanVarianceNormalization over `axes`."""
-    return [op.keep_shape(op.label(0), op.attr("axes", [0, 2, 3]), "MeanVarianceNormalization over its channels")]
+    return [
+        op.keep_shape(op.label(0), op.attr("axes", [0, 2, 3]), "MeanVarianceNormalization over its channels")
+    ]
 
 
 RULES: dict[str, Rule] = {

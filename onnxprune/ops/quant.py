@@ -21,7 +21,7 @@ from .walk import Letter, Op, Rule
 
 
 def quantize(op: Op) -> list[Label]:
-    """QuantizeLinear and DequantizeLinear: one scale, one for each index of an axis, or one for each block of it."""
+    """QuantizeLinear and DequantizeLinear: one scale, one for each index of an axis, or for each block."""
     shape, scale = op.shape(0), op.shape(1)
     if shape is None or scale is None:
         return op.barrier(f"the shapes that {op.node.op} reads are not known")
@@ -128,7 +128,9 @@ def qlinear_pool(op: Op) -> list[Label]:
 # ---------------------------------------------------------------- cost
 
 
-def _macs(weight: int, contracted: Callable[[Shape], int]) -> Callable[[Node, Sequence[Shape], Sequence[Shape]], int]:
+def _macs(
+    weight: int, contracted: Callable[[Shape], int]
+) -> Callable[[Node, Sequence[Shape], Sequence[Shape]], int]:
     """Every output value takes as many products as the weight has values for one output channel."""
 
     def macs(node: Node, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:

@@ -46,9 +46,7 @@ def recurrent(op: Op) -> list[Label]:
             operands.append((i, ["d", f"part{i}", "h"]))
     if op.has(4) and not op.is_constant(4):
         op.freeze(op.label(4), "are sequence lengths")
-    for i in (5, 6):
-        if op.has(i):
-            operands.append((i, state(i)))
+    operands += [(i, state(i)) for i in (5, 6) if op.has(i)]
     out: list[Letter] = ["b", "d", "h"] if batch_first else ["d", "b", "h"]
     label = op.combine(operands, out, views)
     units = next((b for b in label if out.index("h") in b.axes), None)
@@ -63,7 +61,8 @@ def recurrent(op: Op) -> list[Label]:
     final = _without_single(units, out.index("d"))
     sequence_axes = (2, 3) if batch_first else (1, 3)
     whole = _without_single(Block(sequence_axes, units.old, units.new), sequence_axes[0])
-    return [(whole,), (final,), (final,)][: len(op.node.outputs)]
+    labels: list[Label] = [(whole,), (final,), (final,)]
+    return labels[: len(op.node.outputs)]
 
 
 def _without_single(block: Block, direction: int) -> Block:

@@ -33,7 +33,9 @@ def resize(op: Op) -> list[Label]:
         wanted = []
         for axis, size in zip(axes, sizes, strict=True):
             block = block_on(label, axis % len(before))
-            wanted.append(int(size) if block is None else block.new.shape[block.axes.index(axis % len(before))])
+            wanted.append(
+                int(size) if block is None else block.new.shape[block.axes.index(axis % len(before))]
+            )
         op.set_value(3, np.asarray(wanted))
     return [label]
 

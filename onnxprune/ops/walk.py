@@ -351,7 +351,9 @@ class Walk:
             self.weights.update(node.outputs)
         rule = self._rules.get(node.op)
         if rule is None or node.captured:
-            labels = op.barrier(f"{node.op} has no rule" if rule is None else f"{node.op} has a body")
+            labels: Sequence[Label] = op.barrier(
+                f"{node.op} has no rule" if rule is None else f"{node.op} has a body"
+            )
         else:
             labels = rule(op)
         op.settle()
@@ -418,7 +420,7 @@ class Op:
         return self.walk.record.labels.get(name, ())
 
     def value(self, i: int) -> Array | None:
-        """The known value of an input that says a shape, a position or a count; the rule now answers for it."""
+        """The known value of an input that says a shape, position or count; the rule now answers for it."""
         if not self.has(i):
             return None
         self._handled.add(i)
@@ -535,7 +537,9 @@ class Op:
             blocks = [b.moved([order[letters[a]] for a in b.axes]) for b in label]
             seen.append((i, dict(zip(letters, shape, strict=True)), blocks, label))
         followers = [b for i, _, blocks, _ in seen if self.is_constant(i) for b in blocks]
-        merged = self._merge([b for i, _, blocks, _ in seen if not self.is_constant(i) for b in blocks], followers)
+        merged = self._merge(
+            [b for i, _, blocks, _ in seen if not self.is_constant(i) for b in blocks], followers
+        )
         for i, lengths, blocks, _ in seen:
             covered = {a for b in blocks for a in b.axes}
             for letter, length in lengths.items():
@@ -560,7 +564,9 @@ class Op:
         """
         merged: list[Block] = []
         leaders = [(b, False) for b in blocks]
-        for block, follows in sorted([*leaders, *((b, True) for b in followers)], key=lambda x: -len(x[0].axes)):
+        for block, follows in sorted(
+            [*leaders, *((b, True) for b in followers)], key=lambda x: -len(x[0].axes)
+        ):
             absorbed = False
             for other in merged:
                 common = sorted(set(block.axes) & set(other.axes))
@@ -623,7 +629,9 @@ class Op:
             return
         dynamic = self.walk.facts.dynamic[name] & (wanted != -1)
         if (dynamic & (now != wanted)).any():
-            raise Inconsistent(self.node, "a width computed from symbolic dimensions would have to change", self._all_ids())
+            raise Inconsistent(
+                self.node, "a width computed from symbolic dimensions would have to change", self._all_ids()
+            )
         base = f"{self.node.outputs[0]}.pruned{i}"
         edits.added[f"{base}.mask"] = dynamic
         edits.added[f"{base}.widths"] = wanted
@@ -641,7 +649,9 @@ class Op:
             before, now = self.walk.facts.values[name], self.walk.new_value(name)
             if now is None or not np.array_equal(before, now, equal_nan=before.dtype.kind == "f"):
                 if self.walk.facts.is_dynamic(name):
-                    raise Inconsistent(self.node, "a number computed from a width would change", self._all_ids())
+                    raise Inconsistent(
+                        self.node, "a number computed from a width would change", self._all_ids()
+                    )
                 self.walk.record.edits.literals[self.node.index, i] = before
 
     def _all_ids(self) -> Ids:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ..graph import Array, Graph
-from .merge import merge
+from .merging import merge
 from .outcome import relative_error
 from .reuse import reuse
 from .sequential import Repaired, fold

@@ -1,4 +1,4 @@
-"""Reduce and Reuse (Polyak and Wolf 2015): a 1x1 convolution behind a pruned layer restores its old channels."""
+"""Reduce and Reuse (Polyak and Wolf 2015): a 1x1 Conv behind a pruned layer restores its old channels."""
 
 from __future__ import annotations
 

@@ -1,0 +1,253 @@
+"""How much of the speed that fewer MACs promise is realised in ONNX Runtime on this machine.
+
+    pip install --no-deps rapidocr-onnxruntime magika nudenet silero-vad    # only their models are used
+    python tools/bench_speed.py --threads 1 --out speed.md
+
+For the networks in `models/`, made wider and fed with larger images (their weights are random then: only
+speed matters), and for models that lie in installed packages: half of the MACs on widths that the kernels
+like, half of the MACs on any widths, and 0.6 of the latency. Every latency is a ratio to the original,
+measured side by side.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import ModelProto, numpy_helper
+
+from onnxprune.allocate import Cost, by_cost, least, macs_model
+from onnxprune.bench import feeds_for
+from onnxprune.budget import LATENCY, limit
+from onnxprune.errors import OnnxpruneError
+from onnxprune.goals import Goals, caps, meet
+from onnxprune.graph import Graph, infer
+from onnxprune.ops.cost import macs
+from onnxprune.pipeline import Prepared, prepare
+from onnxprune.profile import Profile, timing_dims
+from onnxprune.rewrite import rewrite
+from onnxprune.runtime import ExecutionOptions, Ratio, Session, latency, ratio
+from onnxprune.speed import Timing, latency_cost, profiled
+from onnxprune.types import Mask
+
+MODELS = Path(__file__).parent.parent / "models"
+REAL = (
+    ("rapidocr_onnxruntime", "models/ch_PP-OCRv4_rec_infer.onnx", {}),
+    ("rapidocr_onnxruntime", "models/ch_ppocr_mobile_v2.0_cls_infer.onnx", {}),
+    ("magika", "models/*/model.onnx", {}),
+    ("nudenet", "320n.onnx", {"height": 320, "width": 320}),
+    ("silero_vad", "data/silero_vad_16k_op15.onnx", {}),
+)
+SHARE, LATENCY_SHARE = 0.5, 0.6
+
+
+def widened(path: Path, factor: int, size: int) -> ModelProto:
+    """A network with `factor` times the channels, for images of `size` pixels; random weights.
+
+    Weights are redrawn layer by layer, each as wide as what arrives at it now.
+    """
+    model = onnx.load(path)
+    random = np.random.default_rng(0)
+    for axis in (2, 3):
+        model.graph.input[0].type.tensor_type.shape.dim[axis].dim_value = size
+    del model.graph.value_info[:]
+    last = [node.name for node in model.graph.node if node.op_type in ("Conv", "Gemm")][-1]
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type not in ("Conv", "Gemm"):
+            continue
+        shapes = shapes_of(model)
+        arriving = shapes[node.input[0]][1]
+        weight = weights[node.input[1]]
+        old = list(weight.dims)
+        out = old[0] * (1 if node.name == last else factor)
+        group = next((a for a in node.attribute if a.name == "group"), None)
+        if group is not None and group.i > 1:
+            group.i = out = arriving
+        inside = 1 if group is not None and group.i > 1 else arriving
+        shape = [out, inside, *old[2:]]
+        values = random.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))
+        weight.CopyFrom(numpy_helper.from_array(values.astype(np.float32), weight.name))
+        if len(node.input) > 2:
+            bias = np.zeros(out, np.float32)
+            weights[node.input[2]].CopyFrom(numpy_helper.from_array(bias, node.input[2]))
+    return model
+
+
+def shapes_of(model: ModelProto) -> dict[str, list[int]]:
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    values = [*graph.value_info, *graph.input, *graph.output]
+    return {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
+
+
+def real_models() -> Iterator[tuple[str, Path, Mapping[str, int]]]:
+    for package, pattern, dims in REAL:
+        found = importlib.util.find_spec(package)
+        folders = list(found.submodule_search_locations or ()) if found else []
+        for path in (p for folder in folders for p in sorted(Path(folder).glob(pattern))):
+            yield f"{package}: {path.stem}", path, dims
+
+
+@dataclass(frozen=True)
+class Row:
+    """One network: what was asked, what came out."""
+
+    name: str
+    milliseconds: float
+    macs: int
+    multiple: int
+    follows: float
+    liked: Mapping[str, Any]
+    naive: Mapping[str, Any]
+    latency: Mapping[str, Any]
+    memory_bound: Sequence[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def measured(original: Graph, results: Sequence[Graph], timing: Timing, seconds: float) -> list[Ratio]:
+    sessions = [Session(g.serialized(), timing.options) for g in (original, *results)]
+    feeds = feeds_for(sessions[0].inputs, dims=timing.dims, batch=timing.batch)
+    times = latency(sessions, [feeds] * len(sessions), seconds=seconds * len(sessions)).seconds
+    return [ratio(row, times[0]) for row in times[1:]]
+
+
+def row(name: str, model: Any, timing: Timing, seconds: float) -> Row:
+    began = time.perf_counter()
+    ready = prepare(model)
+    found = profiled(ready.graph, ready.facts, ready.analysis, timing)
+    dims = timing_dims(ready.graph, timing.dims, timing.batch)
+    scores = tuple(uniform(ready, g) for g in range(len(ready.analysis.groups)))
+    work = macs_model(ready.graph, infer(ready.graph, dims), ready.analysis)
+    before = count(ready.graph, dims)
+
+    def graph(kept: Mask) -> Graph:
+        return rewrite(ready.graph, ready.facts, ready.analysis, kept)
+
+    drive = latency_cost(ready.graph, ready.analysis, found)
+    multiple, naive = (
+        graph(by_cost(ready.analysis, scores, work, reachable(ready, scores, work, m), multiple=m))
+        for m in (found.multiple, 1)
+    )
+    fast = within_latency(ready, scores, drive, found, timing, graph)
+    results = [multiple, naive, *([fast] if isinstance(fast, Graph) else [])]
+    ratios = measured(ready.graph, results, timing, seconds)
+    told = [
+        {"macs": count(r, dims) / before, "ratio": asdict(x), "of_ideal": count(r, dims) / before / x.value}
+        for r, x in zip(results, ratios, strict=True)
+    ]
+    heavy = sorted((x for x in found.layers if x.bound == "memory"), key=lambda x: -x.seconds)[:5]
+    return Row(
+        name=name,
+        milliseconds=found.seconds * 1e3,
+        macs=before,
+        multiple=found.multiple,
+        follows=found.share("compute"),
+        liked=told[0],
+        naive=told[1],
+        latency=told[2] if isinstance(fast, Graph) else {"refused": fast},
+        memory_bound=[f"{x.name} ({x.ops}, {x.share:.0%})" for x in heavy],
+        seconds=time.perf_counter() - began,
+    )
+
+
+def uniform(ready: Prepared, group: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Scores for which all groups shrink alike: the next unit to go is the dearer, the fewer are left."""
+    size = ready.analysis.groups[group].size
+    cost = 1.0 / np.arange(size, 0, -1)
+    return cost / cost.sum()
+
+
+def reachable(ready: Prepared, scores: Any, cost: Cost, multiple: int) -> float:
+    return max(SHARE, least(ready.analysis, scores, cost, multiple=multiple))
+
+
+def within_latency(
+    ready: Prepared, scores: Any, cost: Cost, found: Profile, timing: Timing, graph: Any
+) -> Graph | str:
+    goals = Goals(latency=limit(str(LATENCY_SHARE), LATENCY, option="--latency"))
+    floor = least(ready.analysis, scores, cost, multiple=found.multiple)
+    try:
+        return meet(
+            lambda share: by_cost(ready.analysis, scores, cost, share, multiple=found.multiple),
+            graph,
+            caps(goals, ready.graph, timing),
+            floor=floor,
+            first=LATENCY_SHARE - 0.04,
+        ).graph
+    except OnnxpruneError as error:
+        return str(error)
+
+
+def count(graph: Graph, dims: Mapping[str, int]) -> int:
+    return sum(macs(graph, infer(graph, dims)).values())
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    lines = [
+        "| network | kernels, ms | MACs | multiple | time that follows MACs "
+        "| half of the MACs: ratio (of ideal) | any widths: ratio (of ideal) "
+        "| --latency 0.6: ratio | memory-bound |",
+        "| --- " * 9 + "|",
+    ]
+    for r in rows:
+        lasts = r.latency.get("refused") or spelled(r.latency, False)
+        lines.append(
+            f"| {r.name} | {r.milliseconds:.2f} | {r.macs / 1e6:.0f} M | {r.multiple} | {r.follows:.0%} "
+            f"| {spelled(r.liked)} | {spelled(r.naive)} | {lasts} | {', '.join(r.memory_bound[:3])} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def spelled(result: Mapping[str, Any], ideal: bool = True) -> str:
+    ratio = result["ratio"]
+    text = f"{ratio['value']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}] at {result['macs']:.2f}"
+    return f"{text} ({result['of_ideal']:.2f})" if ideal else text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=3.0, help="to measure each model")
+    parser.add_argument(
+        "--widen", type=int, default=4, help="how many times the channels of the small networks"
+    )
+    parser.add_argument("--size", type=int, default=56, help="of the images they are fed with")
+    parser.add_argument("--only", default="", help="networks whose name holds this")
+    parser.add_argument("--out", type=Path, help="Markdown; a JSON file goes beside it")
+    args = parser.parse_args()
+    options = ExecutionOptions(threads=args.threads)
+    wide = [
+        (f"{path.stem} x{args.widen}", Graph(widened(path, args.widen, args.size)), {})
+        for path in sorted(MODELS.glob("digits-*.onnx"))
+        if not path.stem.endswith("-bn")
+    ]
+    rows = []
+    for name, model, dims in [*wide, *real_models()]:
+        if args.only not in name:
+            continue
+        try:
+            rows.append(row(name, model, Timing(options, dims, args.batch), args.seconds))
+        except OnnxpruneError as error:
+            print(f"{name}: {error}")
+            continue
+        print(markdown(rows[-1:]).splitlines()[-1], f"{rows[-1].seconds:.0f} s", flush=True)
+    if args.out:
+        args.out.write_text(markdown(rows), encoding="utf-8")
+        args.out.with_suffix(".json").write_text(
+            json.dumps([asdict(r) for r in rows], indent=1), encoding="utf-8"
+        )
+
+
+if __name__ == "__main__":
+    main()
