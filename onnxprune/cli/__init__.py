@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from ..errors import OnnxpruneError
-from . import apply, check, diff, inspect, prune, validate
+from . import apply, calibrate, check, diff, inspect, prune, validate
 
 app = typer.Typer(
     name="onnxprune",
@@ -20,7 +20,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for command in (inspect.inspect, prune.prune, apply.apply, validate.validate, check.check, diff.diff):
+for command in (
+    inspect.inspect,
+    prune.prune,
+    calibrate.calibrate,
+    apply.apply,
+    validate.validate,
+    check.check,
+    diff.diff,
+):
     app.command()(command)
 
 
