@@ -113,9 +113,8 @@ def _concat(attrs: Attributes, inputs: Sequence[Shape | None]) -> list[Shape | N
 
 _SAME = (
     "GroupNormalization MeanVarianceNormalization SimplifiedLayerNormalization com.microsoft:BiasGelu"
-    " com.microsoft:DequantizeLinear com.microsoft:FastGelu com.microsoft:Gelu com.microsoft:QLinearLeakyRelu"
-    " com.microsoft:QLinearSigmoid com.microsoft:QuantizeLinear com.microsoft:QuickGelu"
-    " com.microsoft:RotaryEmbedding"
+    " com.microsoft:FastGelu com.microsoft:Gelu com.microsoft:QLinearLeakyRelu com.microsoft:QLinearSigmoid"
+    " com.microsoft:QuickGelu com.microsoft:RotaryEmbedding"
 )
 
 SHAPES: Mapping[str, ShapeRule] = MappingProxyType(
@@ -124,6 +123,7 @@ SHAPES: Mapping[str, ShapeRule] = MappingProxyType(
         "GreaterOrEqual": _broadcast(0, 1),
         "LessOrEqual": _broadcast(0, 1),
         "com.microsoft:Attention": ShapeRule(_attention),
+        "com.microsoft:DequantizeLinear": ShapeRule(_same, like=1),
         "com.microsoft:EmbedLayerNormalization": ShapeRule(_embedding, like=2),
         "com.microsoft:FusedMatMul": ShapeRule(_matmul),
         "com.microsoft:GroupQueryAttention": ShapeRule(_grouped_query),
@@ -132,6 +132,7 @@ SHAPES: Mapping[str, ShapeRule] = MappingProxyType(
         "com.microsoft:QLinearConcat": ShapeRule(_concat, like=1),
         "com.microsoft:QLinearGlobalAveragePool": ShapeRule(_global_pool),
         "com.microsoft:QLinearMul": _broadcast(0, 3),
+        "com.microsoft:QuantizeLinear": ShapeRule(_same, like=2),
         "com.microsoft:SkipLayerNormalization": ShapeRule(_skip_norm),
         "com.microsoft:SkipSimplifiedLayerNormalization": ShapeRule(_skip_norm),
     }

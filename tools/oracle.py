@@ -704,10 +704,13 @@ def judge(
     plain, macs = run_counting(original, inputs, threads)
     params = count_parameters(original.graph)
     reason = broken(original_path, pruned_path, inputs, threads)
+    try:
+        pruned = load(pruned_path)
+        got, macs_left = run_counting(pruned, inputs, threads)
+    except Exception as problem:  # the optimised run may hide a width that does not fit
+        reason = reason or one_line(problem)
     if reason:
         return Verdict("broken", reason, params=(params, params), macs=(macs, macs))
-    pruned = load(pruned_path)
-    got, macs_left = run_counting(pruned, inputs, threads)
     changes = compare_constants(original, pruned)
     verdict = Verdict("wrong", params=(params, count_parameters(pruned.graph)), macs=(macs, macs_left))
     verdict.unclear = changes.unclear

@@ -51,7 +51,8 @@ def _zero(op: Op, i: int) -> str:
 
 
 def _is_single(op: Op, i: int) -> bool:
-    return not op.has(i) or math.prod(op.shape(i) or (0,)) == 1
+    shape = op.shape(i) if op.has(i) else ()
+    return shape is not None and math.prod(shape) == 1
 
 
 def qlinear_conv(op: Op) -> list[Label]:
