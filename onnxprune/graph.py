@@ -334,7 +334,7 @@ def _load_external(model: ModelProto, file: Path, weights: bool) -> None:
             except (ValueError, OSError, onnx.checker.ValidationError) as error:
                 reason = f"external data of tensor '{tensor.name}' can't be read ({error})"
                 raise InputError(reason, where=str(file)) from None
-            tensor.data_location = TensorProto.DEFAULT
+            tensor.ClearField("data_location")
             del tensor.external_data[:]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -12,10 +14,10 @@ import numpy as np
 
 from .errors import InputError
 from .graph import Graph
-from .types import Analysis, Mask, Member, Place, Plan, PlannedGroup, PlannedTensor
+from .types import Analysis, Group, Mask, Member, Place, Plan, PlannedGroup, PlannedTensor, Shape
 
 VERSION = 1
-SCHEMA = "https://onnxprune.dev/schemas/plan-1.json"
+SCHEMA = "urn:onnxprune:plan:1"
 
 
 def make_plan(graph: Graph, analysis: Analysis, kept: Mask, options: Mapping[str, Any]) -> Plan:
@@ -60,10 +62,7 @@ def fit(plan: Plan, graph: Graph, analysis: Analysis) -> Mask:
                 raise InputError("the model has no such weight", where=where)
             found = places.get((tensor.name, tensor.view, tensor.axes))
             if found is None:
-                shape = graph.shape_of_constant(tensor.name)
-                axes = f"{list(tensor.axes)} of {list(tensor.view)}"
-                reason = f"its axes {axes} hold no channels here (shape {list(shape)})"
-                raise InputError(reason, where=where)
+                raise InputError(_why_no_place(tensor, graph.shape_of_constant(tensor.name)), where=where)
             units = found.units.ravel()
             if any(not 0 <= i < units.size for i in tensor.kept):
                 raise InputError(f"keeps an index outside 0..{units.size - 1}", where=where)
@@ -82,7 +81,27 @@ def fit(plan: Plan, graph: Graph, analysis: Analysis) -> Mask:
                     where=where,
                 )
             kept[units], seen[units] = stays, True
+    for unfit in analysis.groups:
+        if reason := _why_unfit(unfit, kept):
+            raise InputError(reason, where=f"plan, group '{unfit.name}'")
     return kept
+
+
+def _why_no_place(tensor: PlannedTensor, shape: Shape) -> str:
+    if math.prod(tensor.view) != math.prod(shape):
+        return f"its shape is {list(shape)} here, not {list(tensor.view)}"
+    return f"its axes {list(tensor.axes)} of {list(tensor.view)} hold no channels here"
+
+
+def _why_unfit(group: Group, kept: Mask) -> str | None:
+    """What would be wrong with a group of these units."""
+    if any(not kept[needed].any() for needed in (group.units, *group.floors)):
+        return "no channel would be left on one of its axes"
+    for lanes in group.lanes:
+        widths = {int(kept[r].sum()) * m for r, m in zip(lanes.rows, lanes.multiplicity, strict=True)}
+        if len(widths) > 1:
+            return f"its rows would differ in width ({', '.join(map(str, sorted(widths)))}); they stay equal"
+    return None
 
 
 def _places(analysis: Analysis) -> dict[tuple[str, tuple[int, ...], tuple[int, ...]], Place]:
@@ -104,34 +123,39 @@ def loads(text: str, where: str = "plan") -> Plan:
     Raises:
         InputError: it is not JSON, or not a plan of this version.
     """
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import best_match
+
     try:
         data = json.loads(text)
     except ValueError as error:
         raise InputError(f"is not JSON ({error})", where=where) from None
-    try:
-        if data["version"] != VERSION:
-            raise InputError(f"is a plan of version {data['version']}, not {VERSION}", where=where)
-        groups = tuple(
-            PlannedGroup(
-                str(g["name"]),
-                int(g["size"]),
-                int(g["kept"]),
-                tuple(
-                    PlannedTensor(
-                        str(t["name"]),
-                        tuple(int(n) for n in t["view"]),
-                        tuple(int(a) for a in t["axes"]),
-                        tuple(sorted({int(i) for i in t["kept"]})),
-                    )
-                    for t in g["tensors"]
-                ),
-                bool(g.get("approximate", False)),
-            )
-            for g in data["groups"]
+    version = data.get("version", VERSION) if isinstance(data, dict) else VERSION
+    if version != VERSION:
+        raise InputError(f"is a plan of version {version}, not {VERSION}", where=where)
+    wrong = best_match(Draft202012Validator(schema()).iter_errors(data))
+    if wrong is not None:
+        raise InputError(f"is not a plan: at {wrong.json_path}: {wrong.message}", where=where)
+    groups = tuple(
+        PlannedGroup(
+            g["name"],
+            g["size"],
+            g["kept"],
+            tuple(
+                PlannedTensor(t["name"], tuple(t["view"]), tuple(t["axes"]), tuple(sorted(set(t["kept"]))))
+                for t in g["tensors"]
+            ),
+            g.get("approximate", False),
         )
-        return Plan(str(data["fingerprint"]), groups, dict(data.get("options", {})))
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"is not a plan: {type(error).__name__} at {error}", where=where) from None
+        for g in data["groups"]
+    )
+    return Plan(data["fingerprint"], groups, data.get("options", {}))
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema of plans."""
+    text = importlib.resources.files(__package__).joinpath("schemas/plan.schema.json").read_text("utf-8")
+    return dict(json.loads(text))
 
 
 def read(path: Path) -> Plan:

@@ -1,0 +1,221 @@
+"""Plans can be read, replayed and edited; what does not fit is refused with its first difference."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from jsonschema import Draft202012Validator
+from nets import Net, run
+from onnx import numpy_helper
+
+import onnxprune
+from onnxprune import plan as plans
+from onnxprune.errors import InputError
+from onnxprune.graph import Graph
+
+
+def residual(seed: str = "plan", width: int = 12) -> onnx.ModelProto:
+    """A stem, a residual block and a head: two groups of channels."""
+    n = Net(seed)
+    stem = n.Relu(n.conv(n.input("batch", 3, 5, 3), width))
+    body = n.conv(n.Relu(n.conv(stem, 10)), width)
+    n.output(n.conv(n.Relu(n.Add(stem, body)), 6))
+    return n.finished()
+
+
+def prune(model: onnx.ModelProto, **options):
+    return onnxprune.prune(Graph(model), **{"ratio": 0.5, "measure_latency": False, **options})
+
+
+def apply(model: onnx.ModelProto, plan):
+    return onnxprune.apply(Graph(model), plan, measure_latency=False)
+
+
+def data_of(plan) -> dict:
+    return json.loads(plans.dumps(plan))
+
+
+def edited(plan, edit):
+    """The plan as someone changes it in an editor."""
+    data = data_of(plan)
+    edit(data)
+    return plans.loads(json.dumps(data))
+
+
+@pytest.fixture(scope="module")
+def result():
+    return prune(residual())
+
+
+class TestWriting:
+    def test_it_has_a_schema(self, result):
+        schema = plans.schema()
+        Draft202012Validator.check_schema(schema)
+        data = data_of(result.plan)
+        Draft202012Validator(schema).validate(data)
+        assert data["$schema"] == schema["$id"]
+
+    def test_the_schema_can_say_no(self, result):
+        data = data_of(result.plan)
+        data["groups"][0]["tensors"][0]["kept"] = ["all"]
+        assert not Draft202012Validator(plans.schema()).is_valid(data)
+
+    def test_it_says_what_was_done_and_how(self, result):
+        data = data_of(result.plan)
+        assert data["version"] == 1
+        assert data["options"]["ratio"] == 0.5
+        assert {(g["size"], g["kept"]) for g in data["groups"]} == {(12, 6), (10, 5)}
+
+    def test_indices_are_those_of_the_weights(self, result):
+        before, after = Graph(residual()), Graph(result.model)
+        for group in result.plan.groups:
+            for tensor in group.tensors:
+                (axis,) = tensor.axes
+                expected = after.array(tensor.name)
+                taken = before.array(tensor.name).take(tensor.kept, axis)
+                other = set(range(taken.ndim)) - {axis}
+                assert taken.shape[axis] == expected.shape[axis]
+                assert np.isin(expected, taken).all()
+                assert taken.ndim == len(other) + 1
+
+    def test_reading_gives_back_what_was_written(self, result):
+        assert plans.loads(plans.dumps(result.plan)) == result.plan
+
+    def test_a_file_can_be_read(self, result, tmp_path):
+        (tmp_path / "plan.json").write_text(plans.dumps(result.plan))
+        assert plans.read(tmp_path / "plan.json") == result.plan
+
+
+class TestReplay:
+    @pytest.mark.parametrize("options", [{}, {"criterion": "random", "seed": 3}, {"simplify": False}])
+    def test_it_gives_identical_bytes(self, options):
+        first = prune(residual(), **options)
+        again = apply(residual(), plans.loads(plans.dumps(first.plan)))
+        assert again.model.SerializeToString(deterministic=True) == first.model.SerializeToString(
+            deterministic=True
+        )
+        assert again.plan == first.plan
+
+    def test_a_re_export_is_taken(self, result):
+        """Other values and other node names, the same weights' names and shapes."""
+        other = residual()
+        random = np.random.default_rng(1)
+        for tensor in other.graph.initializer:
+            array = random.standard_normal(tensor.dims).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+        for node in other.graph.node:
+            node.name = f"again/{node.name}"
+        again = apply(other, result.plan)
+        shapes = {t.name: tuple(t.dims) for t in result.model.graph.initializer}
+        assert {t.name: tuple(t.dims) for t in again.model.graph.initializer} == shapes
+        assert again.verdict.exact
+
+    def test_an_edited_plan_is_followed(self, result):
+        """Keep the first channels instead; all tensors of the group say so."""
+        group = next(g for g in result.plan.groups if g.size == 10)
+
+        again = apply(residual(), edited(result.plan, lambda d: keep_in(d, 10, [0, 1, 2])))
+        before, after = Graph(residual()), Graph(again.model)
+        for tensor in group.tensors:
+            assert after.shape_of_constant(tensor.name)[tensor.axes[0]] == 3
+        weight = next(t for t in group.tensors if t.view[0] == 10)
+        stem = next(t for g in result.plan.groups if g.size == 12 for t in g.tensors if t.name == weight.name)
+        expected = before.array(weight.name)[:3][:, list(stem.kept)]
+        np.testing.assert_array_equal(after.array(weight.name), expected)
+
+    def test_a_group_can_be_taken_out(self, result):
+        def only_the_first(data):
+            del data["groups"][1]
+
+        again = apply(residual(), edited(result.plan, only_the_first))
+        assert [g.name for g in again.plan.groups] == [result.plan.groups[0].name]
+
+    def test_an_empty_plan_changes_nothing(self, result):
+        again = apply(
+            residual(), edited(result.plan, lambda d: d.update(groups=[], options={"simplify": False}))
+        )
+        assert again.model == residual()
+
+    def test_what_it_makes_runs(self, result):
+        (out,) = run(result.model, {"x1": np.ones((4, 3, 5, 3), np.float32)})
+        assert out.shape == (4, 6, 5, 3)
+
+
+def tensor_of(data: dict, size: int, k: int = 0) -> dict:
+    return next(g for g in data["groups"] if g["size"] == size)["tensors"][k]
+
+
+def keep_in(data: dict, size: int, kept: list[int]) -> None:
+    for tensor in next(g for g in data["groups"] if g["size"] == size)["tensors"]:
+        tensor["kept"] = kept
+
+
+class TestMisfits:
+    @pytest.mark.parametrize(
+        ("edit", "message"),
+        [
+            (lambda d: tensor_of(d, 12).update(name="gone"), "plan, tensor 'gone': the model has no such"),
+            (lambda d: tensor_of(d, 10).update(kept=[0, 10]), r"keeps an index outside 0\.\.9"),
+            (lambda d: tensor_of(d, 10).update(axes=[2]), r"its axes \[2\] of .* hold no channels here"),
+            (lambda d: tensor_of(d, 10).update(kept=[0]), "is coupled with one that another tensor"),
+            (lambda d: keep_in(d, 10, []), "plan, group 'Conv11': no channel would be left"),
+        ],
+        ids=["name", "index", "axis", "coupling", "empty"],
+    )  # fmt: skip
+    def test_the_first_difference_is_named(self, result, edit, message):
+        with pytest.raises(InputError, match=message):
+            apply(residual(), edited(result.plan, edit))
+
+    def test_another_width_is_refused(self, result):
+        with pytest.raises(InputError, match=r"plan, tensor '\w+': its shape is \[13, .* here, not \[12,"):
+            apply(residual(width=13), result.plan)
+
+    def test_channels_that_must_stay_are_refused(self, result):
+        """The same weights, but what they make is now an output of the graph."""
+        model = residual()
+        stem = model.graph.node[1].output[0]
+        model.graph.output.append(onnx.ValueInfoProto(name=stem))
+        with pytest.raises(InputError, match=r"hold no channels here|can't be removed"):
+            apply(model, result.plan)
+
+    def test_rows_of_a_grouped_convolution_stay_equally_wide(self):
+        n = Net("grouped plan")
+        y = n.Relu(n.conv(n.conv(n.input("batch", 3, 5, 3), 8), 8, group=2))
+        n.output(n.conv(y, 6))
+        model = n.finished()
+        plan = prune(model).plan
+        with pytest.raises(InputError, match="its rows would differ in width"):
+            apply(model, edited(plan, lambda d: keep_in(d, 8, [0, 1, 2, 4])))
+
+
+class TestNotAPlan:
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("", "is not JSON"),
+            ("[]", "is not a plan"),
+            ('{"version": 2}', "is a plan of version 2, not 1"),
+            ('{"version": 1, "fingerprint": "x"}', "'groups' is a required property"),
+            ('{"version": 1, "fingerprint": "x", "groups": {}}', r"at \$\.groups: .* is not of type 'array'"),
+        ],
+        ids=["empty", "list", "version", "missing", "type"],
+    )
+    def test_it_is_refused(self, text, message):
+        with pytest.raises(InputError, match=message):
+            plans.loads(text)
+
+    def test_a_wrong_value_is_found(self, result):
+        def fraction(data):
+            tensor_of(data, 10).update(kept=[0.5])
+
+        with pytest.raises(
+            InputError, match=r"at \$\.groups\[\d\]\.tensors\[0\]\.kept\[0\]: 0\.5 is not of type"
+        ):
+            edited(result.plan, fraction)
+
+    def test_a_missing_file_is_named(self, tmp_path):
+        with pytest.raises(InputError, match=r"plan\.json: can't be read"):
+            plans.read(tmp_path / "plan.json")
