@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from ..errors import OnnxpruneError
-from . import apply, calibrate, check, diff, inspect, prune, validate
+from . import apply, bench, calibrate, check, diff, inspect, profile, prune, validate
 
 app = typer.Typer(
     name="onnxprune",
@@ -26,6 +26,8 @@ for command in (
     calibrate.calibrate,
     apply.apply,
     validate.validate,
+    bench.bench,
+    profile.profile,
     check.check,
     diff.diff,
 ):
