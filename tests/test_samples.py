@@ -82,6 +82,15 @@ def test_folder_of_arrays(tmp_path):
     np.testing.assert_array_equal(all_of(rest), X[rest.indices])
 
 
+def test_folder_of_one_file_for_each_input(tmp_path):
+    ids, mask = np.arange(12).reshape(4, 3), np.ones((4, 3), np.float32)
+    np.save(tmp_path / "ids.npy", ids)
+    np.save(tmp_path / "mask.npy", mask)
+    (batch,) = samples.load(tmp_path, TWO).batches(8)
+    np.testing.assert_array_equal(batch["ids"], ids)
+    np.testing.assert_array_equal(batch["mask"], mask)
+
+
 def test_several_inputs(tmp_path):
     ids, mask = np.arange(12).reshape(4, 3), np.ones((4, 3), np.float32)
     np.savez(tmp_path / "a.npz", ids=ids, mask=mask)
@@ -134,6 +143,16 @@ def test_bfloat16_test_data(tmp_path):
     assert batch["x"].dtype == ml_dtypes.bfloat16
 
 
+def test_bfloat16_in_npz_which_does_not_know_it(tmp_path):
+    graph = model(x=(TensorProto.BFLOAT16, ["N", 3]))
+    np.savez(tmp_path / "a.npz", x=np.full((2, 3), 1.5, ml_dtypes.bfloat16))
+    (batch,) = samples.load(tmp_path / "a.npz", graph).batches(8)
+    assert batch["x"].dtype == ml_dtypes.bfloat16
+    assert (batch["x"] == 1.5).all()
+    with pytest.raises(InputError, match="needs float32, the array has"):
+        samples.load(tmp_path / "a.npz", model(x=(TensorProto.FLOAT, ["N", 3])))
+
+
 # ---------------------------------------------------------------- images
 
 
@@ -172,6 +191,60 @@ def test_images_with_colours_last_or_as_integers(photos):
     (batch,) = samples.load(photos, graph, preprocessing=PRESETS["raw"]).batches()
     assert batch["x"].dtype == np.uint8
     assert batch["x"][0, 2, 2].tolist() == [255, 51, 0]
+
+
+def test_images_as_integers_are_not_squeezed_into_zero_and_one(photos):
+    graph = model(x=(TensorProto.UINT8, ["N", 3, 6, 5]))
+    (batch,) = samples.load(photos, graph).batches()
+    assert batch["x"][0, :, 2, 2].tolist() == [255, 51, 0]
+    with pytest.raises(UsageError, match=r"pixels would go from -2.*try --preset raw"):
+        samples.load(photos, graph, preprocessing=PRESETS["imagenet"])
+
+
+def test_three_means_for_grey_images(photos):
+    graph = model(x=(TensorProto.FLOAT, ["N", 1, 4, 4]))
+    with pytest.raises(UsageError, match=r"--mean: 3 numbers for images of one colour"):
+        samples.load(photos, graph, preprocessing=PRESETS["imagenet"])
+
+
+def test_colours_come_first_where_both_ends_could_be_colours(photos):
+    graph = model(x=(TensorProto.FLOAT, ["N", 3, 8, 3]))
+    (batch,) = samples.load(photos, graph).batches()
+    np.testing.assert_allclose(batch["x"][0, :, 4, 1], [1, 0.2, 0], atol=1e-6)
+
+
+def test_images_lie_as_their_camera_held_them(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    pixels = np.zeros((4, 8), np.uint8)
+    pixels[:, 4:] = 255  # bright at the right
+    exif = image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it: then bright at the bottom
+    image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    graph = model(x=(TensorProto.FLOAT, ["N", 1, 8, 4]))
+    (batch,) = samples.load(tmp_path, graph).batches()
+    np.testing.assert_array_equal(batch["x"][0, 0, :, 0], [0, 0, 0, 0, 1, 1, 1, 1])
+
+
+def test_images_with_alpha_palettes_or_sixteen_bits(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    colour = np.zeros((4, 4, 4), np.uint8)
+    colour[...] = 255, 51, 0, 128
+    image.fromarray(colour).save(tmp_path / "a.png")
+    image.fromarray(colour).convert("RGB").convert("P").save(tmp_path / "b.gif")
+    image.fromarray(np.full((4, 4), 51 * 257, np.uint16)).save(tmp_path / "c.png")
+    image.fromarray(np.full((4, 4), 0.2, np.float32)).save(tmp_path / "d.tiff")
+    graph = model(x=(TensorProto.FLOAT, ["N", 3, 4, 4]))
+    first = samples.load(tmp_path, graph).first(3)
+    (batch,) = first.batches()
+    np.testing.assert_allclose(batch["x"][:, :, 1, 1], [[1, 0.2, 0], [1, 0.2, 0], [0.2, 0.2, 0.2]], atol=1e-6)
+    with pytest.raises(InputError, match=r"d\.tiff.*its pixels are floats"):
+        list(samples.load(tmp_path, graph).batches())
+
+
+def test_images_for_a_model_of_several_inputs(photos):
+    graph = model(x=(TensorProto.FLOAT, ["N", 3, 6, 5]), size=(TensorProto.FLOAT, ["N", 2]))
+    with pytest.raises(InputError, match="images are for one input, the model has x, size"):
+        samples.load(photos, graph)
 
 
 def test_grey_images(photos):
@@ -221,11 +294,29 @@ class Reader:
 @pytest.mark.parametrize("limit", [0, 1 << 20])
 @pytest.mark.parametrize("wrap", [list, iter, Reader, lambda feeds: (f for f in feeds)])
 def test_python_objects_even_if_they_can_be_read_only_once(monkeypatch, wrap, limit):
-    monkeypatch.setattr(samples, "SPOOL_LIMIT", limit)
+    monkeypatch.setattr(samples.objects, "SPOOL_LIMIT", limit)
     found = samples.load(wrap([{"x": X[:1]}, {"x": X[1:6]}, {"x": X[6:]}]), ONE)
     assert found.count == 10
     for _ in range(2):
         np.testing.assert_array_equal(all_of(found), X)
+
+
+def test_arrays_by_name_and_an_array_for_the_only_input():
+    np.testing.assert_array_equal(all_of(samples.load({"x": X}, ONE)), X)
+    np.testing.assert_array_equal(all_of(samples.load(X, ONE)), X)
+
+
+def test_readers_of_onnx_runtime():
+    quantization = pytest.importorskip("onnxruntime.quantization")
+
+    class Own(quantization.CalibrationDataReader):
+        def __init__(self):
+            self._left = [{"x": X[k : k + 1]} for k in range(10)]
+
+        def get_next(self):
+            return self._left.pop(0) if self._left else None
+
+    np.testing.assert_array_equal(all_of(samples.load(Own(), ONE)), X)
 
 
 def test_two_parts_of_one_iterable_can_be_read_in_turns():
@@ -254,19 +345,58 @@ def test_random_samples_are_the_same_in_any_batches():
 def test_batches_of_a_model_fixed_to_one():
     graph = model(x=(TensorProto.FLOAT, [1, 3, 4]))
     found = samples.load([{"x": X}], graph)
-    assert found.fixed_batch == 1
+    assert not found.joinable
     assert [len(b["x"]) for b in found.batches(4)] == [1] * 10
 
 
 def test_batches_of_a_model_fixed_to_four():
+    """Four rows are one sample; what is left over is none."""
     graph = model(x=(TensorProto.FLOAT, [4, 3, 4]))
-    assert [len(b["x"]) for b in samples.load([{"x": X}], graph).batches(32)] == [4, 4]
+    found = samples.load([{"x": X}], graph)
+    assert found.count == 2
+    assert [len(b["x"]) for b in found.batches(32)] == [4, 4]
+    with pytest.raises(InputError, match=r"holds no samples; the model takes 4 at a time"):
+        samples.load({"x": X[:3]}, graph)
+
+
+RECURRENT = model(
+    x=(TensorProto.FLOAT, ["N", "T"]), state=(TensorProto.FLOAT, [2, "N", 3]), rate=(TensorProto.INT64, [])
+)
+
+
+def test_inputs_whose_first_axes_are_no_batch(tmp_path):
+    """With a recurrent state (2, N, 3), a sample is all inputs as they are; one more axis counts samples."""
+    one = {"x": np.ones((1, 5), np.float32), "state": np.ones((2, 1, 3), np.float32), "rate": np.int64(8000)}
+    (batch,) = samples.load([one], RECURRENT).batches(8)
+    assert {n: a.shape for n, a in batch.items()} == {"x": (1, 5), "state": (2, 1, 3), "rate": ()}
+    many = {"x": np.arange(20).reshape(4, 1, 5) / 1.0, "state": one["state"], "rate": np.arange(4)}
+    np.savez(tmp_path / "a.npz", **many)
+    found = samples.load(tmp_path / "a.npz", RECURRENT)
+    assert found.count == 4
+    batches = list(found.batches(8))
+    assert [b["x"][0, 0] for b in batches] == [0, 5, 10, 15]
+    assert [b["rate"] for b in batches] == [0, 1, 2, 3]
+    assert all(b["state"].shape == (2, 1, 3) for b in batches)
+
+
+def test_samples_with_different_scalars_do_not_run_together():
+    graph = model(x=(TensorProto.FLOAT, ["N", 4]), rate=(TensorProto.INT64, []))
+    feeds = {"x": np.arange(12, dtype=np.float32).reshape(3, 4), "rate": np.array([8, 8, 16])}
+    assert [(len(b["x"]), int(b["rate"])) for b in samples.load(feeds, graph).batches()] == [(2, 8), (1, 16)]
 
 
 def test_first(npz):
     found = samples.load(npz, ONE)
     np.testing.assert_array_equal(all_of(found.first(3)), X[:3])
     assert found.first(99).count == 10
+
+
+def test_some_are_drawn_from_all(npz):
+    found = samples.load(npz, ONE).some(4, seed=1)
+    assert found.count == 4
+    assert found.indices.tolist() != [0, 1, 2, 3]
+    np.testing.assert_array_equal(all_of(found), X[found.indices])
+    assert samples.load(npz, ONE).some(99).count == 10
 
 
 def test_parts_are_disjoint_random_and_whole(npz):
@@ -291,7 +421,7 @@ def test_parts_are_disjoint_random_and_whole(npz):
         ({"y": X}, "the model has no input 'y'; it has: x"),
         ({"x": X.astype(np.int64)}, "input 'x' needs float32, the array has int64"),
         ({"x": X[:, :2]}, "input 'x' needs shape (N, 3, 4), the samples have (1, 2, 4)"),
-        ({"x": X[:, 0]}, "input 'x' needs shape (N, 3, 4), the samples have (1, 4)"),
+        ({"x": X[:, 0]}, "input 'x' needs shape (N, 3, 4), the samples have (1, 10, 4)"),
         ({"x": X[:0]}, "holds no samples"),
         ({}, "holds no arrays"),
     ],
@@ -316,6 +446,25 @@ def test_unequal_numbers_of_samples(tmp_path):
     np.savez(tmp_path / "a.npz", ids=np.zeros((2, 3), np.int64), mask=np.ones((3, 3), np.float32))
     with pytest.raises(InputError, match="'ids' 2, 'mask' 3"):
         samples.load(tmp_path / "a.npz", TWO)
+
+
+def test_integers_too_large_for_the_model():
+    graph = model(x=(TensorProto.UINT8, ["N", 2]))
+    with pytest.raises(InputError, match="needs uint8, a value is too large"):
+        samples.load({"x": np.array([[1, 256]])}, graph)
+    (batch,) = samples.load({"x": np.array([[1, 255]])}, graph).batches()
+    assert batch["x"].dtype == np.uint8
+
+
+@pytest.mark.parametrize("write", [np.savez, np.savez_compressed])
+def test_a_damaged_npz_is_refused_once_it_is_read(tmp_path, write):
+    path = tmp_path / "a.npz"
+    write(path, x=np.random.default_rng(0).standard_normal((5000, 3, 4)).astype(np.float32))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=r"a\.npz: is damaged"):
+        list(samples.load(path, ONE).batches(64))
 
 
 def test_an_array_without_a_name_for_several_inputs(tmp_path):

@@ -19,7 +19,8 @@ Calib: TypeAlias = Annotated[
     ),
 ]
 Count: TypeAlias = Annotated[
-    int | None, typer.Option("--samples", min=1, help="Use at most so many samples; 'random' draws 64.")
+    int | None,
+    typer.Option("--samples", min=1, help="Use at most so many samples, drawn at random; 'random' makes 64."),
 ]
 BatchSize: TypeAlias = Annotated[
     int, typer.Option("--batch", min=1, help="Samples that run together, if the model allows it.")
@@ -41,7 +42,8 @@ Layout: TypeAlias = Annotated[
     typer.Option(help="Axis order of images; by default as the model suggests."),
 ]
 Scale: TypeAlias = Annotated[
-    float | None, typer.Option(help="What pixels (0 to 255) are multiplied by; 1/255 by default.")
+    float | None,
+    typer.Option(help="What pixels (0 to 255) are multiplied by; 1/255, but 1 for inputs of integers."),
 ]
 RANDOM_COUNT = 64
 
@@ -105,4 +107,4 @@ def load_samples(
     if calib == "random":
         return samples.random(graph, count or RANDOM_COUNT, seed)
     found = samples.load(calib, graph, preprocessing=how)
-    return found if count is None else found.first(count)
+    return found if count is None else found.some(count, seed)

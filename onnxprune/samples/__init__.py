@@ -1,0 +1,114 @@
+"""Samples from where users have them: arrays in files, folders of images, test data, or Python objects.
+
+Samples are read one by one when they are needed and are never all in memory, so that a folder of a million
+images is as good as one of ten. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import InputError
+from ..graph import Array, Graph, InputSpec, input_specs
+from .arrays import Held, from_arrays, from_npy, from_npz, from_records, opened
+from .core import Feeds, Samples
+from .images import PRESETS, SUFFIXES, Preprocessing, from_images
+from .objects import DataReader, Objects, from_objects
+
+__all__ = ["PRESETS", "DataReader", "Feeds", "Objects", "Preprocessing", "Samples", "load", "random"]
+
+
+def load(
+    source: str | os.PathLike[str] | Objects, graph: Graph, *, preprocessing: Preprocessing | None = None
+) -> Samples:
+    """Samples from anything that can hold them.
+
+    Args:
+        source: an `.npz` or `.npy` file; a folder of those (one `.npy` for each input, named as it, or files
+            of samples), of images, of ONNX test data (`test_data_set_*/input_*.pb`); an array for the only
+            input, or arrays by input name; a reader with `get_next`; or dicts of arrays by input name, each
+            of one or more samples.
+        graph: the model.
+        preprocessing: for images.
+
+    Raises:
+        InputError: the source can't be read, or doesn't fit the model's inputs; the message names the input.
+        UsageError: the preprocessing doesn't fit the model.
+    """
+    specs = input_specs(graph)
+    if not isinstance(source, str | os.PathLike):
+        return from_objects(source, specs)
+    path, how = Path(source), preprocessing or Preprocessing()
+    if path.is_dir():
+        return _from_folder(path, specs, how)
+    if not path.is_file():
+        raise InputError("no such file or folder", where=str(path))
+    if path.suffix == ".npy":
+        return from_npy(path, specs)
+    if path.suffix == ".npz":
+        return from_npz(path, specs)
+    if path.suffix == ".pb":
+        return from_records([[path]], specs, str(path))
+    if path.suffix.lower() in SUFFIXES:
+        return from_images([path], specs, how, str(path))
+    hint = "give an .npz, a folder of .npy, .npz, .pb or image files"
+    raise InputError("is not a file of samples", where=str(path), hint=hint)
+
+
+def _from_folder(folder: Path, specs: tuple[InputSpec, ...], how: Preprocessing) -> Samples:
+    files = sorted(p for p in folder.iterdir() if p.is_file())
+    arrays = [p for p in files if p.suffix in (".npy", ".npz")]
+    images = [p for p in files if p.suffix.lower() in SUFFIXES]
+    sets = sorted((p for p in folder.glob("test_data_set_*") if p.is_dir()), key=_number)
+    inputs = [sorted(s.glob("input_*.pb"), key=_number) for s in sets or [folder]]
+    if arrays:
+        if len(specs) > 1 and {p.name for p in arrays} == {f"{s.name}.npy" for s in specs}:
+            return from_arrays({p.stem: Held(opened(p)) for p in arrays}, specs, str(folder))
+        return from_records([[p] for p in arrays], specs, str(folder))
+    if any(inputs):
+        return from_records([i for i in inputs if i], specs, str(folder))
+    if not images:
+        images = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
+    if images:
+        return from_images(images, specs, how, str(folder))
+    hint = "it should hold .npy, .npz or image files, or test_data_set_*/input_*.pb"
+    raise InputError("there are no samples in the folder", where=str(folder), hint=hint)
+
+
+def _number(path: Path) -> int:
+    """The number in `input_7.pb` or `test_data_set_7`."""
+    digits = path.stem.rpartition("_")[2]
+    return int(digits) if digits.isdecimal() else -1
+
+
+def random(graph: Graph, count: int, seed: int = 0) -> Samples:
+    """Random samples: good to try things out, worth nothing for calibration.
+
+    Floats are standard normal; integers 0 or 1, but uint8 covers its range. Axes without a fixed size get 64
+    if they look like those of an image, else 16.
+    """
+    specs = input_specs(graph)
+
+    def read(indices: Sequence[int]) -> Iterator[Feeds]:
+        for index in indices:
+            rng = np.random.default_rng([seed, index])
+            yield {s.name: _drawn(s, rng) for s in specs}
+
+    return Samples(specs, "random", np.arange(count), read)
+
+
+def _drawn(spec: InputSpec, rng: np.random.Generator) -> Array:
+    open_size = 64 if len(spec.shape) >= 4 else 16
+    shape = [
+        d if isinstance(d, int) else 1 if a == 0 else open_size if a > 1 or len(spec.shape) < 4 else 3
+        for a, d in enumerate(spec.shape)
+    ]
+    if spec.dtype.kind == "b":
+        return rng.integers(0, 2, shape).astype(bool)
+    if spec.dtype.kind in "iu":
+        return rng.integers(0, 256 if spec.dtype == np.uint8 else 2, shape).astype(spec.dtype)
+    return np.asarray(rng.standard_normal(shape)).astype(spec.dtype)

@@ -1,0 +1,230 @@
+"""Samples of a model's inputs, one by one or in batches, checked against the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..graph import Array, InputSpec
+
+Feeds = dict[str, Array]
+Read = Callable[[Sequence[int]], Iterator[Feeds]]
+"""From ascending indices to these samples."""
+
+
+def rows_of_a_sample(specs: Sequence[InputSpec]) -> int | None:
+    """How many rows of its inputs' first axes one sample of a model takes.
+
+    1 where the model takes any number of them or one; else as many as all inputs are fixed to. `None` where
+    first axes differ, as with states of a recurrent network: they are no batch, and a sample is all inputs
+    as they are.
+    """
+    sizes = {s.shape[0] for s in specs if s.shape}
+    fixed = {size for size in sizes if isinstance(size, int)}
+    if fixed <= {1}:
+        return 1
+    return fixed.pop() if len(sizes) == 1 else None
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Samples of a model's inputs.
+
+    A sample is the least that the model can run on: one row of every input, or as many as it is fixed to.
+
+    Attributes:
+        specs: the inputs.
+        source: where the samples came from, in words.
+        indices: int64 (count,), which of the source's samples these are, ascending.
+        read: reads samples of the source.
+    """
+
+    specs: tuple[InputSpec, ...]
+    source: str
+    indices: NDArray[np.int64]
+    read: Read
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.indices)
+
+    @property
+    def joinable(self) -> bool:
+        """Whether the model takes any number of samples at once."""
+        return not any(s.shape and isinstance(s.shape[0], int) for s in self.specs)
+
+    def __iter__(self) -> Iterator[Feeds]:
+        """One sample at a time, as often as wanted.
+
+        Raises:
+            InputError: a sample doesn't fit the model, or can't be read.
+        """
+        return (checked(feeds, self.specs, self.source) for feeds in self.read(self.indices.tolist()))
+
+    def batches(self, size: int = 32) -> Iterator[Feeds]:
+        """Samples of equal shapes together, at most `size` of them; one by one if the model's batch is fixed.
+
+        Raises:
+            InputError: a sample doesn't fit the model, or can't be read.
+        """
+        if not self.joinable:
+            yield from self
+            return
+        pending: list[Feeds] = []
+        for feeds in self:
+            if pending and (len(pending) == size or _alike(feeds) != _alike(pending[0])):
+                yield _joined(pending)
+                pending = []
+            pending.append(feeds)
+        if pending:
+            yield _joined(pending)
+
+    def first(self, count: int) -> Samples:
+        """At most so many, from the start."""
+        return replace(self, indices=self.indices[:count])
+
+    def some(self, count: int, seed: int = 0) -> Samples:
+        """At most so many, drawn at random: what is sorted by class has only one class at its start."""
+        if count >= self.count:
+            return self
+        drawn = np.random.default_rng(seed).choice(self.indices, count, replace=False)
+        return replace(self, indices=np.sort(drawn))
+
+    def split(self, fraction: float, seed: int = 0) -> tuple[Samples, Samples]:
+        """Two disjoint parts, drawn at random: about `fraction` of the samples, and the rest; none is empty.
+
+        Raises:
+            InputError: there is only one sample.
+        """
+        if self.count < 2:
+            raise InputError("one sample can't be split into two parts", where=self.source)
+        size = min(max(round(fraction * self.count), 1), self.count - 1)
+        mixed = np.random.default_rng(seed).permutation(self.indices)
+        return replace(self, indices=np.sort(mixed[:size])), replace(self, indices=np.sort(mixed[size:]))
+
+
+def ready(specs: tuple[InputSpec, ...], source: str, count: int, read: Read) -> Samples:
+    """Samples whose first one fits: a wrong file shall be refused before anything slow begins.
+
+    Raises:
+        InputError: there are none, or the first doesn't fit.
+    """
+    samples = Samples(specs, source, np.arange(count), read)
+    for _ in samples.first(1):
+        pass
+    if count == 0:
+        rows = rows_of_a_sample(specs) or 1
+        hint = f"the model takes {rows} at a time" if rows > 1 else None
+        raise InputError("holds no samples", where=source, hint=hint)
+    return samples
+
+
+def _alike(feeds: Feeds) -> list[object]:
+    """What samples must have in common to run together: shapes, and inputs that have no axis to join on."""
+    return [a.shape[1:] if a.ndim else a.item() for a in feeds.values()]
+
+
+def _joined(feeds: Sequence[Feeds]) -> Feeds:
+    if len(feeds) == 1:
+        return feeds[0]
+    return {n: np.concatenate([f[n] for f in feeds]) if a.ndim else a for n, a in feeds[0].items()}
+
+
+# ---------------------------------------------------------------- checks
+
+
+def only(specs: Sequence[InputSpec], where: str) -> str:
+    """The name of the only input.
+
+    Raises:
+        InputError: there are several, so an array without a name could be for any.
+    """
+    if len(specs) != 1:
+        names = ", ".join(s.name for s in specs)
+        reason = "the array has no input's name, and the model has several inputs"
+        raise InputError(reason, where=where, hint=f"name arrays: {names}")
+    return specs[0].name
+
+
+def checked(feeds: Mapping[str, Array], specs: Sequence[InputSpec], source: str) -> Feeds:
+    """One sample in the model's dtypes.
+
+    Raises:
+        InputError: a name, dtype, shape or value doesn't fit.
+    """
+    known(feeds, specs, source)
+    result = {}
+    for spec in specs:
+        array = np.asarray(feeds[spec.name])
+        if not _fits(array.shape, spec.shape):
+            wanted = ", ".join("?" if d is None else str(d) for d in spec.shape)
+            reason = f"input '{spec.name}' needs shape ({wanted}), the samples have {_spelled(array.shape)}"
+            raise InputError(reason, where=source)
+        result[spec.name] = _cast(array, spec, source)
+    return result
+
+
+def known(feeds: Mapping[str, object], specs: Sequence[InputSpec], source: str) -> None:
+    """Refuse arrays that are for no input, and inputs without an array.
+
+    Raises:
+        InputError: there are such.
+    """
+    names = [s.name for s in specs]
+    for name in feeds:
+        if name not in names:
+            hint = f"it has: {', '.join(names)}"
+            raise InputError(f"the model has no input '{name}'", where=source, hint=hint)
+    for name in names:
+        if name not in feeds:
+            raise InputError(f"there is no array for input '{name}'", where=source)
+
+
+def _fits(have: tuple[int, ...], need: Sequence[int | str | None]) -> bool:
+    return len(have) == len(need) and all(
+        not isinstance(n, int) or h == n for h, n in zip(have, need, strict=True)
+    )
+
+
+def _spelled(shape: Sequence[int]) -> str:
+    return f"({', '.join(map(str, shape))})"
+
+
+_KINDS = {"f": "float", "i": "integer", "u": "integer", "b": "integer"}
+
+
+def _kind(dtype: np.dtype[Any]) -> str | None:
+    """Whether it holds floats or integers; types of ml_dtypes have NumPy's kind V."""
+    foreign = getattr(ml_dtypes, dtype.name, None)
+    if foreign is not None and np.dtype(foreign) == dtype:
+        return "integer" if "int" in dtype.name else "float"
+    return _KINDS.get(dtype.kind)
+
+
+def _cast(array: Array, spec: InputSpec, source: str) -> Array:
+    """The array in the model's dtype, where nothing but precision is lost.
+
+    Raises:
+        InputError: more would be.
+    """
+    if array.dtype == spec.dtype:
+        return array
+    raw = array.dtype.kind == "V" and array.dtype.names is None and _kind(array.dtype) is None
+    if raw and _kind(spec.dtype) and array.dtype.itemsize == spec.dtype.itemsize:
+        return array.view(spec.dtype)  # npy files don't know the types of ml_dtypes
+    kind = _kind(array.dtype)
+    if kind is None or kind != _kind(spec.dtype):
+        reason = f"input '{spec.name}' needs {spec.dtype}, the array has {array.dtype}"
+        raise InputError(reason, where=source)
+    with np.errstate(over="ignore"):
+        cast = array.astype(spec.dtype)
+    if kind == "integer" and not np.array_equal(cast, array):
+        raise InputError(f"input '{spec.name}' needs {spec.dtype}, a value is too large for it", where=source)
+    return cast

@@ -1,0 +1,163 @@
+"""Samples in image files, decoded by Pillow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import InputError, UsageError
+from ..graph import InputSpec
+from .core import Feeds, Samples, ready
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
+
+Layout = Literal["NCHW", "NHWC"]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes an input: resized, scaled, then (x - mean) / std for each colour.
+
+    Attributes:
+        size: (height, width); `None`: as the model says.
+        scale: what pixels (0 to 255) are multiplied by; `None`: 1/255, or 1 for inputs of integers.
+        mean: for each colour, after scaling.
+        std: for each colour, after scaling.
+        layout: where the colours go; `None`: as the model's shape suggests.
+        crop: resize to so many times the size and cut out the middle; 1: the whole image, whatever its shape.
+    """
+
+    size: tuple[int, int] | None = None
+    scale: float | None = None
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    layout: Layout | None = None
+    crop: float = 1.0
+
+
+PRESETS: Mapping[str, Preprocessing] = MappingProxyType(
+    {
+        "unit": Preprocessing(),
+        "imagenet": Preprocessing(
+            scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), crop=256 / 224
+        ),
+        "symmetric": Preprocessing(scale=1 / 255, mean=(0.5,), std=(0.5,)),
+        "raw": Preprocessing(scale=1.0),
+    }
+)
+"""`unit`: 0 to 1, or 0 to 255 as integers. `imagenet`: as torchvision does. `symmetric`: -1 to 1.
+`raw`: 0 to 255."""
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """Preprocessing with nothing left open."""
+
+    size: tuple[int, int]
+    colours: int
+    layout: Layout
+    scale: float
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+    crop: float
+    dtype: np.dtype[Any]
+
+
+def from_images(
+    files: Sequence[Path], specs: tuple[InputSpec, ...], how: Preprocessing, source: str
+) -> Samples:
+    """Samples that are images, for a model whose only input is a batch of them.
+
+    Raises:
+        UsageError: the preprocessing doesn't fit the model.
+        InputError: the model takes something else, or an image can't be read.
+    """
+    if len(specs) != 1:
+        names = ", ".join(s.name for s in specs)
+        hint = "give an .npz of arrays by input name"
+        raise InputError(f"images are for one input, the model has {names}", where=source, hint=hint)
+    (spec,) = specs
+    recipe = _recipe(spec, how, source)
+
+    def read(indices: Sequence[int]) -> Iterator[Feeds]:
+        for index in indices:
+            yield {spec.name: _image(files[index], recipe)}
+
+    return ready(specs, source, len(files), read)
+
+
+def _recipe(spec: InputSpec, how: Preprocessing, source: str) -> _Recipe:
+    if len(spec.shape) != 4:
+        raise InputError(f"input '{spec.name}' is no batch of images", where=source)
+    last_has_colours = spec.shape[3] in (1, 3) and spec.shape[1] not in (1, 3)
+    layout = how.layout or ("NHWC" if last_has_colours else "NCHW")
+    channels, height, width = (spec.shape[a] for a in ((1, 2, 3) if layout == "NCHW" else (3, 1, 2)))
+    colours = channels if isinstance(channels, int) else 3
+    if colours not in (1, 3):
+        raise InputError(f"input '{spec.name}' has {colours} channels, images have 1 or 3", where=source)
+    for option, values in (("--mean", how.mean), ("--std", how.std)):
+        if len(values) not in (1, colours):
+            hint = "give one number"
+            raise UsageError(f"{len(values)} numbers for images of one colour", where=option, hint=hint)
+    size = how.size
+    if size is None:
+        if not isinstance(height, int) or not isinstance(width, int):
+            raise UsageError("the model takes images of any size", where=source, hint="give --image-size")
+        size = (height, width)
+    whole = spec.dtype.kind in "iu"
+    scale = how.scale if how.scale is not None else 1.0 if whole else 1 / 255
+    mean, std = np.asarray(how.mean, np.float32), np.asarray(how.std, np.float32)
+    if whole:
+        _require_range(spec, (-mean / std).min(), ((255 * scale - mean) / std).max())
+    return _Recipe(size, colours, layout, scale, mean, std, how.crop, spec.dtype)
+
+
+def _require_range(spec: InputSpec, low: float, high: float) -> None:
+    """Refuse preprocessing that leaves little of images in integers.
+
+    Raises:
+        UsageError: it does.
+    """
+    info = np.iinfo(spec.dtype)
+    if low < info.min or high > info.max or high - low < 100:
+        reason = f"pixels would go from {low:g} to {high:g}, and input '{spec.name}' holds {spec.dtype}"
+        raise UsageError(reason, where="--scale, --mean, --std", hint="try --preset raw")
+
+
+def _image(file: Path, recipe: _Recipe) -> NDArray[Any]:
+    """An image as (1, colours, height, width) or (1, height, width, colours)."""
+    try:
+        from PIL import Image, ImageOps
+    except ImportError:
+        hint = "pip install 'onnxprune[images]'"
+        raise InputError("decoding images needs Pillow", where=str(file), hint=hint) from None
+    height, width = recipe.size
+    try:
+        with Image.open(file) as found:
+            image = ImageOps.exif_transpose(found)
+            if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
+                image = Image.fromarray(np.rint(np.asarray(image) / 257).clip(0, 255).astype(np.uint8))
+            elif image.mode == "F":
+                raise ValueError("its pixels are floats; save it as .npy")
+            image = image.convert("L" if recipe.colours == 1 else "RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(f"is not an image ({error})", where=str(file)) from None
+    if recipe.crop > 1:  # as torchvision: the shorter side to the larger size, then the middle
+        wide, high = round(width * recipe.crop), round(height * recipe.crop)
+        image = ImageOps.fit(image, (wide, high), Image.Resampling.BILINEAR)
+        left, top = (wide - width) // 2, (high - height) // 2
+        image = image.crop((left, top, left + width, top + height))
+    else:
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    pixels = np.asarray(image, np.float32).reshape(height, width, recipe.colours)
+    values = (pixels * np.float32(recipe.scale) - recipe.mean) / recipe.std
+    if recipe.dtype.kind in "iu":
+        values = np.rint(values)
+    ordered = values if recipe.layout == "NHWC" else values.transpose(2, 0, 1)
+    return np.ascontiguousarray(ordered)[None].astype(recipe.dtype)
