@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
+from rich.console import Group as Renderables
 from rich.table import Table
+from rich.text import Text
 
-from .errors import UsageError
-from .runtime import Feeds, Ratio, TensorSpec, latency, random_feeds, ratio
+from .errors import InputError, UsageError
+from .graph import Graph, infer, load, symbolic_dims
+from .runtime import (
+    Bindable,
+    ExecutionOptions,
+    Feeds,
+    Ratio,
+    Session,
+    TensorSpec,
+    latency,
+    random_feeds,
+    ratio,
+)
 
 VERSION = 1
 """Of the JSON that `bench --json` writes."""
 
 _SAME = 0.05  # ratios this close to 1 are called the same
-
-
-class Runnable(Protocol):
-    """What can be timed: a `Session`."""
-
-    @property
-    def inputs(self) -> tuple[TensorSpec, ...]:
-        """What the model needs."""
-
-    def bind(self, feeds: Feeds, /) -> Callable[[], object]:
-        """Prepare to run on these feeds many times."""
+_TELLING = 1.25  # intervals wider than this are told in place of the ratio
 
 
 @dataclass(frozen=True)
@@ -66,35 +70,62 @@ class Comparison:
         return {"version": VERSION, **asdict(self)}
 
 
-def compare(
-    names: Sequence[str],
-    sessions: Sequence[Runnable],
+def side_by_side(
+    models: Sequence[str | os.PathLike[str]],
+    options: ExecutionOptions,
     *,
     dims: Mapping[str, int] | None = None,
     batch: int | None = None,
     seconds: float = 2.0,
-    seed: int = 0,
+) -> Comparison:
+    """Time models in turns, on random inputs of the same sizes.
+
+    Args:
+        models: files; the first is what the others are compared with.
+        options: how ONNX Runtime executes.
+        dims: sizes of symbolic dimensions by name.
+        batch: size of first axes without a fixed size; one sample by default.
+        seconds: how long to measure for each model, warm-up apart.
+
+    Raises:
+        UsageError: a dimension was named that no model has.
+        InputError: a model can't be read, or doesn't run on such inputs.
+    """
+    graphs = [load(model) for model in models]
+    check_dims({name for graph in graphs for name in symbolic_dims(graph)}, dims or {})
+    known = [sizes(graph, dims, batch) for graph in graphs]
+    sessions = [Session(model, options) for model in models]
+    feeds = [feeds_for(session.inputs, own) for session, own in zip(sessions, known, strict=True)]
+    setting = {"provider": options.provider, "threads": options.threads}
+    names = [os.fspath(model) for model in models]
+    try:
+        return compare(names, sessions, feeds, seconds=seconds, setting=setting)
+    except InputError as error:
+        raise with_hint_of_sizes(error, {name for own in known for name in own} - set(dims or {})) from None
+
+
+def compare(
+    names: Sequence[str],
+    sessions: Sequence[Bindable],
+    feeds: Sequence[Feeds],
+    *,
+    seconds: float = 2.0,
     setting: Mapping[str, Any] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Comparison:
-    """Time models in turns, on random inputs.
+    """Time sessions in turns.
 
     Args:
         names: of the models.
         sessions: one for each.
-        dims: sizes of symbolic dimensions by name.
-        batch: size of first axes without a fixed size; one sample by default.
-        seconds: how long to measure for each model, warm-up apart.
-        seed: of the inputs; inputs of the same shape are the same for all models.
+        feeds: for each.
+        seconds: how long to measure for each, warm-up apart.
         setting: what to note down beside the shapes.
         clock: the time in seconds.
 
     Raises:
-        UsageError: a dimension was named that no model has.
-        InputError: a model doesn't run on such inputs.
+        InputError: a model doesn't run on its feeds.
     """
-    _check_dims([spec for session in sessions for spec in session.inputs], dims or {})
-    feeds = [feeds_for(session.inputs, dims=dims, batch=batch, seed=seed) for session in sessions]
     timings = latency(sessions, feeds, seconds=seconds * len(sessions), clock=clock)
     entries = []
     for index, (name, median) in enumerate(zip(names, timings.medians, strict=True)):
@@ -104,58 +135,79 @@ def compare(
     return Comparison(tuple(entries), timings.seconds.shape[1], {**(setting or {}), "shapes": shapes})
 
 
-def feeds_for(
-    specs: Sequence[TensorSpec],
-    *,
-    dims: Mapping[str, int] | None = None,
-    batch: int | None = None,
-    seed: int = 0,
-) -> Feeds:
-    """Random inputs for a model; see `compare`."""
-    known = dict(dims or {})
+def sizes(graph: Graph, dims: Mapping[str, int] | None = None, batch: int | None = None) -> dict[str, int]:
+    """The sizes of all symbolic dimensions when a graph is timed.
 
-    def fixed(spec: TensorSpec) -> TensorSpec:
-        first = spec.shape[0] if spec.shape else 1
-        if batch is None or isinstance(first, int) or first in known:
-            return spec
-        return replace(spec, shape=(batch, *spec.shape[1:]))
+    Args:
+        graph: the graph.
+        dims: those that are given, by name; `input[axis]` where a dimension has none.
+        batch: size of first axes without a fixed size; one sample by default.
 
-    return random_feeds(map(fixed, specs), np.random.default_rng(seed), known)
+    Returns:
+        By name; for the rest a guess with which the shapes of the graph work out.
+    """
+    firsts = {name: batch or 1 for name, (_, axis) in symbolic_dims(graph).items() if axis == 0}
+    return dict(infer(graph, {**firsts, **(dims or {})}).dims)
 
 
-def _check_dims(specs: Sequence[TensorSpec], dims: Mapping[str, int]) -> None:
-    symbols = {dim for spec in specs for dim in spec.shape if isinstance(dim, str)}
+def feeds_for(specs: Sequence[TensorSpec], dims: Mapping[str, int], seed: int = 0) -> Feeds:
+    """Random inputs of these sizes; see `sizes`."""
+    return random_feeds(specs, np.random.default_rng(seed), dims)
+
+
+def check_dims(there: Collection[str], dims: Mapping[str, int]) -> None:
+    """Refuse sizes of dimensions that aren't there.
+
+    Raises:
+        UsageError: a dimension was named that no model has.
+    """
     for name in dims:
-        if name not in symbols:
-            there = f"there are: {', '.join(sorted(symbols))}" if symbols else "all dimensions are fixed"
-            raise UsageError(f"no input has a dimension '{name}'", where="--dim", hint=there)
+        if name not in there:
+            hint = f"there are: {', '.join(sorted(there))}" if there else "all dimensions are fixed"
+            raise UsageError(f"no input has a dimension '{name}'", where="--dim", hint=hint)
+
+
+def with_hint_of_sizes(error: InputError, guessed: Collection[str]) -> InputError:
+    """An error of running a model, with what may be wrong: sizes that nobody gave."""
+    if not guessed or error.hint:
+        return error
+    hint = f"give the sizes that it needs, with --dim NAME=SIZE for {', '.join(sorted(guessed))}"
+    return InputError(error.reason, where=error.where, hint=hint)
 
 
 def in_words(found: Ratio) -> str:
     """What a ratio allows to say about a model against the first one."""
     if found.noisy:
         return "too noisy to say; measure longer, or on a machine with less to do"
+    sure = found.high <= _TELLING * found.low
     if found.high < 1 and found.value < 1 - _SAME:
-        return f"{1 / found.value:.2f}x as fast"
+        return _times(1 / found.high, 1 / found.value, 1 / found.low, sure) + " as fast"
     if found.low > 1 and found.value > 1 + _SAME:
-        return f"{found.value:.2f}x slower"
+        return _times(found.low, found.value, found.high, sure) + " slower"
     return "the same"
 
 
-def comparison_table(found: Comparison) -> Table:
+def _times(low: float, value: float, high: float, sure: bool) -> str:
+    return f"{value:.2f}x" if sure else f"{low:.2f}x to {high:.2f}x"
+
+
+def comparison_table(found: Comparison) -> Renderables:
     """For people."""
     table = Table(title=f"Latency, {found.rounds} rounds side by side", title_justify="left")
     table.add_column("model", overflow="fold")
-    for heading in ("median", "ratio", "95% interval"):
-        table.add_column(heading, justify="right")
-    table.add_column("against the first")
+    table.add_column("median", justify="right")
+    if len(found.entries) > 1:
+        table.add_column("ratio", justify="right")
+        table.add_column("95% interval", justify="right")
+        table.add_column("against the first")
     for entry in found.entries:
-        against = entry.ratio
-        value, interval = ("", "")
-        if against is not None:
-            value, interval = f"{against.value:.3f}", f"{against.low:.3f} to {against.high:.3f}"
-        table.add_row(entry.model, milliseconds(entry.seconds), value, interval, entry.verdict)
-    return table
+        cells = [entry.model, milliseconds(entry.seconds)]
+        if entry.ratio is not None:
+            r = entry.ratio
+            cells += [f"{r.value:.3f}", f"{r.low:.3f} to {r.high:.3f}", entry.verdict]
+        table.add_row(*cells)
+    shapes = ", ".join(f"{name} {'x'.join(map(str, s))}" for name, s in found.setting["shapes"].items())
+    return Renderables(table, Text(f"on {shapes}"))
 
 
 def milliseconds(seconds: float) -> str:

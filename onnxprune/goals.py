@@ -9,13 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from .bench import feeds_for
+from .bench import feeds_for, sizes
 from .budget import Limit
 from .check.memory import peak
 from .errors import Infeasible
 from .graph import Graph, infer
 from .ops.cost import macs as count_macs
-from .profile import timing_dims
 from .runtime import Session, latency, ratio
 from .search import Cap, Effort, Search, edge, too_tight, worst
 from .speed import Timing
@@ -87,7 +86,7 @@ def caps(
         seconds: how long to time each candidate beside the original.
     """
     timing = timing or Timing()
-    dims = timing_dims(original, timing.dims, timing.batch)
+    dims = sizes(original, timing.dims, timing.batch)
     measures: Mapping[str, Callable[[Graph], float]] = {
         "--macs": lambda graph: sum(count_macs(graph, infer(graph, dims)).values()),
         "--params": lambda graph: graph.parameters(),
@@ -97,7 +96,7 @@ def caps(
     result = []
     for option, limit in goals.given().items():
         if option == "--latency":
-            result.append(_latency_cap(limit, original, timing, seconds))
+            result.append(_latency_cap(limit, original, dims, timing, seconds))
         else:
             measure = measures[option]
             result.append(_cap(option, limit, measure, original))
@@ -111,10 +110,12 @@ def _cap(option: str, limit: Limit, measure: Callable[[Graph], float], original:
     return Cap(option, limit.of(1.0), lambda graph: measure(graph) / total, limit.written)
 
 
-def _latency_cap(limit: Limit, original: Graph, timing: Timing, seconds: float) -> Cap[Graph]:
+def _latency_cap(
+    limit: Limit, original: Graph, dims: Mapping[str, int], timing: Timing, seconds: float
+) -> Cap[Graph]:
     """A share is measured beside the original, in the same rounds; a time as it is."""
     before = Session(original.serialized(), timing.options)
-    feeds = feeds_for(before.inputs, dims=timing.dims, batch=timing.batch)
+    feeds = feeds_for(before.inputs, dims)
 
     def share(graph: Graph) -> float:
         timings = latency([Session(graph.serialized(), timing.options), before], [feeds] * 2, seconds=seconds)

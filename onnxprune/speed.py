@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from .allocate import Cost, latency_model
-from .graph import Facts, Graph, infer
-from .profile import Measure, Profile, Setting, Stopwatch, cached, load, profile, remember, timing_dims
+from .bench import check_dims, sizes
+from .graph import Facts, Graph, infer, symbolic_dims
+from .profile import Measure, Profile, Setting, Stopwatch, cached, load, profile, remember
 from .rewrite import rewrite
 from .runtime import ExecutionOptions, kernel_seconds
 from .types import Analysis
@@ -57,9 +58,10 @@ def profiled(
 
     Raises:
         InputError: the table can't be read or written, or comes from elsewhere and lacks a layer.
-        UsageError: the provider isn't available.
+        UsageError: the provider isn't available, or a dimension was named that the graph hasn't.
     """
     timing = timing or Timing()
+    check_dims(symbolic_dims(graph), timing.dims)
     here = Setting.here(timing.options)
     table = cached(here) if timing.table_in is None else load(timing.table_in)
     stopwatch = Stopwatch(table, timing.options, measure=measure, frozen=table.setting != here)
@@ -68,7 +70,7 @@ def profiled(
         analysis,
         lambda kept: rewrite(graph, facts, analysis, kept),
         stopwatch,
-        timing_dims(graph, timing.dims, timing.batch),
+        sizes(graph, timing.dims, timing.batch),
         multiple=multiple,
         progress=progress,
     )

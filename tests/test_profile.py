@@ -11,12 +11,13 @@ import pytest
 from nets import Net
 
 from onnxprune.allocate import latency_model
+from onnxprune.bench import sizes
 from onnxprune.channels import analyze
 from onnxprune.errors import InputError
 from onnxprune.graph import Graph, infer
 from onnxprune.ops.cost import macs
 from onnxprune.ops.rate import Rate, fitting
-from onnxprune.profile import Setting, Stopwatch, Table, cached, layers, load, profile, remember, timing_dims
+from onnxprune.profile import Setting, Stopwatch, Table, cached, layers, load, profile, remember
 from onnxprune.profile.fit import Point, bound, fitted, follows
 from onnxprune.profile.widths import Offset, liked, rounded, variants
 from onnxprune.rewrite import rewrite
@@ -72,7 +73,7 @@ def profile_of(
     facts = infer(graph)
     analysis = analyze(graph, facts)
     stopwatch = Stopwatch(table or Table(HERE), ExecutionOptions(threads=1), measure=fake, frozen=frozen)
-    dims = timing_dims(graph, {}, 2)
+    dims = sizes(graph, batch=2)
     found = profile(
         graph,
         analysis,

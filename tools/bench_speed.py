@@ -25,14 +25,14 @@ import onnx
 from onnx import ModelProto, numpy_helper
 
 from onnxprune.allocate import Cost, by_cost, least, macs_model
-from onnxprune.bench import feeds_for
+from onnxprune.bench import feeds_for, sizes
 from onnxprune.budget import LATENCY, limit
 from onnxprune.errors import OnnxpruneError
 from onnxprune.goals import Goals, caps, meet
 from onnxprune.graph import Graph, infer
 from onnxprune.ops.cost import macs
 from onnxprune.pipeline import Prepared, prepare
-from onnxprune.profile import Profile, timing_dims
+from onnxprune.profile import Profile
 from onnxprune.rewrite import rewrite
 from onnxprune.runtime import ExecutionOptions, Ratio, Session, latency, ratio
 from onnxprune.speed import Timing, latency_cost, profiled
@@ -114,7 +114,7 @@ class Row:
 
 def measured(original: Graph, results: Sequence[Graph], timing: Timing, seconds: float) -> list[Ratio]:
     sessions = [Session(g.serialized(), timing.options) for g in (original, *results)]
-    feeds = feeds_for(sessions[0].inputs, dims=timing.dims, batch=timing.batch)
+    feeds = feeds_for(sessions[0].inputs, sizes(original, timing.dims, timing.batch))
     times = latency(sessions, [feeds] * len(sessions), seconds=seconds * len(sessions)).seconds
     return [ratio(row, times[0]) for row in times[1:]]
 
@@ -123,7 +123,7 @@ def row(name: str, model: Any, timing: Timing, seconds: float) -> Row:
     began = time.perf_counter()
     ready = prepare(model)
     found = profiled(ready.graph, ready.facts, ready.analysis, timing)
-    dims = timing_dims(ready.graph, timing.dims, timing.batch)
+    dims = sizes(ready.graph, timing.dims, timing.batch)
     scores = tuple(uniform(ready, g) for g in range(len(ready.analysis.groups)))
     work = macs_model(ready.graph, infer(ready.graph, dims), ready.analysis)
     before = count(ready.graph, dims)

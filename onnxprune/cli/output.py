@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,8 @@ from ..errors import InputError, UsageError
 from ..graph import write_atomic
 from ..pipeline import Progress
 
+_FILE_WIDTH = 160  # of tables that go into a file or another program: wide enough for names in one piece
+
 
 class Output:
     """Tables to stdout and progress to stderr, or nothing at all.
@@ -26,6 +29,8 @@ class Output:
 
     def __init__(self, quiet: bool) -> None:
         self._console = Console(quiet=quiet)
+        if not self._console.is_terminal and "COLUMNS" not in os.environ:
+            self._console.width = _FILE_WIDTH
         self._progress = Console(stderr=True, quiet=quiet)
 
     def show(self, *what: RenderableType) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from ..pipeline import prepare
 from ..profile import profile_table
@@ -26,11 +25,11 @@ def profile(
     profile_out: ProfileOut = None,
     simplify: Annotated[bool, typer.Option(help="Clean the graph first, as 'prune' does.")] = True,
     limit: Annotated[int | None, typer.Option(min=1, help="Show only so many layers, the heaviest.")] = None,
-    as_data: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Time every layer in ONNX Runtime, at the width it has and at narrower ones."""
-    with Output(quiet or as_data).progress() as progress:
+    with Output(quiet or json).progress() as progress:
         ready = prepare(model, simplify=simplify, progress=progress)
         found = profiled(
             ready.graph,
@@ -39,7 +38,7 @@ def profile(
             Timing(ExecutionOptions(provider, threads), parsed_dims(dim), batch, profile_in, profile_out),
             progress=progress,
         )
-    if as_data:
+    if json:
         typer.echo(as_json(found.data()))
     else:
-        Console().print(profile_table(found, limit=limit))
+        Output(quiet=False).show(profile_table(found, limit=limit))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .fit import Bound, Point
 from .layers import Layer, layers
-from .run import LayerProfile, Profile, profile, timing_dims
+from .run import LayerProfile, Profile, profile
 from .show import profile_table
 from .stopwatch import Measure, Stopwatch
 from .table import Setting, Table, cached, load, remember
@@ -25,5 +25,4 @@ __all__ = [
     "profile",
     "profile_table",
     "remember",
-    "timing_dims",
 ]

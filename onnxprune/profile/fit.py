@@ -21,11 +21,19 @@ then runs at 0.9 or more of the ideal 2x."""
 
 @dataclass(frozen=True)
 class Point:
-    """A layer at one width: multiply-accumulates, bytes that pass in and out, seconds."""
+    """A layer at one width.
+
+    Attributes:
+        macs: multiply-accumulates.
+        traffic: bytes that pass in and out.
+        seconds: what it takes.
+        width: channels that it makes; `None` where none of them can go.
+    """
 
     macs: int
     traffic: int
     seconds: float
+    width: int | None = None
 
 
 def fitted(nodes: tuple[int, ...], points: Sequence[Point]) -> Rate:

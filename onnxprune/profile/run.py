@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..graph import Facts, Graph, infer, symbolic_dims
+from ..graph import Facts, Graph, infer
 from ..ops.rate import Rate
 from ..types import Analysis, Mask
 from .fit import Bound, Point, bound, fitted
@@ -101,7 +102,7 @@ def profile(
         analysis: its groups.
         narrowed: how to narrow it.
         stopwatch: what measures, or knows.
-        dims: sizes of the symbolic dimensions; see `timing_dims`.
+        dims: sizes of the symbolic dimensions.
         multiple: of which all widths shall be multiples; found by measuring if not given.
         progress: told what begins.
 
@@ -122,12 +123,14 @@ def profile(
         multiple = liked(list(by_layer.values()))
 
     progress("Timing layers at other widths")
-    points: dict[str, list[Point]] = {x.name: [Point(x.macs, x.traffic, times[x.name])] for x in now.layers}
+    points: dict[str, list[Point]] = {x.name: [] for x in now.layers}
     narrow = [_variant(narrowed(kept), dims, heavy) for kept in variants(analysis, multiple)]
     stopwatch.time(narrow)
-    for layer in (layer for variant in narrow for layer in variant.layers):
-        if layer.name in points:
-            points[layer.name].append(Point(layer.macs, layer.traffic, stopwatch.seconds(layer)))
+    for variant in (now, *narrow):
+        for layer in variant.layers:
+            if layer.name in points:
+                width = _width(analysis, variant, layer)
+                points[layer.name].append(Point(layer.macs, layer.traffic, stopwatch.seconds(layer), width))
     total = sum(times.values()) or 1.0
     found = [
         LayerProfile(
@@ -149,16 +152,19 @@ def profile(
     return Profile(tuple(found), total, multiple, setting, notes)
 
 
-def timing_dims(graph: Graph, dims: Mapping[str, int], batch: int | None = None) -> dict[str, int]:
-    """Sizes of symbolic dimensions: those given, and `batch` (one sample by default) for first axes."""
-    firsts = {name: batch or 1 for name, (_, axis) in symbolic_dims(graph).items() if axis == 0}
-    return {**firsts, **dims}
-
-
 def _variant(graph: Graph, dims: Mapping[str, int], names: set[str] | None = None) -> Variant:
     facts: Facts = infer(graph, dims)
     found = layers(graph, facts)
     return Variant(graph, facts, tuple(x for x in found if names is None or x.name in names))
+
+
+def _width(analysis: Analysis, variant: Variant, layer: Layer) -> int | None:
+    """The channels that a layer makes, where some can go."""
+    shape = variant.facts.shapes.get(layer.name)
+    for place in analysis.tensors.get(layer.name, ()):
+        if shape is not None and (analysis.group_of[place.units] >= 0).any():
+            return math.prod(shape[axis] for axis in place.axes if axis < len(shape))
+    return None
 
 
 def _heaviest(times: Mapping[str, float], share: float) -> set[str]:

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from .run import LayerProfile, Profile
 
-_SHOWN = 2  # widths beside the present one
+_SHOWN = 3  # narrower variants: those in which all groups shrink alike
 
 
 def profile_table(found: Profile, *, limit: int | None = None) -> Renderables:
@@ -20,11 +20,11 @@ def profile_table(found: Profile, *, limit: int | None = None) -> Renderables:
     """
     table = Table(title="Layers", title_justify="left")
     table.add_column("layer", overflow="fold")
-    for heading in ("MACs", "time", "share"):
+    for heading in ("MACs", "channels", "time", "share"):
         table.add_column(heading, justify="right")
-    table.add_column("narrower, at this share of the MACs", overflow="fold")
+    table.add_column("narrower", overflow="fold")
     table.add_column("bound by")
-    table.add_column("widths")
+    table.add_column("multiple of", justify="right")
     shown = found.layers
     if limit is not None and len(shown) > limit:
         least = sorted((x.seconds for x in shown), reverse=True)[limit - 1]
@@ -33,11 +33,12 @@ def profile_table(found: Profile, *, limit: int | None = None) -> Renderables:
         table.add_row(
             layer.name,
             f"{layer.points[0].macs / 1e6:.2f} M" if layer.points[0].macs else "",
+            str(layer.points[0].width or ""),
             _micro(layer.seconds),
             f"{layer.share:.1%}",
             _others(layer),
             layer.bound,
-            f"{layer.multiple}n" if layer.multiple else "",
+            str(layer.multiple) if layer.multiple else "",
         )
     lines = [f"kernels: {_micro(found.seconds)}; widths worth having: multiples of {found.multiple}"]
     compute, memory, fixed = (f"{found.share(kind):.0%}" for kind in ("compute", "memory", "fixed"))
@@ -49,12 +50,15 @@ def profile_table(found: Profile, *, limit: int | None = None) -> Renderables:
 
 
 def _others(layer: LayerProfile) -> str:
+    """`48: 1.2 ms, 32: 0.8 ms`: channels and time; the share of the MACs where channels stay as many."""
     now = layer.points[0]
-    parts = []
-    for point in layer.points[1 : 1 + _SHOWN]:
-        share = f" at {point.macs / now.macs:.2f}" if now.macs else ""
-        parts.append(f"{_micro(point.seconds)}{share}")
-    return ", ".join(parts)
+    parts = {}
+    for point in sorted(layer.points[1 : 1 + _SHOWN], key=lambda p: -p.macs):
+        if point.width != now.width:
+            parts[str(point.width)] = _micro(point.seconds)
+        elif point.macs != now.macs:
+            parts[f"{point.macs / now.macs:.2f} of the MACs"] = _micro(point.seconds)
+    return ", ".join(f"{at}: {time}" for at, time in parts.items())
 
 
 def _micro(seconds: float) -> str:

@@ -24,7 +24,7 @@ def random_feeds(
     Args:
         specs: the inputs, as `Session.inputs` gives them.
         rng: the source of randomness; the same state gives the same arrays.
-        dims: sizes by symbolic name.
+        dims: sizes by symbolic name; `input[axis]` for an axis without one.
         default_dim: the size of other axes without a fixed size, except for first axes: they get 1, one
             sample. A name keeps the size that it gets first.
 
@@ -40,10 +40,8 @@ def random_feeds(
         shape = []
         for axis, dim in enumerate(spec.shape):
             default = 1 if axis == 0 else default_dim
-            if isinstance(dim, str):
-                shape.append(sizes.setdefault(dim, default))
-            else:
-                shape.append(default if dim is None else dim)
+            symbol = f"{spec.name}[{axis}]" if dim is None else dim
+            shape.append(sizes.setdefault(symbol, default) if isinstance(symbol, str) else symbol)
         feeds[spec.name] = _draw(spec, shape, rng)
     return feeds
 
