@@ -8,15 +8,37 @@ from typing import Annotated
 import typer
 
 from .. import pipeline
-from .. import plan as plans
 from .output import Output, check_target
 from .prune import deliver
+from .sampling import (
+    BatchSize,
+    Calib,
+    Count,
+    ImageSize,
+    Labels,
+    Layout,
+    Mean,
+    Preset,
+    Scale,
+    Std,
+    calibration,
+)
 
 
 def apply(
     model: Annotated[Path, typer.Argument(help="ONNX file.")],
     plan: Annotated[Path, typer.Argument(help="Plan that 'prune --plan-out' wrote.")],
     out: Annotated[Path, typer.Option("--output", "-o", help="Where the pruned model goes.")],
+    calib: Calib = None,
+    labels: Labels = None,
+    count: Count = None,
+    batch: BatchSize = 32,
+    preset: Preset = None,
+    image_size: ImageSize = None,
+    mean: Mean = None,
+    std: Std = None,
+    layout: Layout = None,
+    scale: Scale = None,
     report_out: Annotated[
         Path | None, typer.Option("--report", help="Write all that is known as JSON.")
     ] = None,
@@ -26,5 +48,12 @@ def apply(
     check_target(model, out, report_out)
     output = Output(quiet)
     with output.progress() as progress:
-        result = pipeline.apply(model, plans.read(plan), progress=progress)
+        result = pipeline.apply(
+            model,
+            plan,
+            calib=calibration(calib, count, preset, image_size, mean, std, layout, scale),
+            labels=labels,
+            batch=batch,
+            progress=progress,
+        )
     deliver(result, out, None, report_out, output)

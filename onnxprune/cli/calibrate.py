@@ -24,8 +24,7 @@ from .sampling import (
     Preset,
     Scale,
     Std,
-    load_samples,
-    preprocessing,
+    calibration,
 )
 
 
@@ -66,14 +65,14 @@ def calibrate(
     else:
         if len(files) > 1:
             raise UsageError("takes one model", where="calibrate", hint="use --merge to add up statistics")
-        if calib is None:
+        given = calibration(calib, count, preset, image_size, mean, std, layout, scale)
+        if given is None:
             raise UsageError(
                 "no samples are given", where="calibrate", hint="add --calib PATH, or --calib random"
             )
-        how = preprocessing(preset, image_size, mean, std, layout, scale)
         with output.progress() as progress:
             ready = pipeline.prepare(files[0], simplify=simplify, progress=progress)
-            samples = load_samples(calib, ready.graph, how, count, seed)
+            samples = pipeline.opened(given, ready.graph, seed)
             wanted = measure.requests(ready.graph, ready.facts, ready.analysis, needs_of(criteria), positions)
             stats = measure.measure(
                 ready.graph,

@@ -10,8 +10,22 @@ import typer
 from .. import pipeline
 from .. import plan as plans
 from ..channels import Granularity
+from ..repair import Mode
 from ..report import plan_table, report, verdict_table
 from .output import Output, as_json, check_target, write_text
+from .sampling import (
+    BatchSize,
+    Calib,
+    Count,
+    ImageSize,
+    Labels,
+    Layout,
+    Mean,
+    Preset,
+    Scale,
+    Std,
+    calibration,
+)
 
 
 def prune(
@@ -22,8 +36,24 @@ def prune(
     ] = None,
     macs: Annotated[float | None, typer.Option(help="Share of the multiply-accumulates to keep.")] = None,
     params: Annotated[float | None, typer.Option(help="Share of the parameters to keep.")] = None,
-    criterion: Annotated[str, typer.Option(help="What a channel is worth; see docs/criteria.md.")] = "l1",
-    repair: Annotated[str, typer.Option(help="How the weights that are left are repaired.")] = "none",
+    criterion: Annotated[
+        str | None,
+        typer.Option(help="What a channel is worth; 'obs' with samples, 'l1' without. See docs/criteria.md."),
+    ] = None,
+    repair: Annotated[
+        Mode, typer.Option(help="How the weights that are left make up for what is gone.")
+    ] = "auto",
+    calib: Calib = None,
+    labels: Labels = None,
+    stats: Annotated[Path | None, typer.Option(help="Statistics that 'calibrate' wrote.")] = None,
+    count: Count = None,
+    batch: BatchSize = 32,
+    preset: Preset = None,
+    image_size: ImageSize = None,
+    mean: Mean = None,
+    std: Std = None,
+    layout: Layout = None,
+    scale: Scale = None,
     round_to: Annotated[int, typer.Option(min=1, help="Keep a multiple of this many channels.")] = 1,
     min_channels: Annotated[
         int, typer.Option(min=1, help="Keep at least this many channels of each group.")
@@ -34,6 +64,12 @@ def prune(
     granularity: Annotated[
         Granularity, typer.Option(help="What may go of attention: auto, head or width.")
     ] = "auto",
+    memory: Annotated[
+        float, typer.Option(min=0, help="GB of activations to hold before they go to a temporary folder.")
+    ] = 2.0,
+    evals: Annotated[
+        int, typer.Option(min=0, help="Runs of held-back samples to spend on choosing what goes where.")
+    ] = 200,
     plan_out: Annotated[Path | None, typer.Option(help="Write the plan, to replay with 'apply'.")] = None,
     report_out: Annotated[
         Path | None, typer.Option("--report", help="Write all that is known as JSON.")
@@ -47,6 +83,7 @@ def prune(
 ) -> None:
     """Remove whole channels until a budget is met."""
     check_target(model, out, plan_out, report_out)
+    samples = calibration(calib, count, preset, image_size, mean, std, layout, scale)
     output = Output(quiet)
     with output.progress() as progress:
         result = pipeline.prune(
@@ -54,13 +91,21 @@ def prune(
             ratio=ratio,
             macs=macs,
             params=params,
+            calib=samples,
+            labels=labels,
+            stats=stats,
             criterion=criterion,
+            repair=repair,
             round_to=round_to,
             min_channels=min_channels,
             keep=keep or (),
-            simplify=simplify,
             granularity=granularity,
+            simplify=simplify,
             seed=seed,
+            batch=batch,
+            memory=memory * 1e9,
+            evaluations=evals,
+            force=force,
             progress=progress,
         )
     deliver(result, out, plan_out, report_out, output)

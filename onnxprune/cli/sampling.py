@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
 import typer
 
-from .. import samples
 from ..errors import UsageError
-from ..graph import Graph
-from ..samples import PRESETS, Preprocessing, Samples
+from ..pipeline import Calibration
+from ..samples import PRESETS, Preprocessing
 
 Calib: TypeAlias = Annotated[
     str | None,
@@ -17,6 +17,10 @@ Calib: TypeAlias = Annotated[
         metavar="PATH",
         help="Samples: .npz, a folder of .npy, .npz, .pb or image files; 'random' to try things out.",
     ),
+]
+Labels: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(metavar="PATH", help="An .npz of inputs and 'labels', to measure accuracy on."),
 ]
 Count: TypeAlias = Annotated[
     int | None,
@@ -45,7 +49,25 @@ Scale: TypeAlias = Annotated[
     float | None,
     typer.Option(help="What pixels (0 to 255) are multiplied by; 1/255, but 1 for inputs of integers."),
 ]
-RANDOM_COUNT = 64
+
+
+def calibration(
+    calib: str | None,
+    count: int | None,
+    preset: str | None,
+    image_size: str | None,
+    mean: str | None,
+    std: str | None,
+    layout: Literal["NCHW", "NHWC"] | None,
+    scale: float | None,
+) -> Calibration | None:
+    """What these options say of samples; `None` without `--calib`.
+
+    Raises:
+        UsageError: an option can't be read.
+    """
+    how = preprocessing(preset, image_size, mean, std, layout, scale)
+    return None if calib is None else Calibration(calib, count, how)
 
 
 def preprocessing(
@@ -94,17 +116,3 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
     if len(numbers) not in (1, 3) or (option == "--std" and 0 in numbers):
         raise UsageError(f"'{text}' is not 1 or 3 numbers", where=option, hint="such as 0.485,0.456,0.406")
     return numbers
-
-
-def load_samples(
-    calib: str, graph: Graph, how: Preprocessing, count: int | None = None, seed: int = 0
-) -> Samples:
-    """The samples that `--calib` names.
-
-    Raises:
-        InputError: they can't be read or don't fit the model.
-    """
-    if calib == "random":
-        return samples.random(graph, count or RANDOM_COUNT, seed)
-    found = samples.load(calib, graph, preprocessing=how)
-    return found if count is None else found.some(count, seed)

@@ -1,0 +1,187 @@
+"""What samples are used for: statistics and fits on most of them, choices and the verdict on the others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import measure, samples
+from ..criteria import Criterion
+from ..errors import InputError
+from ..graph import Array, Graph
+from ..samples import DataReader, Preprocessing, Samples
+from ..stats import Stats
+from .prepare import Prepared, Progress
+
+Feeds = Mapping[str, Array]
+
+HELD = 0.2
+"""Share of the samples that nothing is fitted to: half of them choose, half of them judge."""
+
+RANDOM_COUNT = 64
+
+ENOUGH_TO_SPLIT = 32
+"""With fewer held-back samples the same ones choose and judge."""
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """Samples by their use; all `None` without samples.
+
+    Attributes:
+        fit: statistics are gathered on these, weights are fitted to them.
+        choice: these decide between candidates.
+        held: these say in the verdict how far the result drifts.
+        stats: of `fit`, or as they were given.
+        notes: what the user should know of them.
+    """
+
+    fit: Samples | None = None
+    choice: Samples | None = None
+    held: Samples | None = None
+    stats: Stats | None = None
+    notes: tuple[str, ...] = ()
+
+
+NOTHING = Evidence()
+
+
+def gather(
+    ready: Prepared,
+    criterion: Criterion,
+    calib: Samples | None,
+    stats: Stats | None,
+    *,
+    batch: int = 32,
+    seed: int = 0,
+    progress: Progress = lambda _: None,
+) -> Evidence:
+    """Split samples, and measure what a criterion needs.
+
+    Args:
+        ready: the model.
+        criterion: says what is needed.
+        calib: the samples.
+        stats: statistics to use in place of measuring.
+        batch: samples that run together.
+        seed: of the split and of the positions that are looked at.
+        progress: told how far measuring is.
+
+    Raises:
+        InputError: a sample doesn't fit the model, or the statistics are of another one.
+    """
+    if stats is not None:
+        measure.require_same(stats, ready.graph, "--stats")
+    if calib is None:
+        return Evidence(stats=stats, notes=stats.warnings() if stats else ())
+    fit, choice, held = _split(calib, seed)
+    notes: tuple[str, ...] = ()
+    if fit is held:
+        notes = ("there is one sample only: drift is measured on what was fitted",)
+    if stats is None and criterion.needs:
+        wanted = measure.requests(ready.graph, ready.facts, ready.analysis, criterion.needs)
+        stats = measure.measure(
+            ready.graph,
+            wanted,
+            fit.batches(batch),
+            seed=seed,
+            source=calib.source,
+            progress=lambda done: progress(f"Calibrating: sample {done} of {fit.count}"),
+        )
+    return Evidence(fit, choice, held, stats, (*notes, *(stats.warnings() if stats else ())))
+
+
+def _split(calib: Samples, seed: int) -> tuple[Samples, Samples, Samples]:
+    if calib.count < 2:
+        return calib, calib, calib
+    held, fit = calib.split(HELD, seed)
+    if held.count < ENOUGH_TO_SPLIT:
+        return fit, held, held
+    choice, judges = held.split(0.5, seed)
+    return fit, choice, judges
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Samples with the class of each.
+
+    Attributes:
+        samples: inputs.
+        labels: integers (count,).
+    """
+
+    samples: Samples
+    labels: Array
+
+    def batches(self, size: int = 32) -> Iterator[tuple[Feeds, Array]]:
+        """Inputs and classes."""
+        at = 0
+        for feeds in self.samples.batches(size):
+            count = measure.batch_size(feeds)
+            yield feeds, self.labels[at : at + count]
+            at += count
+
+
+def labelled(path: str | os.PathLike[str], graph: Graph) -> Labelled:
+    """Read an `.npz` with the inputs of samples by name, and their classes as `labels`.
+
+    Raises:
+        InputError: the file can't be read, has no labels, or doesn't fit the model.
+    """
+    where = os.fspath(path)
+    found = samples.load(path, graph)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            labels: Any = file.get("labels")
+    except (OSError, ValueError, TypeError, AttributeError):
+        labels = None
+    if labels is None:
+        raise InputError("has no array 'labels'", where=where, hint="give an .npz of inputs and labels")
+    if labels.dtype.kind not in "iu" or labels.shape != (found.count,):
+        reason = f"'labels' should be {found.count} integers, not {labels.dtype} of shape {labels.shape}"
+        raise InputError(reason, where=where)
+    return Labelled(found, labels)
+
+
+Source = str | os.PathLike[str] | Samples | DataReader | Iterable[Feeds]
+"""Where samples come from: see `onnxprune.samples.load`; the word `random` for random ones."""
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Which samples, and how they are read.
+
+    Attributes:
+        source: where they are.
+        count: how many at the most; `None`: all, or 64 random ones.
+        preprocessing: of images.
+    """
+
+    source: Source
+    count: int | None = None
+    preprocessing: Preprocessing | None = None
+
+
+def opened(calib: Source | Calibration, graph: Graph, seed: int = 0) -> Samples:
+    """The samples that were given.
+
+    Args:
+        calib: where they are.
+        graph: the model they are for.
+        seed: of random ones.
+
+    Raises:
+        InputError: they can't be read or don't fit the model.
+    """
+    wanted = calib if isinstance(calib, Calibration) else Calibration(calib)
+    if isinstance(wanted.source, Samples):
+        found = wanted.source
+    elif isinstance(wanted.source, str) and wanted.source == "random":
+        return samples.random(graph, wanted.count or RANDOM_COUNT, seed)
+    else:
+        found = samples.load(wanted.source, graph, preprocessing=wanted.preprocessing)
+    return found if wanted.count is None else found.some(wanted.count, seed)

@@ -1,0 +1,156 @@
+"""The verdict: what is known of a result."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import numpy as np
+
+from ..errors import CheckFailed, InputError
+from ..graph import Array, Facts, Graph, infer, load
+from ..ops.cost import macs as count_macs
+from ..runtime import Session, TensorSpec, latency, random_feeds
+from ..runtime import ratio as latency_ratio
+from ..search import no_gain
+from ..types import Accuracy, Drift, Size, Speed, Verdict
+from ..validate import accuracy, drift
+from .evidence import Calibration, Evidence, Feeds, Labelled, Source, labelled, opened
+from .prepare import Prepared
+from .sessions import open_session
+from .settings import Settings
+
+USELESS = 1.0
+"""A relative error above this is more than a model that always gives zero has."""
+
+
+def judge(
+    ready: Prepared,
+    graph: Graph,
+    surgery: float,
+    evidence: Evidence,
+    labels: Labelled | None,
+    settings: Settings,
+    *,
+    measure_latency: bool = True,
+    notes: tuple[str, ...] = (),
+) -> Verdict:
+    """Compare a result with the original.
+
+    Args:
+        ready: the original.
+        graph: the result.
+        surgery: the error of the surgery, which was proved exact.
+        evidence: with the samples to measure drift on.
+        labels: to measure accuracy on.
+        settings: how samples run.
+        measure_latency: run both side by side.
+        notes: to hand on.
+    """
+    with open_session(ready.original) as before, open_session(graph) as after:
+        return Verdict(
+            before=size(ready.original),
+            after=size(graph),
+            surgery_error=surgery,
+            exact=True,
+            drift=drift(before, after, evidence.held.batches(settings.batch))
+            if evidence.held is not None
+            else None,
+            accuracy=_accuracies(before, after, labels, settings.batch),
+            speed=_speed(before, after, assumed(ready.facts, before, settings.seed))
+            if measure_latency
+            else None,
+            warnings=(*ready.notes, *evidence.notes, *notes),
+        )
+
+
+def require_worth(verdict: Verdict, where: str, tried: str) -> None:
+    """Refuse a result that nobody wants: neither smaller nor faster, or as good as random.
+
+    Raises:
+        Infeasible: it is not smaller and not faster.
+        CheckFailed: it drifts far.
+    """
+    refusal = no_gain(verdict.before, verdict.after, verdict.speed, [tried])
+    if refusal is not None:
+        raise refusal
+    if verdict.drift is not None and _is_far(verdict.drift):
+        error, worst = max((error, name) for name, error in verdict.drift.relative.items())
+        raise CheckFailed(
+            f"the result drifts far: '{worst}' is off by {error:.2g} of its size",
+            where=where,
+            hint="keep more, choose another --criterion or --repair, or --force to have it anyway",
+        )
+
+
+def _is_far(found: Drift) -> bool:
+    """Whether no output is of any use."""
+    if not found.relative or any(error <= USELESS for error in found.relative.values()):
+        return False
+    return all(agree < 0.5 for agree in found.top1.values())
+
+
+def compare(
+    original: str | os.PathLike[str] | Graph,
+    pruned: str | os.PathLike[str] | Graph,
+    *,
+    calib: Source | Calibration | None = None,
+    labels: str | os.PathLike[str] | Labelled | None = None,
+    batch: int = 32,
+    seed: int = 0,
+    measure_latency: bool = True,
+) -> Verdict:
+    """Judge any two models that should do the same, on samples or, without any, on random inputs.
+
+    Raises:
+        InputError: a model can't be read or run, their inputs or outputs differ, or samples don't fit.
+    """
+    left, right = (m if isinstance(m, Graph) else load(m) for m in (original, pruned))
+    with open_session(left) as before, open_session(right) as after:
+        for kind, a, b in (
+            ("inputs", before.inputs, after.inputs),
+            ("outputs", before.outputs, after.outputs),
+        ):
+            if [(s.name, s.dtype) for s in a] != [(s.name, s.dtype) for s in b]:
+                raise InputError(f"its {kind} differ from those of {left.where}", where=right.where)
+        feeds = assumed(infer(left), before, seed)
+        data = [feeds] if calib is None else opened(calib, left, seed).batches(batch)
+        marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, left)
+        return Verdict(
+            before=size(left),
+            after=size(right),
+            surgery_error=None,
+            exact=False,
+            drift=drift(before, after, data),
+            accuracy=_accuracies(before, after, marked, batch),
+            speed=_speed(before, after, feeds) if measure_latency else None,
+        )
+
+
+def size(graph: Graph) -> Size:
+    """Parameters, multiply-accumulates for one sample-sized batch, and bytes."""
+    return Size(graph.parameters(), sum(count_macs(graph, infer(graph)).values()), graph.size())
+
+
+def assumed(facts: Facts, session: Session, seed: int) -> dict[str, Array]:
+    """Random inputs of the shapes that were assumed."""
+    specs = [TensorSpec(s.name, s.dtype, facts.shapes.get(s.name) or s.shape) for s in session.inputs]
+    return random_feeds(specs, np.random.default_rng(seed))
+
+
+def _accuracies(
+    before: Session, after: Session, labels: Labelled | None, batch: int
+) -> tuple[Accuracy, Accuracy] | None:
+    if labels is None:
+        return None
+    return accuracy(before, labels.batches(batch)), accuracy(after, labels.batches(batch))
+
+
+def _speed(before: Session, after: Session, feeds: Feeds) -> Speed:
+    started = time.perf_counter()
+    before.run(feeds)
+    slow = time.perf_counter() - started > 0.5
+    timings = latency([after, before], [feeds, feeds], rounds=4 if slow else None, seconds=0.5, warmup=1)
+    measured = latency_ratio(timings.seconds[0], timings.seconds[1])
+    after_s, before_s = timings.medians
+    return Speed(before_s, after_s, measured.value, measured.low, measured.high)

@@ -1,0 +1,41 @@
+"""Surgery, and the proof that it is exact."""
+
+from __future__ import annotations
+
+from ..errors import CheckFailed
+from ..graph import Graph
+from ..rewrite import rewrite
+from ..types import Mask
+from ..validate import masked, surgery_error
+from .evidence import Feeds
+from .prepare import Prepared
+from .sessions import open_session
+
+
+def operate(ready: Prepared, kept: Mask, feeds: Feeds) -> tuple[Graph, float]:
+    """Remove units, and prove it.
+
+    Args:
+        ready: the model.
+        kept: (analysis.count,), whether each unit stays.
+        feeds: real or random inputs to prove it on.
+
+    Returns:
+        The pruned graph, and its largest relative error against the masked original.
+
+    Raises:
+        CheckFailed: the surgery is not exact: a bug.
+    """
+    pruned = rewrite(ready.graph, ready.facts, ready.analysis, kept)
+    if kept.all():
+        return pruned, 0.0
+    reference = masked(ready.graph, ready.facts, ready.analysis, kept)
+    with open_session(reference) as expected, open_session(pruned) as actual:
+        error, exact = surgery_error(expected, actual, feeds)
+    if not exact:
+        raise CheckFailed(
+            f"the surgery is not exact: outputs differ by {error:.2g} from the masked original",
+            where=ready.original.where,
+            hint="this is a bug of onnxprune, please report it; nothing was written",
+        )
+    return pruned, error

@@ -1,0 +1,99 @@
+"""A model, loaded, cleaned and analysed: ready for surgery."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from ..channels import Granularity, analyze
+from ..cleanup import cleaned
+from ..fold import folded
+from ..graph import Facts, Graph, infer, load, require_finite, with_known_branches
+from ..types import Analysis, Blocked
+
+Progress = Callable[[str], None]
+"""Told what begins."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model ready for surgery.
+
+    Attributes:
+        original: as it was loaded.
+        graph: what surgery starts from (the original, or cleaned).
+        facts: shapes and values of `graph`.
+        analysis: its groups.
+        notes: what happened on the way.
+    """
+
+    original: Graph
+    graph: Graph
+    facts: Facts
+    analysis: Analysis
+    notes: tuple[str, ...] = ()
+
+
+def prepare(
+    model: str | os.PathLike[str] | Graph,
+    *,
+    simplify: bool = True,
+    granularity: Granularity = "auto",
+    keep: Sequence[str] = (),
+    progress: Progress = lambda _: None,
+) -> Prepared:
+    """Load, clean and analyse a model.
+
+    Args:
+        model: a file, or a graph.
+        simplify: clean the graph first; the result is checked in ONNX Runtime.
+        granularity: what may go of attention: heads or width.
+        keep: patterns (`*`, `?`) of node or weight names whose channels must stay.
+        progress: told what begins.
+
+    Raises:
+        InputError: the model can't be read or run.
+    """
+    original = model if isinstance(model, Graph) else load(model)
+    require_finite(original)
+    graph, notes = original, []
+    if simplify:
+        progress("Cleaning the graph")
+        graph, note = cleaned(original, infer(original))
+        notes += [note] if note else []
+    progress("Analysing channels")
+    graph = folded(graph)
+    facts = infer(graph)
+    resolved = with_known_branches(graph, facts)
+    if resolved is not graph:
+        graph, facts = resolved, infer(resolved)
+    analysis = analyze(graph, facts, granularity=granularity)
+    return Prepared(original, graph, facts, _without(graph, analysis, keep), tuple(notes))
+
+
+def _without(graph: Graph, analysis: Analysis, patterns: Sequence[str]) -> Analysis:
+    if not patterns:
+        return analysis
+    groups, blocked = [], list(analysis.blocked)
+    for group in analysis.groups:
+        nodes = [graph.nodes[i] for i in group.nodes]
+        names = {group.name, *(n.name for n in nodes), *(i for n in nodes for i in n.inputs)}
+        pattern = next((p for p in patterns if any(fnmatch.fnmatchcase(n, p) for n in names)), None)
+        if pattern is None:
+            groups.append(group)
+        else:
+            blocked += [Blocked(i, group.size, i, f"is kept by --keep {pattern}") for i in group.nodes]
+    return replace(analysis, groups=tuple(groups), blocked=tuple(blocked))
+
+
+def why_nothing(ready: Prepared) -> str:
+    """Why a model has no prunable channels, in words."""
+    blocked = ready.analysis.blocked
+    if not blocked:
+        return "no layer has channels that could be removed"
+    largest = max(blocked, key=lambda b: b.channels)
+    graph = ready.graph
+    by = str(graph.nodes[largest.by]) if largest.by >= 0 else "the graph's end"
+    return f"nothing can be pruned: {graph.nodes[largest.node]} is blocked at {by}: {largest.reason}"
