@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .errors import InputError, UsageError
-from .graph import Graph, infer, load, symbolic_dims
+from .graph import Graph, infer, load, one_sample, symbolic_dims
 from .runtime import (
     Bindable,
     ExecutionOptions,
@@ -146,8 +146,7 @@ def sizes(graph: Graph, dims: Mapping[str, int] | None = None, batch: int | None
     Returns:
         By name; for the rest a guess with which the shapes of the graph work out.
     """
-    firsts = {name: batch or 1 for name, (_, axis) in symbolic_dims(graph).items() if axis == 0}
-    return dict(infer(graph, {**firsts, **(dims or {})}).dims)
+    return dict(infer(graph, {**one_sample(graph, batch or 1), **(dims or {})}).dims)
 
 
 def feeds_for(specs: Sequence[TensorSpec], dims: Mapping[str, int], seed: int = 0) -> Feeds:

@@ -802,6 +802,11 @@ def symbolic_dims(graph: Graph) -> dict[str, tuple[int, int]]:
     return found
 
 
+def one_sample(graph: Graph, batch: int = 1) -> dict[str, int]:
+    """A size for the first axis of every input where it is symbolic: one sample."""
+    return {name: batch for name, (_, axis) in symbolic_dims(graph).items() if axis == 0}
+
+
 def _guess(rank: int, axis: int, spatial: int, sequence: int, batch: int) -> int:
     if axis == 0:
         return batch

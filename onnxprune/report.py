@@ -10,7 +10,7 @@ from rich.console import Group as Renderables
 from rich.table import Table
 from rich.text import Text
 
-from .graph import Facts, Graph, Node
+from .graph import Facts, Graph, Node, infer, one_sample
 from .ops import MACS
 from .ops.cost import macs as count_macs
 from .types import Analysis, Blocked, Mask, Plan, Size, Verdict
@@ -77,7 +77,7 @@ class Inspection:
 
 def inspection(graph: Graph, facts: Facts, analysis: Analysis) -> Inspection:
     """Describe every layer that multiplies, its group, and what blocks it."""
-    costs = count_macs(graph, facts)
+    costs = count_macs(graph, infer(graph, one_sample(graph)))
     groups = {node: group for group in analysis.groups for node in group.nodes}
     blocked = {b.node: b for b in analysis.blocked}
     layers = []

@@ -38,11 +38,23 @@ class Output:
         for thing in what:
             self._console.print(thing)
 
+    def _once(self) -> Progress:
+        """Without a terminal a stage is named once, not its every step."""
+        said: set[str] = set()
+
+        def say(text: str) -> None:
+            stage = text.partition(":")[0]
+            if stage not in said:
+                said.add(stage)
+                self._progress.print(f"{stage} ...", highlight=False)
+
+        return say
+
     @contextmanager
     def progress(self) -> Iterator[Progress]:
         """Say what is going on, on stderr."""
         if not self._progress.is_terminal:
-            yield lambda text: self._progress.print(f"{text} ...", highlight=False)
+            yield self._once()
             return
         with Status("Loading", console=self._progress) as status:
             yield lambda text: status.update(f"{text} ...")

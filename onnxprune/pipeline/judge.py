@@ -8,14 +8,14 @@ import time
 import numpy as np
 
 from ..errors import CheckFailed, InputError
-from ..graph import Array, Facts, Graph, infer, load
+from ..graph import Array, Facts, Graph, infer, load, one_sample
 from ..ops.cost import macs as count_macs
 from ..runtime import Session, TensorSpec, latency, random_feeds
 from ..runtime import ratio as latency_ratio
 from ..search import no_gain
 from ..types import Accuracy, Drift, Size, Speed, Verdict
 from ..validate import accuracy, drift
-from .evidence import Calibration, Evidence, Feeds, Labelled, Source, labelled, opened
+from .evidence import Calibration, Evidence, Labelled, Source, labelled, opened
 from .prepare import Prepared
 from .sessions import open_session
 from .settings import Settings
@@ -57,9 +57,7 @@ def judge(
             if evidence.held is not None
             else None,
             accuracy=_accuracies(before, after, labels, settings.batch),
-            speed=_speed(before, after, assumed(ready.facts, before, settings.seed))
-            if measure_latency
-            else None,
+            speed=_speed(ready.original, before, after, settings.seed) if measure_latency else None,
             warnings=(*ready.notes, *evidence.notes, *notes),
         )
 
@@ -113,8 +111,11 @@ def compare(
         ):
             if [(s.name, s.dtype) for s in a] != [(s.name, s.dtype) for s in b]:
                 raise InputError(f"its {kind} differ from those of {left.where}", where=right.where)
-        feeds = assumed(infer(left), before, seed)
-        data = [feeds] if calib is None else opened(calib, left, seed).batches(batch)
+        data = (
+            [assumed(infer(left), before, seed)]
+            if calib is None
+            else opened(calib, left, seed).batches(batch)
+        )
         marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, left)
         return Verdict(
             before=size(left),
@@ -123,13 +124,14 @@ def compare(
             exact=False,
             drift=drift(before, after, data),
             accuracy=_accuracies(before, after, marked, batch),
-            speed=_speed(before, after, feeds) if measure_latency else None,
+            speed=_speed(left, before, after, seed) if measure_latency else None,
         )
 
 
 def size(graph: Graph) -> Size:
-    """Parameters, multiply-accumulates for one sample-sized batch, and bytes."""
-    return Size(graph.parameters(), sum(count_macs(graph, infer(graph)).values()), graph.size())
+    """Parameters, multiply-accumulates for one sample, and bytes."""
+    costs = count_macs(graph, infer(graph, one_sample(graph)))
+    return Size(graph.parameters(), sum(costs.values()), graph.size())
 
 
 def assumed(facts: Facts, session: Session, seed: int) -> dict[str, Array]:
@@ -146,7 +148,8 @@ def _accuracies(
     return accuracy(before, labels.batches(batch)), accuracy(after, labels.batches(batch))
 
 
-def _speed(before: Session, after: Session, feeds: Feeds) -> Speed:
+def _speed(original: Graph, before: Session, after: Session, seed: int) -> Speed:
+    feeds = assumed(infer(original, one_sample(original)), before, seed)
     started = time.perf_counter()
     before.run(feeds)
     slow = time.perf_counter() - started > 0.5
