@@ -120,7 +120,7 @@ def test_inputs_are_the_same_every_time():
 def test_files_side_by_side(resizable):
     options = ExecutionOptions(threads=1)
     found = side_by_side([resizable] * 2, options, dims={"size": 9}, batch=2, seconds=0)
-    assert found.setting["shapes"] == {"x0": [2, 3, 9, 8]}
+    assert found.setting["shapes"] == {"x1": [2, 3, 9, 8]}
     assert found.entries[1].ratio.value > 0
 
 
