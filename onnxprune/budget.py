@@ -70,7 +70,9 @@ class Limit:
         """A value as this limit is given: a share of the original, or in base units."""
         if self.share is not None:
             return f"{value:.4g} of the {self.quantity.name}"
-        return min((f"{value / scale:.4g} {unit}" for unit, scale in self.quantity.units.items()), key=len)
+        units = ((unit, value / scale) for unit, scale in self.quantity.units.items())
+        spelled = [f"{number:.4g} {unit}" for unit, number in units if 1 <= number < 1000]
+        return min(spelled, key=len, default=f"{value:.4g} {self.quantity.name}")
 
 
 def limit(text: str, quantity: Quantity, *, option: str) -> Limit:

@@ -45,7 +45,16 @@ def test_a_share_is_of_the_original():
     assert limit("25%", SIZE, option="--size").of(8e6) == pytest.approx(2e6)
 
 
-@pytest.mark.parametrize(("text", "quantity", "said"), [("8MB", SIZE, "8 MB"), ("5ms", LATENCY, "5 ms")])
+@pytest.mark.parametrize(
+    ("text", "quantity", "said"),
+    [
+        ("8MB", SIZE, "8 MB"),
+        ("5ms", LATENCY, "5 ms"),
+        ("20B", SIZE, "20 B"),
+        ("2MMACs", MACS, "2 M"),
+        ("0.01k", PARAMS, "10 parameters"),
+    ],
+)
 def test_it_reads_as_it_was_written(text, quantity, said):
     assert str(limit(text, quantity, option="--x")) == said
     assert str(limit("0.5", quantity, option="--x")) == f"0.5 of the {quantity.name}"
