@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 
-import click
 import typer
 from rich.console import Console
 
@@ -50,11 +49,11 @@ def run(arguments: list[str]) -> int:
         return int(app(arguments, standalone_mode=False) or 0)
     except OnnxpruneError as error:
         code, text = error.exit_code, str(error)
-    except click.exceptions.Exit as error:
+    except typer.Exit as error:
         return error.exit_code
-    except click.exceptions.Abort:
+    except typer.Abort:
         return 130
-    except click.ClickException as error:
+    except typer.TyperException as error:
         code, text = 2, error.format_message()
     except KeyboardInterrupt:
         code, text = 130, "interrupted; nothing was written"
@@ -68,5 +67,6 @@ def run(arguments: list[str]) -> int:
             3,
             f"a bug in onnxprune ({kind}); please report it with the traceback of ONNXPRUNE_DEBUG=1",
         )
-    stderr.print(f"onnxprune: {text}", markup=False)
+    if text:
+        stderr.print(f"onnxprune: {text}", markup=False)
     return code
