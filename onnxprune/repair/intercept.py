@@ -91,10 +91,12 @@ class NewAdd(Intercept):
     Attributes:
         graph: the graph.
         output: what the MatMul gives.
+        column: whether its outputs lie along the last axis but one, as with a weight on the left.
     """
 
     graph: Graph
     output: str
+    column: bool
 
     def now(self, count: int) -> Floats:
         """See `Intercept.now`."""
@@ -105,7 +107,7 @@ class NewAdd(Intercept):
         name = f"{self.output}.repaired"
         readers = self.graph.readers[self.output]
         first = min(node.index for node, _ in readers)
-        edits.added[f"{name}.bias"] = bias.astype(like.dtype)
+        edits.added[f"{name}.bias"] = bias.reshape((-1, 1) if self.column else -1).astype(like.dtype)
         add = make_node("Add", [self.output, f"{name}.bias"], [name], name)
         edits.before.setdefault(first, []).append(add)
         edits.rewire.update({(node.index, i): name for node, i in readers})
@@ -161,7 +163,7 @@ def intercept(graph: Graph, node: Node, weight: int) -> Intercept | None:
     if node.op in ("Conv", "ConvTranspose", "Gemm"):
         factor = float(node.attrs.get("beta", 1.0))
         name = node.inputs[2] if len(node.inputs) > 2 else ""
-        if name and not (_is_vector(graph, name) and weight == 1 and factor):
+        if name and factor and not (_is_vector(graph, name) and weight == 1):
             return None
         return BiasInput(graph, node, factor) if weight == 1 and factor else Nowhere()
     if node.op in ("LSTM", "GRU", "RNN"):
@@ -169,12 +171,12 @@ def intercept(graph: Graph, node: Node, weight: int) -> Intercept | None:
         return GateBias(graph, node) if not name or name in graph.constants else None
     output = node.outputs[0]
     readers = graph.readers.get(output, [])
-    if weight == 0 or output in graph.outputs or not readers or any(i < 0 for _, i in readers):
+    if output in graph.outputs or not readers or any(i < 0 for _, i in readers):
         return Nowhere()
     reader, i = readers[0]
-    if len(readers) == 1 and reader.op == "Add" and _is_vector(graph, reader.inputs[1 - i]):
+    if weight == 1 and len(readers) == 1 and reader.op == "Add" and _is_vector(graph, reader.inputs[1 - i]):
         return AddBehind(graph, reader, 1 - i)
-    return NewAdd(graph, output)
+    return NewAdd(graph, output, column=weight == 0)
 
 
 def _is_vector(graph: Graph, name: str) -> bool:

@@ -1,0 +1,227 @@
+"""Folding against explicit least squares for every kind of consumer, and cases where it must be exact."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from nets import PRIMES, SQUARE, Net, run
+from repairs import Columns, by_output, least_squares, operated, samples, values
+
+from onnxprune.repair.consumers import consumers
+from onnxprune.repair.sequential import fold
+
+
+def bent(n, x):
+    """Channels of which the others know something, as in networks."""
+    return n.LeakyRelu(x, alpha=0.3)
+
+
+def conv(n, kernel=(3, 3), groups=1, out=5, bias=True, **attributes):
+    x = bent(n, n.conv(out=2 * groups * n.C if groups > 1 else n.C, kernel=(1,) * len(kernel)))
+    w = n.weight(out * groups, n.shape(x)[1] // groups, *kernel)
+    b = [n.weight(out * groups)] if bias else []
+    n.output(n.node("Conv", x, w, *b, **({"group": groups} if groups > 1 else {}), **attributes))
+
+
+def transposed(n, kernel=(3, 3), groups=1, out=3, **attributes):
+    x = bent(n, n.conv(out=2 * groups * n.C if groups > 1 else n.C, kernel=(1,) * len(kernel)))
+    w = n.weight(n.shape(x)[1], out, *kernel)
+    group = {"group": groups} if groups > 1 else {}
+    n.output(n.node("ConvTranspose", x, w, n.weight(out * groups), **group, **attributes))
+
+
+def gemm(n, bias=True, turned=False, **attributes):
+    x = bent(n, n.gemm())
+    if turned:
+        x = n.Transpose(x, perm=[1, 0])
+    w = n.weight(6, n.C) if attributes.get("transB") else n.weight(n.C, 6)
+    n.output(n.Gemm(x, w, *([n.weight(6)] if bias else []), transA=int(turned), **attributes))
+
+
+def matmul(n, add=None, left=False):
+    x = bent(n, n.dense())
+    if left:
+        n.output(n.MatMul(n.weight(6, n.C), n.Transpose(x, perm=[0, 2, 1])))
+        return
+    y = n.MatMul(x, n.weight(n.C, 6))
+    if add is not None:
+        y = n.Add(y, n.weight(6)) if add == "right" else n.Add(n.weight(6), y)
+    n.output(y)
+
+
+KINDS = {
+    "conv 1x1": lambda n: conv(n, (1, 1)),
+    "conv 3x3": lambda n: conv(n, pads=[1, 1, 1, 1]),
+    "conv without bias": lambda n: conv(n, pads=[1, 1, 1, 1], bias=False),
+    "conv strided": lambda n: conv(n, pads=[1, 1, 1, 1], strides=[2, 1]),
+    "conv dilated": lambda n: conv(n, (2, 3), pads=[1, 2, 1, 2], dilations=[1, 2]),
+    "conv uneven pads": lambda n: conv(n, (2, 3), pads=[0, 2, 1, 1]),
+    "conv SAME_UPPER": lambda n: conv(n, (2, 3), auto_pad="SAME_UPPER", strides=[2, 2]),
+    "conv SAME_LOWER": lambda n: conv(n, (2, 3), auto_pad="SAME_LOWER", strides=[2, 2]),
+    "conv VALID": lambda n: conv(n, (2, 2), auto_pad="VALID"),
+    "conv grouped": lambda n: conv(n, pads=[1, 1, 1, 1], groups=2),
+    "conv 1d": lambda n: conv(n, (3,), pads=[1, 1]),
+    "conv 3d": lambda n: conv(n, (2, 2, 2)),
+    "transposed": transposed,
+    "transposed strided": lambda n: transposed(n, strides=[2, 3], pads=[1, 0, 0, 1], output_padding=[1, 0]),
+    "transposed dilated": lambda n: transposed(n, (2, 3), dilations=[2, 1], strides=[1, 2]),
+    "transposed grouped": lambda n: transposed(n, groups=2, strides=[2, 2]),
+    "transposed SAME_UPPER": lambda n: transposed(n, auto_pad="SAME_UPPER", strides=[2, 2]),
+    "transposed SAME_LOWER": lambda n: transposed(n, auto_pad="SAME_LOWER", strides=[2, 2]),
+    "transposed 1d": lambda n: transposed(n, (3,), strides=[2]),
+    "gemm": gemm,
+    "gemm transB": lambda n: gemm(n, transB=1),
+    "gemm transA": lambda n: gemm(n, turned=True),
+    "gemm scaled": lambda n: gemm(n, transB=1, alpha=0.5, beta=3.0),
+    "gemm without bias": lambda n: gemm(n, bias=False),
+    "gemm beta of zero": lambda n: gemm(n, beta=0.0),
+    "matmul": matmul,
+    "matmul and add": lambda n: matmul(n, add="right"),
+    "add and matmul": lambda n: matmul(n, add="left"),
+    "matmul from the left": lambda n: matmul(n, left=True),
+}
+HAVE_NO_BIAS = {"gemm beta of zero", "matmul", "matmul from the left"}
+"""A MatMul that is a graph output keeps its name for what it gives, so nothing can be added behind it."""
+
+
+BOTH = pytest.mark.parametrize("dims", [PRIMES, SQUARE], ids=["primes", "square"])
+
+
+def built(kind, dims):
+    n = Net(kind, dims)
+    KINDS[kind](n)
+    return n, n.finished()
+
+
+def axis_of(kind):
+    """Where a consumer's outputs are."""
+    if kind == "matmul from the left":
+        return -2
+    return 1 if kind.startswith(("conv", "transposed")) else -1
+
+
+@BOTH
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_consumer_is_fitted_by_least_squares(kind, dims):
+    n, model = built(kind, dims)
+    surgery = operated(model)
+    batches = samples(n, 8 if axis_of(kind) == 1 else 24)
+    repaired, lines = fold(surgery, batches)
+    (line,), (consumer,) = lines, consumers(surgery)
+    assert line.penalty < 1
+    assert line.after < line.before
+
+    axis, columns = axis_of(kind), Columns(surgery.pruned, consumer.key, consumer.weight)
+    read = np.concatenate([columns.of(*values(surgery.pruned, f, consumer.data)) for f in batches], 1)
+    wanted = np.concatenate([values(surgery.graph, f, consumer.key)[0] for f in batches])
+    mine = np.abs(
+        by_output(columns.of(np.ones_like(values(surgery.pruned, batches[0], consumer.data)[0])), axis)
+    )
+    start = surgery.pruned.array(columns.name).astype(np.float64).ravel()
+    has_bias = kind not in HAVE_NO_BIAS
+    weights, bias = least_squares(read, mine.max(2) > 0, wanted, start, axis, line.penalty, bias=has_bias)
+    close(repaired.array(columns.name).ravel(), weights)
+
+    feeds = samples(n, 1, seed=5)[0]
+    predicted = np.tensordot(weights, columns.of(*values(surgery.pruned, feeds, consumer.data)), 1)
+    predicted += bias.reshape([-1 if a == axis % wanted.ndim else 1 for a in range(wanted.ndim)])
+    end, here = values(surgery.graph, feeds, surgery.graph.outputs[0], consumer.key)
+    close(run(repaired.model, feeds)[0], predicted + end - here)
+
+
+def close(found, expected, tolerance=2e-4):
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+
+
+# ---------------------------------------------------------------- exact cases
+
+RECURRENT = {"LSTM": 4, "GRU": 3, "RNN": 1}
+
+
+def recurrent(n, op, x, hidden=3, directions=1, bias=True, **attributes):
+    gates = RECURRENT[op]
+    steps = n.Transpose(x, perm=[1, 0, 2])
+    weights = [n.weight(directions, gates * hidden, k) for k in (n.shape(x)[-1], hidden)]
+    more = [n.weight(directions, 2 * gates * hidden)] if bias else []
+    way = {"direction": "bidirectional"} if directions == 2 else {}
+    return n.node(op, steps, *weights, *more, hidden_size=hidden, **way, **attributes)
+
+
+def linear_copies(n, x, width, axis):
+    """Twice as many channels, the second half linear in the first: x, and M x (+ c where nothing is padded)."""
+    more = n.weight(width, width)
+    if axis == 1:
+        w = np.concatenate([np.eye(width, dtype=np.float32), more])
+        return n.node("Conv", x, w.reshape(2 * width, width, *[1] * (len(n.shape(x)) - 2)))
+    return n.Add(
+        n.MatMul(x, np.concatenate([np.eye(width, dtype=np.float32), more.T], 1)), n.weight(2 * width)
+    )
+
+
+def first_half(group):
+    return np.arange(group.size) < group.size // 2
+
+
+def read_by_all(n, spatial):
+    """A tensor of which half of the channels are linear in the others, and all that can read it."""
+    if spatial == 0:
+        x = n.LeakyRelu(n.MatMul(n.input(n.B, n.H, 3), n.weight(3, n.C)), alpha=0.3)
+        y = linear_copies(n, x, n.C, -1)
+        n.output(n.Tanh(n.MatMul(y, n.weight(2 * n.C, 5))))
+        n.output(n.Add(n.MatMul(y, n.weight(2 * n.C, 5)), n.weight(5)))
+        n.output(n.Relu(n.MatMul(n.weight(5, 2 * n.C), n.Transpose(y, perm=[0, 2, 1]))))
+        n.output(n.Gemm(n.Reshape(y, [-1, 2 * n.C]), n.weight(5, 2 * n.C), n.weight(5), transB=1, alpha=2.0))
+        for op in RECURRENT:
+            n.output(recurrent(n, op, y))
+            n.output(recurrent(n, op, y, directions=2, bias=False))
+        return
+    sizes = (n.H, n.W, 3)[:spatial]
+    x = n.LeakyRelu(n.node("Conv", n.input(n.B, 3, *sizes), n.weight(n.C, 3, *[1] * spatial)), alpha=0.3)
+    y = linear_copies(n, x, n.C, 1)
+    kernel = (2, 3, 2)[:spatial]
+    pads = [1] * (2 * spatial)
+    n.output(n.node("Conv", y, n.weight(5, 2 * n.C, *kernel), pads=pads))
+    n.output(n.Relu(n.node("Conv", y, n.weight(5, 2 * n.C, *kernel), n.weight(5), auto_pad="SAME_UPPER")))
+    n.output(n.node("ConvTranspose", y, n.weight(2 * n.C, 5, *kernel), strides=[2] * spatial))
+    n.output(n.Relu(n.node("ConvTranspose", y, n.weight(2 * n.C, 5, *kernel), n.weight(5), pads=pads)))
+    n.output(n.gemm(n.Flatten(y) if spatial < 3 else n.ReduceMean(y, axes=[2, 3, 4], keepdims=0)))
+
+
+@BOTH
+@pytest.mark.parametrize("spatial", [0, 1, 2, 3])
+def test_what_is_linear_in_what_stays_is_restored(spatial, dims):
+    n = Net(f"linear {spatial}", dims)
+    read_by_all(n, spatial)
+    surgery = operated(
+        n.finished(), choose=lambda g: first_half(g) if g.size == 2 * n.C else np.ones(g.size, bool)
+    )
+    assert not surgery.kept.all()
+    repaired, lines = fold(surgery, samples(n, 60))
+    feeds = samples(n, 1, seed=5)[0]
+    wanted = run(surgery.graph.model, feeds)
+    assert len(lines) == len(wanted)
+    for name, before, found, expected in zip(
+        surgery.graph.outputs,
+        run(surgery.pruned.model, feeds),
+        run(repaired.model, feeds),
+        wanted,
+        strict=True,
+    ):
+        assert np.abs(before - expected).max() > 0.01 * np.abs(expected).max(), name
+        close(found, expected, 1e-3)
+
+
+@BOTH
+def test_a_chain_of_linear_layers_is_restored_one_after_the_other(dims):
+    n = Net("chain", dims)
+    x = n.LeakyRelu(n.conv(kernel=(3, 3), pads=[1, 1, 1, 1]), alpha=0.3)
+    y = linear_copies(n, x, n.C, 1)
+    z = linear_copies(n, n.node("Conv", y, n.weight(n.C, 2 * n.C, 3, 3), pads=[1, 1, 1, 1]), n.C, 1)
+    n.output(n.node("Conv", z, n.weight(5, 2 * n.C, 3, 3), n.weight(5), pads=[1, 1, 1, 1]))
+    surgery = operated(
+        n.finished(), choose=lambda g: first_half(g) if g.size == 2 * n.C else np.ones(g.size, bool)
+    )
+    repaired, lines = fold(surgery, samples(n, 40))
+    assert len(lines) >= 2
+    feeds = samples(n, 1, seed=5)[0]
+    close(run(repaired.model, feeds)[0], run(surgery.graph.model, feeds)[0], 1e-3)

@@ -1,0 +1,123 @@
+"""Graphs evaluated in pieces: the same values, whatever fits into memory, and nothing left behind."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from nets import Net, run
+from repairs import operated, samples, values
+
+from onnxprune.graph import Graph
+from onnxprune.repair.prefix import Prefix, Shelf
+from onnxprune.repair.sequential import fold
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """Where temporary files go."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def branched():
+    """Two inputs, a skip connection, shape arithmetic, a weight made by a node, and two outputs."""
+    n = Net("branched")
+    x, other = n.input("N", 3, n.H, n.W), n.input("N", 3, n.H, n.W)
+    a = n.Relu(n.conv(x, kernel=(3, 3), pads=[1, 1, 1, 1]))
+    b = n.Relu(n.conv(n.Add(x, other), kernel=(3, 3), pads=[1, 1, 1, 1]))
+    c = n.Add(n.conv(n.Add(a, b)), a)
+    size = n.Shape(c)
+    shape = n.Concat(n.Slice(size, [0], [2]), [-1], axis=0)
+    flat = n.ReduceMean(n.Reshape(c, shape), axes=[2], keepdims=0)
+    n.output(n.Gemm(flat, n.Transpose(n.const(n.weight(6, n.C)), perm=[1, 0]), n.weight(6)))
+    n.output(n.conv(c, 4))
+    return n
+
+
+@pytest.mark.parametrize("cuts", [(), (3,), (2, 5, 7), tuple(range(1, 14))])
+def test_pieces_give_what_the_whole_graph_gives(cuts):
+    n = branched()
+    graph = Graph(n.finished())
+    batches = samples(n, 3)
+    names = [o for node in graph.nodes for o in node.outputs if node.op != "Constant"]
+    wanted = [dict(zip(names, values(graph, feeds, *names), strict=True)) for feeds in batches]
+    shelf = Shelf(1e9)
+    prefix = Prefix(batches, shelf)
+    edges = [0, *cuts, len(graph.nodes)]
+    seen = set()
+    for low, high in itertools.pairwise(edges):
+        now, later = graph.nodes[low:high], graph.nodes[high:]
+        taps = sorted({o for node in now if node.op in ("Conv", "Gemm", "Relu", "Add") for o in node.outputs})
+        for expected, found in zip(wanted, prefix.advance(graph, now, later, taps), strict=True):
+            assert sorted(found) == taps
+            for name in taps:
+                np.testing.assert_allclose(found[name], expected[name], atol=1e-5, err_msg=name)
+        seen |= set(taps)
+    shelf.close()
+    assert len(seen) >= 8
+
+
+def test_a_tensor_of_before_can_be_seen_while_something_later_reads_it():
+    n = branched()
+    graph = Graph(n.finished())
+    batches = samples(n, 2)
+    first = next(node for node in graph.nodes if node.op == "Relu")
+    prefix = Prefix(batches, Shelf(1e9))
+    list(prefix.advance(graph, graph.nodes[: first.index + 1], graph.nodes[first.index + 1 :], []))
+    again = prefix.advance(graph, (), graph.nodes[first.index + 1 :], [first.outputs[0]])
+    for feeds, found in zip(batches, again, strict=True):
+        (expected,) = values(graph, feeds, first.outputs[0])
+        np.testing.assert_allclose(found[first.outputs[0]], expected, atol=1e-6)
+
+
+def test_arrays_beyond_the_budget_go_to_files_and_back(folder):
+    random = np.random.default_rng(0)
+    arrays = [random.standard_normal((5, k)).astype(np.float32) for k in (1, 40, 7, 30)]
+    shelf = Shelf(budget=200)
+    kept = [shelf.put(a) for a in arrays]
+    assert [isinstance(k, np.memmap) for k in kept] == [False, True, False, True]
+    for a, k in zip(arrays, kept, strict=True):
+        np.testing.assert_array_equal(a, k)
+    assert len(list(folder.glob("*/*"))) == 2
+    shelf.drop(kept[1])
+    assert len(list(folder.glob("*/*"))) == 1
+    shelf.drop(kept[2])
+    assert not isinstance(shelf.put(arrays[2]), np.memmap)
+    shelf.close()
+    assert not list(folder.iterdir())
+
+
+def test_memory_changes_nothing_and_nothing_is_left_behind(folder):
+    n = branched()
+    surgery = operated(n.finished())
+    batches = samples(n, 4)
+    roomy, _ = fold(surgery, batches)
+    assert not list(folder.iterdir())
+    tight, _ = fold(surgery, batches, memory=0)
+    assert not list(folder.iterdir())
+    assert roomy.serialized() == tight.serialized()
+    feeds = batches[0]
+    assert any(
+        not np.array_equal(a, b)
+        for a, b in zip(run(roomy.model, feeds), run(surgery.pruned.model, feeds), strict=True)
+    )
+
+
+def test_files_are_removed_when_a_fit_fails(folder, monkeypatch):
+    n = branched()
+    surgery = operated(n.finished())
+    spilled = []
+
+    def fails(*_args, **_kwargs):
+        spilled.extend(Path(folder).glob("*/*"))
+        raise MemoryError
+
+    monkeypatch.setattr("onnxprune.repair.sequential.fit", fails)
+    with pytest.raises(MemoryError):
+        fold(surgery, samples(n, 4), memory=0)
+    assert spilled
+    assert not list(folder.iterdir())
