@@ -148,7 +148,7 @@ def recurrent(n, op, x, hidden=3, directions=1, bias=True, **attributes):
 
 
 def linear_copies(n, x, width, axis):
-    """Twice as many channels, the second half linear in the first: x, and M x (+ c where nothing is padded)."""
+    """Twice as many channels: x and M x, or M x + c where nothing is padded."""
     more = n.weight(width, width)
     if axis == 1:
         w = np.concatenate([np.eye(width, dtype=np.float32), more])
