@@ -46,7 +46,7 @@ def run(arguments: list[str]) -> int:
     """
     stderr = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
-        return int(app(arguments, standalone_mode=False) or 0)
+        return int(app(arguments, prog_name="onnxprune", standalone_mode=False) or 0)
     except OnnxpruneError as error:
         code, text = error.exit_code, str(error)
     except typer.Exit as error:
@@ -54,7 +54,7 @@ def run(arguments: list[str]) -> int:
     except typer.Abort:
         return 130
     except typer.TyperException as error:
-        code, text = 2, error.format_message()
+        code, text = 2, _wrong_usage(error)
     except KeyboardInterrupt:
         code, text = 130, "interrupted; nothing was written"
     except MemoryError:
@@ -70,3 +70,10 @@ def run(arguments: list[str]) -> int:
     if text:
         stderr.print(f"onnxprune: {text}", markup=False)
     return code
+
+
+def _wrong_usage(error: typer.TyperException) -> str:
+    """What is wrong with the options, and which help says what is right; nothing after the help itself."""
+    text = " ".join(error.format_message().split()).rstrip(".")
+    context = getattr(error, "ctx", None)
+    return f"{text}; see '{context.command_path} --help'" if text and context else text
