@@ -12,7 +12,7 @@ import numpy as np
 
 from .graph import Array, Edits, Facts, Graph, make_node
 from .runtime import Session
-from .types import Accuracy, Analysis, Drift, Mask, Reader, Shape
+from .types import Accuracy, Analysis, Drift, Mask, Reader, Shape, Units
 
 Feeds = Mapping[str, Array]
 
@@ -137,18 +137,35 @@ def drift(original: Session, pruned: Session, batches: Iterable[Feeds]) -> Drift
 
 
 def accuracy(session: Session, batches: Iterable[tuple[Feeds, Array]]) -> Accuracy:
-    """Share of labelled samples whose largest class score is that of their label.
-
-    The class scores are the first output of shape (samples, classes).
-    """
+    """Share of labelled samples whose largest class score is that of their label; see `top_classes`."""
     right = total = 0
     for feeds, labels in batches:
-        outputs = session.run(feeds).values()
-        scores = next(
-            (o for o in outputs if o.ndim >= 2 and len(o) == len(labels) and o.dtype.kind == "f"), None
-        )
-        if scores is None:
+        classes = top_classes(session, [feeds])
+        if classes is None:
             break
-        right += int((scores.reshape(len(labels), -1).argmax(axis=1) == labels).sum())
+        right += int((classes == labels).sum())
         total += len(labels)
     return Accuracy(right, total)
+
+
+def top_classes(session: Session, batches: Iterable[Feeds]) -> Units | None:
+    """The class of the largest score of each sample: int64 (samples,); `None` without class scores.
+
+    They are the first output of floating point of shape (samples, classes) with several classes; axes of
+    length 1 may follow.
+    """
+    found = []
+    for feeds in batches:
+        count = next((len(a) for a in feeds.values() if a.ndim), 0)
+        scores = next((o for o in session.run(feeds).values() if _is_scores(o, count)), None)
+        if scores is None:
+            return None
+        found.append(scores.reshape(count, -1).argmax(axis=1))
+    return np.concatenate(found) if found else None
+
+
+def _is_scores(output: Array, count: int) -> bool:
+    floating = output.dtype.kind == "f" or output.dtype.name == "bfloat16"
+    return (
+        floating and output.ndim >= 2 and len(output) == count and 1 < output.shape[1] == output.size // count
+    )
