@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from nets import Net
 
-from onnxprune.allocate import by_cost, least, macs_model
+from onnxprune.allocate import Descent, liked_ladders, macs_model
 from onnxprune.budget import LATENCY, MACS, MEMORY, PARAMS, SIZE, Limit, limit
 from onnxprune.channels import analyze
 from onnxprune.check.memory import peak
@@ -32,21 +32,16 @@ class Case:
         self.graph = Graph(n.finished())
         self.facts = infer(self.graph)
         self.analysis = analyze(self.graph, self.facts)
-        self.cost = macs_model(self.graph, self.facts, self.analysis)
-        self.scores = tuple(np.random.default_rng(0).random(g.size) / g.size for g in self.analysis.groups)
-
-    def kept_at(self, share):
-        return by_cost(self.analysis, self.scores, self.cost, share)
+        scores = tuple(np.random.default_rng(0).random(g.size) / g.size for g in self.analysis.groups)
+        cost = macs_model(self.graph, self.facts, self.analysis)
+        self.path = Descent(self.analysis, liked_ladders(self.analysis, scores, 1), cost)
 
     def narrowed(self, kept):
         return rewrite(self.graph, self.facts, self.analysis, kept)
 
-    def floor(self):
-        return least(self.analysis, self.scores, self.cost)
-
     def meet(self, goals, **options):
         budgets = caps(goals, self.graph, options.pop("timing", None), seconds=0)
-        return meet(self.kept_at, self.narrowed, budgets, floor=self.floor(), **options)
+        return meet(self.path.kept, self.narrowed, budgets, floor=self.path.floor, **options)
 
 
 CASE = Case()
@@ -100,7 +95,7 @@ def test_several_together():
 def test_latency_is_measured_beside_the_original():
     goals = Goals(latency=limit("0.999", LATENCY, option="--latency"))
     (cap,) = caps(goals, CASE.graph, Timing(ExecutionOptions(threads=1)), seconds=0.05)
-    tiny = CASE.narrowed(CASE.kept_at(0.05))
+    tiny = CASE.narrowed(CASE.path.kept(0.05))
     assert cap.value(tiny) < 1
     (time,) = caps(Goals(latency=limit("5ms", LATENCY, option="--latency")), CASE.graph, seconds=0.05)
     assert time.limit == 0.005
@@ -111,7 +106,7 @@ def test_a_budget_below_the_floor_says_where_it_is_and_who_stands_in_the_way():
     with pytest.raises(Infeasible) as caught:
         CASE.meet(Goals(params=Limit(PARAMS, amount=10)), names=lambda _: ["conv7"])
     assert caught.value.where == "--params"
-    floor = CASE.narrowed(CASE.kept_at(CASE.floor())).parameters()
+    floor = CASE.narrowed(CASE.path.kept(CASE.path.floor)).parameters()
     assert f"10 parameters can't be met: {floor} parameters is the least" in str(caught.value)
     assert "most in 'conv7'" in str(caught.value)
 
@@ -124,7 +119,7 @@ def test_nothing_is_tried_twice_where_the_first_fits():
         return CASE.graph
 
     cap = Cap("--x", 1.0, lambda _: 0.995)
-    found = meet(CASE.kept_at, narrowed, (cap,), floor=CASE.floor(), first=0.5)
+    found = meet(CASE.path.kept, narrowed, (cap,), floor=CASE.path.floor, first=0.5)
     assert len(made) == 1
     assert found.share == 0.5
 

@@ -24,7 +24,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, numpy_helper
 
-from onnxprune.allocate import Cost, by_cost, least, macs_model
+from onnxprune.allocate import Cost, Descent, liked_ladders, macs_model
 from onnxprune.bench import feeds_for, sizes
 from onnxprune.budget import LATENCY, limit
 from onnxprune.errors import OnnxpruneError
@@ -133,7 +133,7 @@ def row(name: str, model: Any, timing: Timing, seconds: float) -> Row:
 
     drive = latency_cost(ready.graph, ready.analysis, found)
     multiple, naive = (
-        graph(by_cost(ready.analysis, scores, work, reachable(ready, scores, work, m), multiple=m))
+        graph(halved(Descent(ready.analysis, liked_ladders(ready.analysis, scores, m), work)))
         for m in (found.multiple, 1)
     )
     fast = within_latency(ready, scores, drive, found, timing, graph)
@@ -165,21 +165,21 @@ def uniform(ready: Prepared, group: int) -> np.ndarray[Any, np.dtype[np.float64]
     return cost / cost.sum()
 
 
-def reachable(ready: Prepared, scores: Any, cost: Cost, multiple: int) -> float:
-    return max(SHARE, least(ready.analysis, scores, cost, multiple=multiple))
+def halved(path: Descent) -> Mask:
+    return path.kept(max(SHARE, path.floor))
 
 
 def within_latency(
     ready: Prepared, scores: Any, cost: Cost, found: Profile, timing: Timing, graph: Any
 ) -> Graph | str:
     goals = Goals(latency=limit(str(LATENCY_SHARE), LATENCY, option="--latency"))
-    floor = least(ready.analysis, scores, cost, multiple=found.multiple)
+    path = Descent(ready.analysis, liked_ladders(ready.analysis, scores, found.multiple), cost)
     try:
         return meet(
-            lambda share: by_cost(ready.analysis, scores, cost, share, multiple=found.multiple),
+            path.kept,
             graph,
             caps(goals, ready.graph, timing),
-            floor=floor,
+            floor=path.floor,
             first=LATENCY_SHARE - 0.04,
         ).graph
     except OnnxpruneError as error:

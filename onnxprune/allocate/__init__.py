@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from .budget import by_budget
 from .cost import Cost, macs_model, parameters_model
+from .descent import Descent, liked_ladders
 from .ladder import Ladder
 from .latency import latency_model
-from .share import by_cost, least
 from .uniform import by_ratio
 
 __all__ = [
     "Cost",
+    "Descent",
     "Ladder",
     "by_budget",
-    "by_cost",
     "by_ratio",
     "latency_model",
-    "least",
+    "liked_ladders",
     "macs_model",
     "parameters_model",
 ]

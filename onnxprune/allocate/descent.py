@@ -1,0 +1,84 @@
+"""How a graph becomes narrower, from full width to the least: which units stay for a share of a cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from ..ops.rate import fitting
+from ..types import Analysis, Mask, Scores
+from .budget import assembled, descend
+from .cost import Cost
+from .ladder import Ladder
+
+_TELLING = 3  # groups that are named
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Where it loses least, for any share of any cost.
+
+    Attributes:
+        analysis: which units there are.
+        ladders: the widths that each group may have, and what they lose.
+        cost: what to bring down, of the same graph.
+        what: the cost in words, for messages.
+    """
+
+    analysis: Analysis
+    ladders: Sequence[Ladder]
+    cost: Cost
+    what: str = "cost"
+
+    def kept(self, share: float) -> Mask:
+        """Which units to keep for at most this share of the cost: bool (analysis.count,).
+
+        Raises:
+            Infeasible: it can't be reached.
+        """
+        rungs = descend(self.ladders, self.cost, share * self.cost.total, what=self.what)
+        return assembled(self.analysis, self.ladders, rungs)
+
+    @cached_property
+    def narrowest(self) -> Mask:
+        """Which units stay with every group as narrow as it may be."""
+        return assembled(self.analysis, self.ladders, [len(ladder) - 1 for ladder in self.ladders])
+
+    @property
+    def floor(self) -> float:
+        """The share of the cost that can't be gone below."""
+        return self.share(self.narrowest)
+
+    def share(self, kept: Mask) -> float:
+        """The share of the cost that is left with these units."""
+        return self.cost(kept) / self.cost.total
+
+    def heaviest(self, kept: Mask) -> list[str]:
+        """The groups that most of what is left lies in."""
+        state = self.cost.state(kept)
+        weights = [
+            state.change(g, ladder.group.units, np.zeros(ladder.group.size, bool))
+            for g, ladder in enumerate(self.ladders)
+        ]
+        order = sorted(range(len(weights)), key=lambda g: weights[g])
+        return [self.ladders[g].group.name for g in order[:_TELLING]]
+
+
+def liked_ladders(
+    analysis: Analysis, scores: Scores, multiple: int, *, min_channels: int = 1
+) -> list[Ladder]:
+    """Ladders on widths that kernels like.
+
+    Args:
+        analysis: which units there are.
+        scores: for every group, float64 (group.size,), comparable across groups.
+        multiple: keep multiples of this, or of the largest part of it that leaves a small group some choice.
+        min_channels: keep at least this many of each group.
+    """
+    return [
+        Ladder(group, score, round_to=fitting(multiple, group.size), min_channels=min_channels)
+        for group, score in zip(analysis.groups, scores, strict=True)
+    ]
