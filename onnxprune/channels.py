@@ -24,6 +24,8 @@ from .selection import keep_best
 from .types import Analysis, Blocked, Group, Lanes, Mask, Member, Place, Reader, Units
 
 Granularity = Literal["auto", "head", "width"]
+SHARES = (0.5, 0.25, 0.75)
+"""What rehearsals keep of every group."""
 MIN_HEADS = 4
 """With fewer heads than this, half of them is too coarse a choice: heads become narrower instead."""
 
@@ -51,9 +53,9 @@ def analyze(
     """
     record = Walk(graph, facts, rules).run()
     refused: list[tuple[Ids, int, str]] = []
-    for attempt in range(200):
+    for _ in range(200):
         analysis = _Resolution(graph, record, granularity, refused).analysis()
-        trouble = _rehearse(graph, facts, rules, analysis, attempt)
+        trouble = _rehearse(graph, facts, rules, analysis)
         if trouble is None:
             return analysis
         ids = trouble.ids
@@ -66,18 +68,20 @@ def analyze(
 
 
 def _rehearse(
-    graph: Graph, facts: Facts, rules: Mapping[str, Rule], analysis: Analysis, seed: int
+    graph: Graph, facts: Facts, rules: Mapping[str, Rule], analysis: Analysis
 ) -> Inconsistent | None:
+    """What goes wrong when random units go: several times where rows, and so their order, may differ."""
     if not analysis.groups:
         return None
-    random = np.random.default_rng(seed)
-    kept = np.ones(analysis.count, bool)
-    for group in analysis.groups:
-        kept[group.units] = keep_best(group, random.random(group.size), group.size // 2)
-    try:
-        Walk(graph, facts, rules, selection(analysis, kept)).run()
-    except Inconsistent as trouble:
-        return trouble
+    random = np.random.default_rng(0)
+    for share in SHARES if any(group.lanes for group in analysis.groups) else SHARES[:1]:
+        kept = np.ones(analysis.count, bool)
+        for group in analysis.groups:
+            kept[group.units] = keep_best(group, random.random(group.size), int(share * group.size))
+        try:
+            Walk(graph, facts, rules, selection(analysis, kept)).run()
+        except Inconsistent as trouble:
+            return trouble
     return None
 
 
@@ -134,9 +138,12 @@ class _Resolution:
         outcomes = [self._outcome(option) for option in (whole, width)]
         edges: list[tuple[Ids, Ids]] = []
         narrow: list[Ids] = []
+        made = np.unique(np.concatenate([np.zeros(0, np.int64), *(p.ids for p in self.record.produced)]))
         for index in np.unique(family):
             mine = np.flatnonzero(family == index)
-            chosen = whole if self._prefers_rows([covers[k] for k in mine], outcomes) else width
+            touched = np.concatenate([unit[np.r_[covers[k].ids, covers[k].members.ravel()]] for k in mine])
+            channels = made[np.isin(unit[made], touched)]
+            chosen = whole if self._prefers_rows([covers[k] for k in mine], channels, outcomes) else width
             for k in mine:
                 joined, stays = chosen[k]
                 edges += joined
@@ -158,16 +165,15 @@ class _Resolution:
         ids = [ids for ids, _, _ in self.reasons] + [s for _, stays in options for s in stays]
         return unit, self._frozen(unit, ids)
 
-    def _prefers_rows(self, covers: Sequence[Cover], outcomes: Sequence[tuple[Units, Mask]]) -> bool:
+    def _prefers_rows(
+        self, covers: Sequence[Cover], made: Ids, outcomes: Sequence[tuple[Units, Mask]]
+    ) -> bool:
+        """`made`: the channels that depend on the choice."""
         members = np.unique(np.concatenate([c.members.ravel() for c in covers]))
-        counts, shares = [], []
-        for unit, frozen in outcomes:
-            free = unit[members][~frozen[unit[members]]]
-            counts.append(len(np.unique(free)))
-            shares.append(len(free) / len(members))
-        ops = {self.graph.nodes[c.node].op for c in covers}
-        if ops <= {"Conv", "ConvTranspose"}:
-            return shares[0] > shares[1]
+        counts = [len(np.unique(unit[members][~frozen[unit[members]]])) for unit, frozen in outcomes]
+        if {self.graph.nodes[c.node].op for c in covers} <= {"Conv", "ConvTranspose"}:
+            free = [int((~frozen[unit[made]]).sum()) for unit, frozen in outcomes]
+            return free[0] > free[1]
         if self.granularity == "head":
             return counts[0] >= 2
         if self.granularity == "width":
@@ -175,20 +181,29 @@ class _Resolution:
         return counts[0] >= MIN_HEADS or counts[1] < 2
 
     def _grids(self) -> list[Lanes]:
-        """The grids whose rows must stay equally wide; a grid that is blocked in part is blocked wholly."""
-        pending = [self.unit[ids] for _, ids in self.record.grids]
+        """The grids whose rows must stay equally wide; blocked units must be as many in each row."""
         lanes: list[tuple[Units, Lanes | None]] = []
-        for units in pending:
-            lanes += _lanes(units)
+        for ids in [*(ids for _, ids in self.record.grids), *self.record.cut]:
+            lanes += _lanes(self.unit[ids])
         changed = True
         while changed:
             changed = False
             for units, found in lanes:
                 blocked = self.frozen[units]
-                if blocked.any() and not blocked.all() and found is not None:
+                if blocked.any() and not blocked.all() and found is not None and self._free(found) is None:
                     self.frozen[units] = True
                     changed = True
-        return [found for units, found in lanes if found is not None and not self.frozen[units].all()]
+        free = [self._free(found) for _, found in lanes if found is not None]
+        return [found for found in free if found is not None and found.rows[0].size]
+
+    def _free(self, lanes: Lanes) -> Lanes | None:
+        """Without blocked units; `None` where rows hold different numbers of them."""
+        rows = tuple(row[~self.frozen[row]] for row in lanes.rows)
+        blocked = [
+            (len(row) - len(free)) * times
+            for row, free, times in zip(lanes.rows, rows, lanes.multiplicity, strict=True)
+        ]
+        return Lanes(rows, lanes.multiplicity) if len(set(blocked)) == 1 else None
 
     # ------------------------------------------------------------ results
 

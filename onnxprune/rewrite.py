@@ -58,7 +58,8 @@ def _edit_constants(graph: Graph, record: Record) -> None:
 
 
 def _is_only_use(graph: Graph, found: ConstantLabel) -> bool:
-    return found.use is None or len(graph.readers[found.name]) == 1
+    alone = len(graph.readers[found.name]) == 1 and found.name not in graph.outputs
+    return found.use is None or alone
 
 
 def taken(array: Array, view: Shape, label: Label) -> Array:

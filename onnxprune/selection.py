@@ -34,23 +34,27 @@ def keep_best(group: Group, scores: Floats, keep: int) -> Mask:
     Returns:
         (group.size,), whether each unit stays.
     """
-    order = np.lexsort((np.arange(group.size), -scores))
-    kept = np.zeros(group.size, bool)
     keep = min(max(keep, 1), group.size)
     if keep == group.size:
-        return ~kept
+        return np.ones(group.size, bool)
+    needed = np.zeros(group.size, bool)
+    needed[_floor(group, scores)] = True
     if not group.lanes:
-        needed = _floor(group, scores)
-        kept[needed] = True
-        rest = order[~kept[order]]
-        kept[rest[: max(0, keep - len(needed))]] = True
-        return kept
+        return _best(np.arange(group.size), keep, scores, needed)
     position = {int(u): i for i, u in enumerate(group.units)}
     rows = [[np.asarray([position[int(u)] for u in row]) for row in lanes.rows] for lanes in group.lanes]
     share = keep / group.size
     if _disjoint(rows, group.size):
-        return _by_row(group, rows, scores, share)
+        return _by_row(group, rows, scores, needed, share)
     return _by_program(group, rows, scores, share)
+
+
+def _best(row: Units, keep: int, scores: Floats, needed: Mask) -> Mask:
+    """Of some units: those that are needed, and the best others up to `keep`."""
+    order = row[np.lexsort((row, -scores[row], ~needed[row]))]
+    kept = np.zeros(len(scores), bool)
+    kept[order[: max(keep, int(needed[row].sum()))]] = True
+    return kept
 
 
 def _floor(group: Group, scores: Floats) -> Units:
@@ -70,33 +74,30 @@ def _disjoint(rows: list[list[Units]], size: int) -> bool:
     return bool((total <= 1).all())
 
 
-def _widths(lanes: Lanes, rows: list[Units], share: float) -> list[int] | None:
-    """How many units each row keeps, so that all rows are equally wide."""
+def _widths(lanes: Lanes, rows: list[Units], share: float, needed: list[int]) -> list[int] | None:
+    """How many units each row keeps, so that all rows are equally wide, and none below what it needs."""
     width = len(rows[0]) * lanes.multiplicity[0]
     if any(len(r) * m != width for r, m in zip(rows, lanes.multiplicity, strict=True)):
         return None
     unit = math.lcm(*lanes.multiplicity)
-    kept = max(unit, math.floor(share * width / unit + 1e-9) * unit)
+    least = max(n * m for n, m in zip(needed, lanes.multiplicity, strict=True))
+    kept = max(unit, math.floor(share * width / unit + 1e-9) * unit, -(-least // unit) * unit)
     return [kept // m for m in lanes.multiplicity]
 
 
-def _by_row(group: Group, rows: list[list[Units]], scores: Floats, share: float) -> Mask:
-    kept = np.ones(group.size, bool)
+def _by_row(group: Group, rows: list[list[Units]], scores: Floats, needed: Mask, share: float) -> Mask:
+    kept = np.zeros(group.size, bool)
     covered = np.zeros(group.size, bool)
     for lanes, lane_rows in zip(group.lanes, rows, strict=True):
-        widths = _widths(lanes, lane_rows, share)
+        widths = _widths(lanes, lane_rows, share, [int(needed[row].sum()) for row in lane_rows])
         if widths is None:
             return np.ones(group.size, bool)
         for row, width in zip(lane_rows, widths, strict=True):
             covered[row] = True
-            kept[row] = False
-            kept[row[np.lexsort((row, -scores[row]))[:width]]] = True
+            kept |= _best(row, width, scores, needed)
     free = np.flatnonzero(~covered)
     if free.size:
-        wanted = max(1, math.floor(share * free.size + 1e-9))
-        kept[free] = False
-        kept[free[np.lexsort((free, -scores[free]))[:wanted]]] = True
-        kept[_floor(group, scores)] = True
+        kept |= _best(free, max(1, math.floor(share * free.size + 1e-9)), scores, needed)
     return kept
 
 
@@ -117,10 +118,17 @@ def _by_program(group: Group, rows: list[list[Units]], scores: Floats, share: fl
             equations.append(
                 csr_array((values, (np.zeros(len(columns), int), columns)), shape=(1, n + grids))
             )
+    constraints = [LinearConstraint(vstack(equations, format="csr"), 0, 0)]
+    if group.floors:
+        columns = [np.searchsorted(group.units, members) for members in group.floors]
+        table = np.zeros((len(columns), n + grids))
+        for k, some in enumerate(columns):
+            table[k, some] = 1.0
+        constraints.append(LinearConstraint(csr_array(table), 1, np.inf))
     worth = 1.0 + (scores - scores.min()) / (float(np.ptp(scores)) or 1.0)
     solved = milp(
         np.r_[-worth, np.zeros(grids)],
-        constraints=LinearConstraint(vstack(equations, format="csr"), 0, 0),
+        constraints=constraints,
         bounds=Bounds(np.r_[np.zeros(n), np.ones(grids)], np.r_[np.ones(n), limits]),
         integrality=np.ones(n + grids, np.int64),
         options={"time_limit": 10.0, "mip_rel_gap": 1e-3},

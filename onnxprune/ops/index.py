@@ -24,53 +24,54 @@ def pick(op: Op, block: Block, axis: int, positions: Ids) -> tuple[Block, Ids]:
         return Block(block.axes, old, old), positions
     columns = np.moveaxis(np.unravel_index(locate(block.old, block.new), block.old.shape)[k], k, -1)
     rows = columns.reshape(-1, columns.shape[-1])
-    if (rows == rows[:1]).all():
+    way = -1 if positions.size and positions[0] > positions[-1] else 1
+    if (np.diff(positions) == way).all():
+        inside = np.isin(rows, positions)
+        if not (inside == inside[:1]).all():
+            raise Inconsistent(op.node, "its rows would no longer be cut at the same place", block.old)
+        found = np.flatnonzero(inside[0])[::way]
+    elif (rows == rows[:1]).all():
         where = {int(c): j for j, c in enumerate(rows[0])}
         found = np.asarray([where[int(p)] for p in positions if int(p) in where], np.int64)
     else:
-        inside = np.isin(rows, positions)
-        contiguous = positions.size > 0 and np.array_equal(
-            positions, np.arange(positions[0], positions[0] + positions.size)
-        )
-        if not contiguous or not (inside == inside[:1]).all():
-            raise Inconsistent(op.node, "its rows would no longer be cut at the same place", block.old)
-        found = np.flatnonzero(inside[0])
+        raise Inconsistent(op.node, "its rows would no longer be cut at the same place", block.old)
     return Block(block.axes, old, block.new.take(found, k)), found
 
 
-def keep_in_step(op: Op, block: Block, parts: Sequence[Ids]) -> None:
-    """Cut an axis whose ids alternate between the rows of an earlier grid, as after a channel shuffle.
+def keep_in_step(op: Op, block: Block, sizes: Sequence[int]) -> None:
+    """Cut an axis whose ids alternate between the rows of earlier grids, as after channel shuffles.
 
-    Each part then keeps its place only if it keeps equally many of every row.
+    A part stays in its place if it keeps equally many of every row, and if a step that the cut goes
+    through stays whole.
+
+    Args:
+        op: what cuts.
+        block: the ids on the axis.
+        sizes: of the parts.
     """
     whole = block.old
-    for _, grid in tuple(op.walk.record.grids):
-        if grid.size != whole.size or whole.ndim > 1:
+    if whole.ndim > 1 or max(sizes) < 2 or np.unique(whole).size < whole.size:
+        return
+    order = np.argsort(whole)
+    home = np.repeat(np.arange(len(sizes)), sizes)
+    for _, grid in op.walk.record.grids:
+        rows = grid.reshape(-1, grid.shape[-1])
+        place = order[np.minimum(np.searchsorted(whole[order], rows), whole.size - 1)]
+        found = whole[place] == rows
+        here = found.any(axis=1)
+        steps = found[here].all(axis=0)
+        rows, place = rows[here][:, steps], place[here][:, steps]
+        if min(rows.shape) < 2 or not (place.max(axis=0)[:-1] < place.min(axis=0)[1:]).all():
             continue
-        flat = grid.ravel()
-        order = np.argsort(flat)
-        place = order[np.minimum(np.searchsorted(flat[order], whole), flat.size - 1)]
-        if not np.array_equal(flat[place], whole):
+        part = home[place]
+        cut = (part != part[:1]).any(axis=0)
+        if cut.any():
+            op.keep(rows[:, cut], "is cut in the middle of a shuffled step")
+        if (part == part[0, 0]).all():
             continue
-        row_of = dict(zip(whole.tolist(), (place // grid.shape[-1]).tolist(), strict=True))
-        rows = np.asarray([row_of[i] for i in whole.tolist()])
-        if (np.diff(rows) >= 0).all():
-            continue
-        cells = [_cells(part, np.asarray([row_of[i] for i in part.tolist()])) for part in parts]
-        even = [c for c in cells if c is not None]
-        if len(even) == len(cells) and len({c.shape for c in even}) == 1:
-            op.grid(np.concatenate(even))
-        else:
-            for cell in even:
-                op.grid(cell)
-
-
-def _cells(part: Ids, rows: Ids) -> Ids | None:
-    """The ids of a part, those of one row in a row; `None` where rows differ in number."""
-    counts = np.unique(rows, return_counts=True)[1]
-    if (counts != counts[0]).any():
-        return None
-    return part[np.argsort(rows, kind="stable")].reshape(len(counts), -1)
+        cells = [rows[:, ~cut & (part[0] == k)] for k in np.unique(part[0, ~cut])]
+        alike = len({c.shape for c in cells}) == 1
+        op.walk.record.cut += [np.concatenate(cells)] if alike else cells
 
 
 # ---------------------------------------------------------------- Concat
@@ -148,7 +149,7 @@ def split(op: Op) -> list[Label]:
         return [rest] * len(outs)
     starts = np.cumsum([0, *sizes])
     if block.axes == (axis,):
-        keep_in_step(op, block, [block.old[a : a + n] for a, n in zip(starts, sizes, strict=False)])
+        keep_in_step(op, block, sizes)
     parts, ends = [], 0
     for start, size in zip(starts, sizes, strict=False):
         part, found = pick(op, block, axis, np.arange(start, start + size))
@@ -215,8 +216,9 @@ def slice_(op: Op) -> list[Label]:
         part, found = pick(op, block, axis, positions)
         if len(block.axes) > 1:
             op.grid(part.old)
-        else:
-            keep_in_step(op, block, [part.old])
+        elif abs(step) == 1:
+            before = int(positions.min())
+            keep_in_step(op, block, [before, positions.size, shape[axis] - before - positions.size])
         new_starts[k], new_ends[k] = _range(op, block, found, step, int(starts[k]), int(ends[k]), positions)
         out[out.index(block)] = part
     if as_inputs:

@@ -30,7 +30,7 @@ def identity(op: Op) -> list[Label]:
     if sum(d > 1 for d in shape) > 1:
         return [op.label(0)]
     axes = [(a,) for a, d in enumerate(shape) if d > 1]
-    return [op.walk.declare(op.node, name, None, shape, axes, untied=op.node.index)]
+    return [op.walk.declare(op.node, name, 0, shape, axes, untied=op.node.index)]
 
 
 # ---------------------------------------------------------------- Reshape

@@ -29,7 +29,7 @@ def split_axis(op: Op, label: Label, axis: int, groups: int) -> tuple[Block, ...
         return ()
     old = block.old.reshape(groups, -1)
     op.grid(old)
-    keep_in_step(op, block, list(old))
+    keep_in_step(op, block, [old.shape[1]] * groups)
     return (Block((0, 1), old, op.walk.close_up_as(op.node, old, block.new)),)
 
 
@@ -56,10 +56,10 @@ def convolution(
     spatial = range(2, len(x))
     reason = f"{op.node.op} mixes spatial positions"
     data = op.mix(op.label(0), spatial, reason)
-    if not op.is_constant(kernels):
+    groups = op.attr("group", 1)
+    if groups == 1 or not op.is_constant(kernels):
         op.mix(op.label(kernels), range(2, len(w)), reason)
     vectors = [i for i in vectors if op.has(i) and math.prod(op.shape(i) or ()) > 1]
-    groups = op.attr("group", 1)
     letters: list[Letter] = ["b", "c", *(f"s{a}" for a in spatial)]
     taps: list[Letter] = [f"k{a}" for a in range(2, len(w))]
     order: list[Letter] = ["c", "o"] if transposed else ["o", "c"]
@@ -100,7 +100,7 @@ def _grouped(
     grid = tuple(b.moved([1, 2]) for b in grid)
     rest = tuple(b.moved([a + (a > 1) for a in b.axes]) for b in data if 1 not in b.axes)
     if op.is_constant(kernels):
-        weight = op.walk.declare(op.node, op.node.inputs[kernels], None, view, [(0, 1), (0, 2)])
+        weight = op.walk.declare(op.node, op.node.inputs[kernels], kernels, view, [(0, 1), (0, 2)])
         for block in weight:
             op.grid(block.old)
     else:

@@ -21,7 +21,7 @@ def recurrent(op: Op) -> list[Label]:
     directions, hidden, inputs = w[0], w[1] // gates, w[2]
 
     def declare(i: int, view: Shape, axes: Sequence[tuple[int, ...]]) -> Label:
-        return op.walk.declare(op.node, op.node.inputs[i], None, view, axes)
+        return op.walk.declare(op.node, op.node.inputs[i], i, view, axes)
 
     def state(i: int) -> Sequence[Letter]:
         return ["b", "d", "h"] if batch_first else ["d", "b", "h"]

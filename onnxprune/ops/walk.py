@@ -138,6 +138,8 @@ class Record:
     frozen: list[Frozen] = field(default_factory=list)
     covers: list[Cover] = field(default_factory=list)
     grids: list[tuple[int, Ids]] = field(default_factory=list)
+    cut: list[Ids] = field(default_factory=list)
+    """Parts of grids that must stay rectangular, too."""
     masks: list[Mask] = field(default_factory=list)
     produced: list[Produced] = field(default_factory=list)
     labels: dict[str, Label] = field(default_factory=dict)
@@ -167,6 +169,8 @@ class Walk:
         self.weights: set[str] = set(graph.constants)
         """Constants and what is computed from nothing else."""
         self._rules = rules
+        self._followed: set[tuple[str, int]] = set()
+        """Constants, and the nodes whose rules follow their ids."""
 
     def run(self) -> Record:
         """Walk all nodes in order.
@@ -185,8 +189,21 @@ class Walk:
         for name in self.graph.outputs:
             for block in self.record.labels.get(name, ()):
                 self.freeze(last, block, f"is the graph output '{name}'")
+        self._keep_constants(last)
         self._shapes()
         return self.record
+
+    def _keep_constants(self, last: Node) -> None:
+        """A constant that someone reads without following its ids must stay as it is."""
+        for found in self.record.constants.values():
+            if found.use is not None or found.untied is not None:
+                continue
+            readers = [node for node, _ in self.graph.readers[found.name]]
+            strangers = [node for node in readers if (found.name, node.index) not in self._followed]
+            strangers += [last] if found.name in self.graph.outputs else []
+            for node in strangers[:1]:
+                for block in found.label:
+                    self.freeze(node, block, f"reads '{found.name}' as it is")
 
     def new_shape(self, name: str) -> Shape | None:
         """The shape of a tensor once the removed ids are gone."""
@@ -261,15 +278,13 @@ class Walk:
         that are used twice are truly shared.
         """
         shape = self.graph.shape_of_constant(name)
-        vector = sum(d > 1 for d in shape) <= 1
-        use = (node.index, i) if vector else None
-        return self.declare(node, name, use, shape, [(a,) for a, d in enumerate(shape) if d > 1])
+        return self.declare(node, name, i, shape, [(a,) for a, d in enumerate(shape) if d > 1])
 
     def declare(
         self,
         node: Node,
         name: str,
-        use: tuple[int, int] | None,
+        i: int,
         view: Shape,
         axes: Sequence[tuple[int, ...]],
         untied: int | None = None,
@@ -278,6 +293,9 @@ class Walk:
 
         A constant that is read through two different views must stay as it is.
         """
+        vector = sum(d > 1 for d in self.graph.shape_of_constant(name)) <= 1
+        use = (node.index, i) if vector and untied is None else None
+        self._followed.add((name, node.index))
         key = (name, use, untied)
         if key not in self.record.constants:
             blocks = tuple(self.fresh(node, tuple(view[a] for a in group), group) for group in axes)
@@ -290,15 +308,29 @@ class Walk:
         return ()
 
     def follow(self, node: Node, block: Block, leader: Block) -> Block:
-        """The block of a constant in the order of the block that it meets (they differ after a shuffle).
+        """The block of a constant in the order of what it meets (they differ after a shuffle).
 
         Only the first reader of a constant can choose the order; later ones must find it right.
+
+        Args:
+            node: that reader.
+            block: of the constant.
+            leader: on some of the axes of `block`, or all.
         """
-        if self.selection is None or block.old.shape != leader.old.shape or not block.old.size:
+        if self.selection is None:
             return block
-        new = block.old.ravel()[locate(leader.old, leader.new)]
-        if np.array_equal(new, block.new):
+        old, new = block.folded(leader.axes)
+        if old.shape[:-1] != leader.old.shape or not new.size or new.shape[:-1] != leader.new.shape:
             return block
+        wanted = locate(leader.old, leader.new).ravel()
+        rows = (locate(old, new)[..., 0] // old.shape[-1]).ravel()
+        if np.array_equal(wanted, rows) or not np.array_equal(np.sort(wanted), np.sort(rows)):
+            return block
+        order = np.argsort(rows)[np.argsort(np.argsort(wanted))]
+        new = new.reshape(len(rows), -1)[order]
+        moved = [*leader.axes, *(a for a in block.axes if a not in leader.axes)]
+        back = [moved.index(a) for a in block.axes]
+        new = new.reshape([block.new.shape[block.axes.index(a)] for a in moved]).transpose(back)
         for key, found in self.record.constants.items():
             own = next((b for b in found.label if b.old.flat[0] == block.old.min()), None)
             if own is not None and found.node == node.index:
@@ -358,6 +390,9 @@ class Walk:
             labels = rule(op)
         op.settle()
         for name, label in zip(node.outputs, labels, strict=False):
+            for block in label:
+                if block.old.size and not block.new.size:
+                    raise Inconsistent(node, "nothing would be left of it", block.old)
             if name and label:
                 self.record.labels[name] = label
 
@@ -489,8 +524,12 @@ class Op:
     def fixed(self, length: int, axis: int) -> Block:
         """Ids on one axis that can never go: what has no channels, among others that have."""
         block = self.walk.fresh(self.node, (length,), (axis,))
-        self.walk.record.frozen.append(Frozen(block.old, self.node.index, "has no removable channels"))
+        self.keep(block.old, "has no removable channels")
         return block
+
+    def keep(self, ids: Ids, reason: str) -> None:
+        """These ids must stay."""
+        self.walk.record.frozen.append(Frozen(np.unique(ids), self.node.index, reason))
 
     def produce(self, block: Block) -> None:
         """These ids are output channels that this node's weights make."""
@@ -572,12 +611,10 @@ class Op:
                 common = sorted(set(block.axes) & set(other.axes))
                 if common:
                     row = self.project(other, common)
-                    inside = common == list(block.axes)
-                    if follows and inside:
-                        self.join(row, self.walk.follow(self.node, block, row))
-                    else:
-                        self.join(row, self.project(block, common))
-                    absorbed = absorbed or inside
+                    if follows:
+                        block = self.walk.follow(self.node, block, row)
+                    self.join(row, self.project(block, common))
+                    absorbed = absorbed or common == list(block.axes)
             if not absorbed:
                 merged.append(block)
         return merged
