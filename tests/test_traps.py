@@ -262,8 +262,7 @@ def grid_of_three_meets_grid_of_four(n: Net) -> Any:
 @trap
 def channels_merge_with_batch(n: Net) -> Any:
     x = n.conv(out=4)
-    y = n.conv(reshaped(n, x, n.B * 4, 1, n.H, n.W), 5, kernel=(2, 2))
-    return y
+    return n.conv(reshaped(n, x, n.B * 4, 1, n.H, n.W), 5, kernel=(2, 2))
 
 
 @trap

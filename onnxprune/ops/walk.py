@@ -603,16 +603,15 @@ class Op:
         """
         merged: list[Block] = []
         leaders = [(b, False) for b in blocks]
-        for block, follows in sorted(
+        for own, follows in sorted(
             [*leaders, *((b, True) for b in followers)], key=lambda x: -len(x[0].axes)
         ):
-            absorbed = False
+            block, absorbed = own, False
             for other in merged:
                 common = sorted(set(block.axes) & set(other.axes))
                 if common:
                     row = self.project(other, common)
-                    if follows:
-                        block = self.walk.follow(self.node, block, row)
+                    block = self.walk.follow(self.node, block, row) if follows else block
                     self.join(row, self.project(block, common))
                     absorbed = absorbed or common == list(block.axes)
             if not absorbed:
