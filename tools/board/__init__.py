@@ -1,0 +1,1 @@
+"""Parts of `tools/scoreboard.py`: tasks (a model, samples, a metric), and the tools that are compared."""

@@ -1,0 +1,101 @@
+"""Prune with onnxsim 0.8.1 down to shares of the MACs; runs in its own environment.
+
+    python -m board.peer_onnxsim MODEL CALIB.npz OUT SHARE...
+
+Its channel pruning takes a sparsity, so the sparsity is searched. BatchNormalization is folded first by its
+own simplifier, as its documentation asks. Every way to call it gives a candidate: uncalibrated or calibrated,
+the same share of every layer or one threshold for all.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxsim
+from onnxsim.pruning import apply_structured_pruning, apply_structured_wanda_pruning
+
+from onnxprune.graph import Graph
+from onnxprune.pipeline import size
+
+Prune = Callable[[float], onnx.ModelProto]
+_BATCH, _STEPS = 32, 7
+
+
+def main(model: str, calib: str, out: str, shares: list[float]) -> None:
+    """Write `OUT/<way>-<share>.onnx` for each way and share, and print one JSON line for each."""
+    plain, _ = onnxsim.simplify(onnx.load(model))
+    whole = _macs(plain)
+    with np.load(calib) as data:
+        arrays = dict(data)
+    count = len(next(iter(arrays.values())))
+    batches = [{k: v[i : i + _BATCH] for k, v in arrays.items()} for i in range(0, count, _BATCH)]
+    for way, prune in _ways(plain, batches):
+        for share in shares:
+            started = time.perf_counter()
+            try:
+                sparsity, pruned = _least(prune, lambda proto: _macs(proto) / whole, share)
+            except Exception as error:  # whatever a peer raises is its result
+                print(json.dumps({"way": way, "share": share, "error": f"{type(error).__name__}: {error}"}))
+                break
+            path = Path(out) / f"{way.replace(' ', '-')}-{share:g}.onnx"
+            onnx.save(pruned, path)
+            row = {"way": f"{way}, {sparsity:.3f}", "share": share, "file": str(path)}
+            print(json.dumps({**row, "seconds": time.perf_counter() - started}), flush=True)
+
+
+def _ways(plain: onnx.ModelProto, batches: list[dict[str, np.ndarray]]) -> Iterator[tuple[str, Prune]]:
+    for spread in ("layer", "global"):
+        everywhere = spread == "global"
+        yield f"magnitude {spread}", partial(_magnitude, plain, everywhere)
+        yield f"calibrated {spread}", partial(_calibrated, plain, batches, everywhere)
+
+
+def _magnitude(plain: onnx.ModelProto, everywhere: bool, sparsity: float) -> onnx.ModelProto:
+    return apply_structured_pruning(_copy(plain), sparsity=sparsity, global_sparsity=everywhere)
+
+
+def _calibrated(
+    plain: onnx.ModelProto, batches: list[dict[str, np.ndarray]], everywhere: bool, sparsity: float
+) -> onnx.ModelProto:
+    return apply_structured_wanda_pruning(
+        _copy(plain), calibration_data=batches, sparsity=sparsity, global_sparsity=everywhere
+    )
+
+
+def _least(
+    prune: Prune, left: Callable[[onnx.ModelProto], float], share: float
+) -> tuple[float, onnx.ModelProto]:
+    """The smallest sparsity that leaves at most this share; the largest sparsity where none does."""
+    low, high = 0.0, 0.99
+    best = high, prune(high)
+    if left(best[1]) > share:
+        return best
+    for _ in range(_STEPS):
+        middle = (low + high) / 2
+        pruned = prune(middle)
+        if left(pruned) <= share:
+            high, best = middle, (middle, pruned)
+        else:
+            low = middle
+    return best
+
+
+def _macs(proto: onnx.ModelProto) -> int:
+    return size(Graph(proto)).macs
+
+
+def _copy(proto: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    return copy
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], sys.argv[3], [float(share) for share in sys.argv[4:]])
