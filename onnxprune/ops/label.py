@@ -39,6 +39,11 @@ class Block:
         order = sorted(range(len(axes)), key=lambda k: axes[k])
         return self.map([axes[k] for k in order], lambda a: a.transpose(order))
 
+    def on(self, axes: Sequence[int]) -> Block:
+        """Without those of its axes that are not among `axes`, all of length 1."""
+        index = tuple(slice(None) if a in axes else 0 for a in self.axes)
+        return self.map([a for a in self.axes if a in axes], lambda a: a[index])
+
     def folded(self, kept: Sequence[int]) -> tuple[Ids, Ids]:
         """Both arrays with the axes `kept` in front and the others flattened behind them."""
         front = [self.axes.index(a) for a in kept]

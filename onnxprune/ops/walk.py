@@ -563,8 +563,8 @@ class Op:
             The label of the output.
         """
         sizes: dict[Letter, int] = {}
-        seen: list[tuple[int, dict[Letter, int], list[Block], Label]] = []
         order: dict[Letter, int] = {}
+        given: list[tuple[int, dict[Letter, int], Label]] = []
         for i, letters in operands:
             shape, label = (views or {}).get(i) or (self.shape(i), self.label(i))
             if shape is None or len(shape) != len(letters):
@@ -573,13 +573,18 @@ class Op:
             for letter, length in zip(letters, shape, strict=True):
                 order.setdefault(letter, len(order))
                 sizes[letter] = max(sizes.get(letter, 1), length)
-            blocks = [b.moved([order[letters[a]] for a in b.axes]) for b in label]
-            seen.append((i, dict(zip(letters, shape, strict=True)), blocks, label))
-        followers = [b for i, _, blocks, _ in seen if self.is_constant(i) for b in blocks]
+            given.append((i, dict(zip(letters, shape, strict=True)), label))
+        seen: list[tuple[int, dict[Letter, int], list[Block]]] = []
+        for i, lengths, label in given:
+            own = list(lengths)
+            meets = [a for a, letter in enumerate(own) if lengths[letter] == sizes[letter]]
+            blocks = [b.on(meets) for b in label if set(b.axes) & set(meets)]
+            seen.append((i, lengths, [b.moved([order[own[a]] for a in b.axes]) for b in blocks]))
+        followers = [b for i, _, blocks in seen if self.is_constant(i) for b in blocks]
         merged = self._merge(
-            [b for i, _, blocks, _ in seen if not self.is_constant(i) for b in blocks], followers
+            [b for i, _, blocks in seen if not self.is_constant(i) for b in blocks], followers
         )
-        for i, lengths, blocks, _ in seen:
+        for i, lengths, blocks in seen:
             covered = {a for b in blocks for a in b.axes}
             for letter, length in lengths.items():
                 if length == sizes[letter] > 1 and order[letter] not in covered:
@@ -621,13 +626,13 @@ class Op:
     def _drop(
         self,
         block: Block,
-        seen: Sequence[tuple[int, dict[Letter, int], list[Block], Label]],
+        seen: Sequence[tuple[int, dict[Letter, int], list[Block]]],
         order: Mapping[Letter, int],
         zeros: Mapping[int, str],
     ) -> None:
         """Say which operand to mask where this block is contracted: a constant if there is one."""
         candidates = sorted(seen, key=lambda s: not self.is_constant(s[0]))
-        for i, lengths, blocks, _ in candidates:
+        for i, lengths, blocks in candidates:
             for own in blocks:
                 if own.axes == block.axes:
                     letters = list(lengths)
