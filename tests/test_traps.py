@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from nets import PRIMES, SQUARE, Dims, Net
+from nets import PRIMES, SQUARE, Dims, Net, run
 from onnx import TensorProto, helper
 from surgery import check, operate
 from test_ops import attention, boolean, reshaped
@@ -466,6 +466,27 @@ def weight_split_in_three(n: Net) -> Any:
     q, k, v = n.Split(n.weight(n.C, 3 * n.C), [n.C] * 3, outputs=3, axis=1)
     x = n.dense()
     return n.Mul(n.MatMul(x, q), n.Sigmoid(n.Add(n.MatMul(x, k), n.MatMul(x, v))))
+
+
+def rows_of_heads(n: Net) -> str:
+    """Heads beside a symbolic batch, in a product that is computed; what is left over is inferred."""
+    x = n.input("batch", 3, n.H, n.W)
+    batch = n.Unsqueeze(n.Gather(n.Shape(x), 0), [0])
+    y = n.Reshape(n.conv(x, 4 * n.C), n.Concat(n.Mul(batch, [4]), [n.C], [-1], axis=0))
+    y = n.MatMul(n.MatMul(y, n.Transpose(y, perm=[0, 2, 1])), y)
+    return str(n.Reshape(y, n.Concat(batch, [4 * n.C], [n.H], [n.W], axis=0)))
+
+
+@pytest.mark.parametrize("dims", [PRIMES, SQUARE])
+def test_a_batch_of_another_size(dims: Dims) -> None:
+    net = Net("rows", dims)
+    net.read(rows_of_heads(net))
+    surgery = operate(net.finished(), dims=net.symbols)
+    assert surgery.removed
+    small, large = net.feeds()
+    check(surgery, small)
+    (once,), (twice,) = (run(surgery.pruned.model, feeds) for feeds in (small, large))
+    np.testing.assert_allclose(twice, np.concatenate([once, once[::-1]]), atol=1e-5)
 
 
 def cases() -> list[Any]:

@@ -144,7 +144,7 @@ def _retarget(op: Op, before: Shape, label: Label, after: Shape, out: Label, tar
         stuck = [k for k in range(len(result)) if dynamic[k] and now[k] != result[k]]
         if len(stuck) == 1:
             result[stuck[0]] = -1
-    op.set_value(1, np.asarray(result))
+    op.set_value(1, np.asarray(result), lengths=True)
 
 
 def flatten(op: Op) -> list[Label]:

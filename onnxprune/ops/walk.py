@@ -648,13 +648,18 @@ class Op:
         if self.node.attrs.get(name) != value:
             self.walk.record.edits.attrs[self.node.index, name] = value
 
-    def set_value(self, i: int, wanted: Array) -> None:
+    def set_value(self, i: int, wanted: Array, *, lengths: bool = False) -> None:
         """Make input `i` say `wanted`, if it would not do so by itself.
 
         Elements that depend on symbolic dimensions stay computed.
 
+        Args:
+            i: the input.
+            wanted: its new value.
+            lengths: elements are lengths of axes, which a narrower width makes shorter in proportion.
+
         Raises:
-            Inconsistent: such an element would have to change.
+            Inconsistent: an element would have to change that can't.
         """
         self._handled.add(i)
         name = self.node.inputs[i] if self.has(i) else ""
@@ -663,22 +668,37 @@ class Op:
         if now is not None and np.array_equal(now, wanted):
             return
         edits = self.walk.record.edits
-        if now is None or now.shape != wanted.shape or not self.walk.facts.is_dynamic(name):
-            if name and self.walk.facts.is_dynamic(name):
-                raise Inconsistent(self.node, "a computed width would have to change", self._all_ids())
+        if not name or not self.walk.facts.is_dynamic(name):
             edits.literals[self.node.index, i] = wanted
             return
+        if now is None or now.shape != wanted.shape:
+            raise Inconsistent(self.node, "a computed width would have to change", self._all_ids())
         dynamic = self.walk.facts.dynamic[name] & (wanted != -1)
-        if (dynamic & (now != wanted)).any():
-            raise Inconsistent(
-                self.node, "a width computed from symbolic dimensions would have to change", self._all_ids()
-            )
         base = f"{self.node.outputs[0]}.pruned{i}"
-        edits.added[f"{base}.mask"] = dynamic
-        edits.added[f"{base}.widths"] = wanted
-        inputs = [f"{base}.mask", name, f"{base}.widths"]
-        edits.before.setdefault(self.node.index, []).append(make_node("Where", inputs, [base], base))
-        edits.rewire[self.node.index, i] = base
+        parts, source = {"mask": dynamic, "widths": wanted}, name
+        if (dynamic & (now != wanted)).any():
+            before = self.walk.facts.values[name]
+            if not lengths or (now != before)[dynamic].any() or (now[dynamic] <= 0).any():
+                reason = "a width computed from symbolic dimensions would have to change"
+                raise Inconsistent(self.node, reason, self._all_ids())
+            common = np.gcd(now, wanted)
+            parts["times"], parts["over"] = (np.where(dynamic, v // common, 1) for v in (wanted, now))
+            source = self._insert(
+                base, "Div", [self._insert(base, "Mul", [name, "times"], parts), "over"], parts
+            )
+        edits.rewire[self.node.index, i] = self._insert(base, "Where", ["mask", source, "widths"], parts)
+
+    def _insert(self, base: str, kind: str, inputs: Sequence[str], parts: Mapping[str, Array]) -> str:
+        """A node before this one; inputs that `parts` names are constants of their own."""
+        edits = self.walk.record.edits
+        output = f"{base}.{kind}"
+        names = []
+        for name in inputs:
+            if name in parts:
+                edits.added[f"{base}.{name}"] = parts[name]
+            names.append(f"{base}.{name}" if name in parts else name)
+        edits.before.setdefault(self.node.index, []).append(make_node(kind, names, [output], output))
+        return output
 
     def settle(self) -> None:
         """Values that only enter a computation must stay what they were, whatever they were computed from."""
