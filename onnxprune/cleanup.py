@@ -22,6 +22,7 @@ def cleaned(graph: Graph, facts: Facts) -> tuple[Graph, str | None]:
     """
     try:
         model = onnxslim.slim(copy.deepcopy(graph.model))
+        model.doc_string = graph.model.doc_string
         candidate = Graph(model, graph.path)
     except Exception as error:  # a cleaner that fails is no reason not to prune
         return graph, f"cleaning was skipped: onnxslim failed ({type(error).__name__})"

@@ -16,7 +16,7 @@ from .ops.cost import macs as count_macs
 from .types import Analysis, Blocked, Mask, Plan, Size, Verdict
 
 VERSION = 1
-"""Of the JSON that `inspect --json` and `prune --report` write."""
+"""Of the JSON that `inspect --json`, `prune --report` and `validate --json` write."""
 
 
 @dataclass(frozen=True)
@@ -235,6 +235,11 @@ def verdict_table(verdict: Verdict) -> Table:
                 f"top-1 agrees {agree:.2%}" if agree is not None else "",
             )
     return table
+
+
+def verdict_data(verdict: Verdict) -> dict[str, Any]:
+    """For JSON."""
+    return {"version": VERSION, **asdict(verdict)}
 
 
 def report(plan: Plan, verdict: Verdict, graph: Graph, analysis: Analysis, kept: Mask) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import typer
 
 from .. import pipeline
 from ..errors import CheckFailed
-from ..report import verdict_table
+from ..report import verdict_data, verdict_table
 from .output import Output, as_json
 from .sampling import (
     BatchSize,
@@ -54,7 +54,7 @@ def validate(
         seed=seed,
     )
     if json:
-        typer.echo(as_json(verdict))
+        typer.echo(as_json(verdict_data(verdict)))
     else:
         Output(quiet).show(verdict_table(verdict))
     if rtol is not None and verdict.drift is not None:

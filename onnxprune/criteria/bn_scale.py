@@ -36,7 +36,7 @@ class BnScale:
         groups = context.analysis.groups
         parts = [list(_scales(context, group)) for group in groups]
         if groups and not any(parts):
-            hint = "it was folded into the filters: use l1 or l2"
+            hint = "exporters fold it into the filters: use l1 or l2"
             raise UsageError(
                 "the model has no BatchNormalization", where=f"--criterion {self.name}", hint=hint
             )

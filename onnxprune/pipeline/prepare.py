@@ -80,7 +80,9 @@ def _without(graph: Graph, analysis: Analysis, patterns: Sequence[str]) -> Analy
     for group in analysis.groups:
         nodes = [graph.nodes[i] for i in group.nodes]
         names = {group.name, *(n.name for n in nodes), *(i for n in nodes for i in n.inputs)}
-        pattern = next((p for p in patterns if any(fnmatch.fnmatchcase(n, p) for n in names)), None)
+        pattern = next(
+            (p for p in patterns if p in names or any(fnmatch.fnmatchcase(n, p) for n in names)), None
+        )
         if pattern is None:
             groups.append(group)
         else:

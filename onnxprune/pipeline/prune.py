@@ -26,6 +26,8 @@ from .prepare import Prepared, Progress, prepare, why_nothing
 from .sessions import open_session
 from .settings import Budget, Settings
 
+_READS_NORMS = frozenset({"bn-scale"})
+
 
 @dataclass(frozen=True)
 class Result:
@@ -97,7 +99,7 @@ def prune(  # noqa: PLR0913  (a keyword for each flag)
         min_channels: keep at least this many of each group.
         keep: patterns of node or weight names whose channels must stay.
         granularity: what may go of attention.
-        simplify: clean the graph first.
+        simplify: clean the graph first; not for `bn-scale`, as cleaning folds what it reads.
         seed: of everything random.
         batch: samples that run together.
         memory: bytes of activations to hold in memory.
@@ -121,7 +123,7 @@ def prune(  # noqa: PLR0913  (a keyword for each flag)
         min_channels,
         keep,
         granularity,
-        simplify,
+        simplify and criterion not in _READS_NORMS,
         seed,
         batch,
         memory,
@@ -129,7 +131,7 @@ def prune(  # noqa: PLR0913  (a keyword for each flag)
         force,
     )
     chosen = _criterion(settings)
-    ready = prepare(model, simplify=simplify, granularity=granularity, keep=keep, progress=progress)
+    ready = prepare(model, simplify=settings.simplify, granularity=granularity, keep=keep, progress=progress)
     if not ready.analysis.groups:
         raise Infeasible(why_nothing(ready), where=ready.original.where)
     data = None if calib is None else opened(calib, ready.graph, seed)
