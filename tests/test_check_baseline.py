@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 
@@ -86,6 +87,8 @@ def test_an_improvement_is_reported_and_ratcheted(project):
     project.model(width=8, extra=1)  # fewer parameters, one node more
     found = project.findings()
     assert (found["params"]["improved"], found["nodes"]["improved"]) == (True, False)
+    (note,) = project.check("--format", "json").json["notes"]
+    assert "values are better than in onnxprune-baseline.json: 'onnxprune check --ratchet'" in note
     assert project.check("--ratchet").code == 0
     assert (record(project)["model.onnx"]["params"], record(project)["model.onnx"]["nodes"]) == (256, 3)
     project.model(width=16)
@@ -198,7 +201,14 @@ def test_an_absolute_latency_fails_only_on_demand(project):
         ("<<<<<<< HEAD\n", "solve the conflict"),
         ("[]", "is not a baseline"),
         ('{"version": 2, "models": {}}', "is a baseline of version 2, not 1"),
-        ('{"version": 1, "models": {"a": {"size": "big"}}}', "is not a baseline"),
+        ('{"models": {}}', "is not a baseline (it has no 'version')"),
+        ('{"version": 1, "models": {"a": 3}}', "is not a baseline (it has another structure)"),
+        ('{"version": 1, "models": {"a": {"size": "big"}}}', "is not a baseline ('size' is 'big')"),
+        ('{"version": 1, "models": {"a": {"size": NaN}}}', "is not a baseline ('size' is nan)"),
+        (
+            '{"version": 1, "models": {"a": {"operators": "Conv"}}}',
+            "is not a baseline ('operators' is 'Conv')",
+        ),
     ],
 )
 def test_a_broken_baseline_file(project, content, message):
@@ -360,6 +370,57 @@ def test_a_revision_that_does_not_exist(project, name):
     done = project.check(f"--baseline-ref={name}")
     assert done.code == 2
     assert f"{name}: no such revision" in done.err
+
+
+def test_a_hook_of_git_has_an_environment_of_its_own(project, monkeypatch):
+    """With GIT_DIR alone, git takes any folder for the top of the work tree."""
+    project.model("sub/a.onnx")
+    project.config('[[check.models]]\npath = "a.onnx"\nparams = "+0"\n', "sub/onnxprune.toml")
+    project.commit()
+    project.model("sub/a.onnx", width=9)
+    monkeypatch.setenv("GIT_DIR", str(project.root / ".git"))
+    assert project.check("--config", "sub/onnxprune.toml", "--baseline-ref", "main").code == 1
+
+
+def test_a_linked_model_of_a_revision(project):
+    project.model("store/a.onnx")
+    (project.root / "a.onnx").symlink_to("store/a.onnx")
+    (project.root / "b.onnx").symlink_to("/nowhere")
+    project.limits('params = "+0"', "a.onnx")
+    project.commit()
+    project.model("store/a.onnx", width=9)
+    assert project.check("--baseline-ref", "main").code == 1
+    project.model("c.onnx").replace(project.root / "b.onnx")
+    done = project.check("b.onnx", "--baseline-ref", "main")
+    assert done.code == 2
+    assert "main:b.onnx: is a link that leads nowhere" in done.err
+
+
+def test_a_model_whose_contents_this_clone_lacks(project):
+    """Not the same as a new model, which would pass."""
+    project.model()
+    project.limits('params = "+0"')
+    project.commit()
+    blob = project.git("rev-parse", "main:model.onnx").strip()
+    (project.root / ".git" / "objects" / blob[:2] / blob[2:]).unlink()
+    project.model(width=9)
+    done = project.check("--baseline-ref", "main")
+    assert done.code == 2
+    assert "main:model.onnx: isn't in this clone; run 'git fetch'" in done.err
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give files away")
+def test_a_repository_of_somebody_else(project):
+    """As in a container that runs as root on a mounted work tree."""
+    project.model()
+    project.limits('size = "+0"')
+    project.commit()
+    os.chown(project.root, 4321, 4321)
+    os.chown(project.root / ".git", 4321, 4321)
+    done = project.check("--baseline-ref", "main")
+    assert done.code == 2
+    assert "dubious ownership" in done.err
+    assert "run 'git config --global --add safe.directory" in done.err
 
 
 def test_no_repository(project):

@@ -140,6 +140,26 @@ def test_a_glob_without_a_match_is_an_error(project):
     assert "models[0]: no file matches 'models/*.onnx'; correct the path" in done.err
 
 
+def test_each_glob_must_match(project):
+    project.model("a.onnx")
+    project.config('[[check.models]]\npath = ["a.onnx", "modles/*.onnx"]\nnodes = 3\n')
+    assert "models[0]: no file matches 'modles/*.onnx'" in project.check().err
+
+
+def test_a_folder_in_place_of_a_glob(project):
+    project.model("models/a.onnx")
+    project.limits("nodes = 3", "models/")
+    assert "write 'models/**/*.onnx'" in project.check().err
+
+
+def test_an_unknown_table_of_ours(project):
+    project.model()
+    project.config('[[tool.onnxprune.chekc.models]]\npath = "*.onnx"\n', "pyproject.toml")
+    done = project.check("model.onnx")
+    assert done.code == 2
+    assert "tool.onnxprune: unknown key 'chekc'; did you mean 'check'?" in done.err
+
+
 def test_globs_cross_folders_but_not_hidden_ones(project):
     for name in ("a.onnx", "x/b.onnx", "x/y/c.onnx", ".venv/d.onnx", "old/e.onnx"):
         project.model(name)
@@ -193,6 +213,11 @@ def test_two_models_with_one_name(project):
         (["--baseline", "a", "--baseline-ref", "b"], "give one of --baseline and --baseline-ref"),
         (["--update", "--ratchet"], "give one of --update and --ratchet"),
         (["--baseline", "no.onnx"], "--baseline no.onnx: no such file"),
+        (["--baseline", "no.json"], "--baseline no.json: no such file"),
+        (["--baseline", "no.json", "--ratchet"], "--baseline no.json: no such file"),
+        (["--baseline", "folder"], "--baseline folder: is a directory"),
+        (["--baseline-ref", ""], "--baseline-ref: is empty; name a branch"),
+        (["folder"], "folder: is a directory; name an .onnx file"),
         (["--baseline", "model.onnx", "--update"], "--baseline model.onnx: can't be written to"),
         (["no.onnx"], "no.onnx: no such file"),
         (["--format", "json=no/folder.json"], "no/folder.json: can't be written"),
@@ -200,6 +225,7 @@ def test_two_models_with_one_name(project):
 )
 def test_wrong_options(project, arguments, message):
     project.model()
+    (project.root / "folder").mkdir()
     project.limits("nodes = 3")
     done = project.check(*arguments)
     assert done.code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from xml.etree import ElementTree
 
@@ -29,9 +30,30 @@ def project(tmp_path, monkeypatch, capsys):
 def test_table(project):
     done = project.check()
     assert done.code == 1
-    assert "fail: nodes is 3; the limit is ≤ 2" in done.out
-    assert "warn: opset is 17; the limit is ≤ 16" in done.out
-    assert done.out.rstrip().splitlines()[-1].startswith("failed: 1 of 2 models beyond a limit")
+    *_, note, missing, warning, failure, verdict = done.out.rstrip().splitlines()
+    assert note == "note: assumes batch=1 (2 models)"
+    assert missing.startswith("warning: there is no baseline")
+    assert warning == "warn: b.onnx: opset is 17; the limit is ≤ 16"
+    assert failure == "fail: b.onnx: nodes is 3; the limit is ≤ 2"
+    assert verdict == "failed: 1 of 2 models beyond a limit"
+
+
+def rows(done):
+    return [line.split()[0] for line in done.out.splitlines() if line.startswith(("size", "nodes", "MACs"))]
+
+
+def test_the_table_leaves_out_what_nobody_limits_and_nothing_changed(project):
+    project.limits('size = "+2%"', "a.onnx")
+    assert rows(project.check()) == ["size", "MACs", "nodes"]  # no baseline: all of it is news
+    project.check("--update")
+    assert rows(project.check()) == ["size"]
+    assert "dead channels" in project.check("--measure", "dead-channels").out
+    project.model("a.onnx", extra=1)
+    assert rows(project.check()) == ["size", "nodes"]
+    project.model("a.onnx", width=4)
+    done = project.check()
+    assert rows(done) == ["size", "MACs"]
+    assert "pass, better" in done.out
 
 
 def test_json(project):
@@ -99,6 +121,19 @@ def test_several_formats_at_once(project):
     assert "::error" in done.out
     assert json.loads((project.root / "r.json").read_text())["status"] == "fail"
     assert ElementTree.parse(project.root / "r.xml").getroot().tag == "testsuites"
+
+
+@pytest.mark.parametrize("name", ["table", "json", "junit", "markdown", "github", "sarif"])
+def test_a_file_name_that_is_no_unicode(project, name):
+    odd = os.fsdecode(b"\xff.onnx")
+    project.limits("nodes = 3", "b.onnx")
+    try:
+        (project.root / "a.onnx").rename(odd)
+    except OSError:
+        pytest.skip("this file system refuses such names")
+    assert project.check(odd, "--format", f"{name}=report").code == 0
+    (project.root / "report").read_text("utf-8")
+    assert project.check(odd, "--format", name).out.encode()
 
 
 HOSTILE = "]]>\n::error::x|`<script>\x01[link](http://a)@all"

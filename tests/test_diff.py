@@ -140,11 +140,16 @@ def test_models_of_revisions(project):
         (["no.onnx", "a.onnx"], "no.onnx: no such file"),
         (["nope:a.onnx", "a.onnx"], "nope: no such revision"),
         (["main:b.onnx", "a.onnx"], "main:b.onnx: isn't in that revision"),
+        (["main:sub", "a.onnx"], "main:sub: is a directory"),
+        (["main:sub/text", "a.onnx"], "main:sub/text: is not an ONNX model"),
+        (["main:../a.onnx", "a.onnx"], "lies outside the git repository"),
         (["a.onnx", "a.onnx", "--json", "--markdown"], "give one of --json and --markdown"),
     ],
 )
 def test_wrong_usage(project, arguments, message):
     project.model("a.onnx")
+    (project.root / "sub").mkdir()
+    (project.root / "sub" / "text").write_text("no model")
     project.commit()
     done = project.run("diff", *arguments)
     assert done.code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -118,7 +119,7 @@ def loads(data: bytes, where: str) -> dict[str, Measurement]:
     Raises:
         InputError: it is not JSON, or not a baseline of this version.
     """
-    hint = "solve the conflict, or write it anew with 'onnxprune check --update'"
+    hint = "solve the conflict, or delete it and write it anew with 'onnxprune check --update'"
     try:
         content = json.loads(data)
         if content["version"] != VERSION:
@@ -126,15 +127,24 @@ def loads(data: bytes, where: str) -> dict[str, Measurement]:
                 f"is a baseline of version {content['version']}, not {VERSION}", where=where, hint=hint
             )
         return {str(key): _measurement(entry) for key, entry in content["models"].items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        reason = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+    except KeyError as error:
+        raise InputError(f"is not a baseline (it has no {error})", where=where, hint=hint) from None
+    except (AttributeError, TypeError, ValueError) as error:
+        reason = error if isinstance(error, ValueError) else "it has another structure"
         raise InputError(f"is not a baseline ({reason})", where=where, hint=hint) from None
 
 
 def _measurement(entry: Mapping[str, Any]) -> Measurement:
-    numbers = {key: float(entry[key]) for key in METRICS if key in entry}
-    sets = {key: tuple(str(name) for name in entry[key]) for key in SETS if key in entry}
-    return Measurement(numbers, sets, str(entry.get("structure", "")))
+    numbers = {key: entry[key] for key in METRICS if key in entry}
+    sets = {key: entry[key] for key in SETS if key in entry}
+    for key, value in numbers.items():
+        # A value that compares with nothing, such as NaN, would pass any limit.
+        if not isinstance(value, int | float) or not 0 <= value < math.inf:
+            raise ValueError(f"'{key}' is {value!r}")
+    for key, names in sets.items():
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError(f"'{key}' is {names!r}")
+    return Measurement(numbers, {k: tuple(v) for k, v in sets.items()}, str(entry.get("structure", "")))
 
 
 def dumps(models: Mapping[str, Measurement]) -> bytes:
@@ -237,12 +247,9 @@ class AtRevision:
             file = self.renames[file]
             note = f"renamed from '{file.name}'"
         copy = Path(tempfile.mkdtemp(dir=self.folder))
-        try:
+        with self.revision.named(file, copy):
             subject = open_model(self.revision.extract(file, copy), model.dims)
             measured = measure(subject, self.costly)
-        except InputError as error:
-            where = (error.where or "").replace(str(copy / file.name), f"{self.revision.name}:{file.name}")
-            raise InputError(error.reason, where=where, hint=error.hint) from None
         return Before(measured, self.source, subject, note or None)
 
     def gone(self, keys: Collection[str]) -> tuple[str, ...]:  # noqa: ARG002

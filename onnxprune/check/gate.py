@@ -87,7 +87,7 @@ def check(
             )
         found = {o.key for o in outcomes if o.key}
         gone = () if named else base.gone({m.key for m in models} | found)
-    notes = _gone(gone, options)
+    notes = [*_gone(gone, options), *_better(outcomes, base, options)]
     if options.update or options.ratchet:
         kept = {key: value for key, value in current.models.items() if key in everything}
         changed = baselines.write(file, {**kept, **records})
@@ -103,16 +103,19 @@ def _baseline_file(settings: Settings, options: Options) -> Path:
         raise UsageError(
             "give one of --update and --ratchet", hint="--update takes any value, --ratchet only better ones"
         )
+    if options.baseline_ref == "":
+        raise UsageError("is empty", where="--baseline-ref", hint="name a branch, a tag or a commit")
     if options.baseline is None:
         return shown(settings.baseline)
+    where = f"--baseline {options.baseline}"
+    if options.baseline.is_dir():
+        raise InputError("is a directory; name a model or a baseline file", where=where)
+    if not options.baseline.exists() and not (options.update and _is_record(options.baseline)):
+        raise InputError("no such file", where=where)
     if _is_record(options.baseline):
         return options.baseline
     if options.update or options.ratchet:
-        raise UsageError(
-            "can't be written to", where=f"--baseline {options.baseline}", hint="leave --baseline out"
-        )
-    if not options.baseline.is_file():
-        raise InputError("no such file", where=f"--baseline {options.baseline}")
+        raise UsageError("can't be written to", where=where, hint="leave --baseline out")
     return shown(settings.baseline)
 
 
@@ -161,6 +164,15 @@ def _gone(keys: Sequence[str], options: Options) -> list[str]:
         return [f"removed '{key}' from the baseline: its model is gone" for key in keys]
     hint = "'onnxprune check --update' removes it"
     return [f"'{key}' is in the baseline, and its model is gone: {hint}" for key in keys]
+
+
+def _better(outcomes: Sequence[Outcome], base: Baseline, options: Options) -> list[str]:
+    """How to keep what became better."""
+    count = sum(f.better for o in outcomes for f in o.findings)
+    if not count or options.update or options.ratchet or not isinstance(base, Recorded):
+        return []
+    values = "1 value is" if count == 1 else f"{count} values are"
+    return [f"{values} better than in {base.source}: 'onnxprune check --ratchet' lowers it to them"]
 
 
 def _warnings(outcomes: Sequence[Outcome], base: Baseline, file: Path, options: Options) -> list[str]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from subprocess import DEVNULL, PIPE, CompletedProcess, run
+from subprocess import PIPE, CompletedProcess, run
 from typing import IO
 
 from ..errors import InputError
@@ -15,6 +16,7 @@ from ..graph import external_files
 from .files import Pointer, pointer
 
 _SMALL = 1024
+_OF_HOOKS = frozenset({"GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE"})
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,8 @@ class Revision:
     top: Path
 
     def has(self, file: Path) -> bool:
-        """Whether the revision holds a file, named as in the work tree."""
-        return _git(self.top, "cat-file", "-e", self._object(file)).returncode == 0
+        """Whether the revision holds a file, named as in the work tree; its contents may be missing."""
+        return _git(self.top, "rev-parse", "--verify", "--quiet", self._name(file)).returncode == 0
 
     def read(self, file: Path) -> bytes:
         """The bytes of a small file.
@@ -41,10 +43,7 @@ class Revision:
         Raises:
             InputError: the revision doesn't hold it.
         """
-        done = _git(self.top, "cat-file", "blob", self._object(file))
-        if done.returncode != 0:
-            raise InputError(f"isn't in {self.name}", where=str(file))
-        return done.stdout
+        return _git(self.top, "cat-file", "blob", self._blob(file)).stdout
 
     def extract(self, file: Path, folder: Path) -> Path:
         """Copy a model and its external data into a folder; those in git-lfs come from its local store.
@@ -67,19 +66,50 @@ class Revision:
         fields = iter(done.stdout.decode("utf-8", "surrogateescape").split("\0"))
         return {self.top / new: self.top / old for _, old, new in zip(fields, fields, fields, strict=False)}
 
-    def _object(self, file: Path) -> str:
+    @contextmanager
+    def named(self, file: Path, folder: Path) -> Iterator[None]:
+        """Errors about the copy of a file in a folder name the file of the revision instead."""
+        try:
+            yield
+        except InputError as error:
+            where = (error.where or "").replace(str(folder / file.name), self.shown(file))
+            raise InputError(error.reason, where=where, hint=error.hint) from None
+
+    def shown(self, file: Path) -> str:
+        """A file of the revision, for people."""
+        return f"{self.name}:{_relative(file, self.top).as_posix()}"
+
+    def _name(self, file: Path) -> str:
         return f"{self.commit}:{_relative(file, self.top).as_posix()}"
+
+    def _blob(self, file: Path) -> str:
+        """The object that holds a file's contents; links within the repository are followed.
+
+        Raises:
+            InputError: there is none, or it isn't in this clone.
+        """
+        if not self.has(file):
+            raise InputError("isn't in that revision", where=self.shown(file))
+        options = ("cat-file", "--batch-check=%(objecttype) %(objectname)", "--follow-symlinks")
+        kind, _, name = (
+            _git(self.top, *options, asked=self._name(file)).stdout.decode().strip().partition(" ")
+        )
+        if kind == "blob":
+            return name
+        if kind == "tree":
+            raise InputError("is a directory; name an .onnx file", where=self.shown(file))
+        if kind in ("symlink", "dangling", "loop", "notdir"):
+            raise InputError("is a link that leads nowhere in the repository", where=self.shown(file))
+        raise InputError("isn't in this clone", where=self.shown(file), hint="run 'git fetch' and try again")
 
     def _copy(self, file: Path, folder: Path, name: PurePosixPath) -> Path:
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        where = f"{self.name}:{_relative(file, self.top).as_posix()}"
+        blob, where = self._blob(file), self.shown(file)
         with target.open("wb") as sink:
-            done = _git(self.top, "cat-file", "blob", self._object(file), stdout=sink)
+            done = _git(self.top, "cat-file", "blob", blob, stdout=sink)
         if done.returncode != 0:
-            if not self.has(file):
-                raise InputError("isn't in that revision", where=where)
-            raise InputError("can't be read from git", where=where, hint="run 'git fetch' and try again")
+            raise InputError("can't be read from git", where=where, hint="run 'git fsck'")
         if target.stat().st_size <= _SMALL and (found := pointer(target.read_bytes())) is not None:
             stored = self._stored(found)
             if not stored.is_file():
@@ -110,9 +140,11 @@ def revision(name: str, folder: Path) -> Revision:
     """
     top = _git(folder, "rev-parse", "--show-toplevel")
     if top.returncode != 0:
-        # Git refuses repositories of other owners, as in containers, and says what to do.
         said = top.stderr.decode(errors="replace").strip().splitlines()
-        raise InputError(f"git can't be asked: {said[0] if said else 'it failed'}", where=str(folder))
+        # Git refuses repositories of other owners, as in containers, and says what to do in its last line.
+        hint = f"run '{said[-1].strip()}'" if said and "safe.directory" in said[-1] else None
+        reason = f"git can't be asked: {said[0] if said else 'it failed'}"
+        raise InputError(reason, where=str(folder), hint=hint)
     root = Path(top.stdout.decode().removesuffix("\n")).resolve()
     found = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}")
     if found.returncode == 0:
@@ -140,9 +172,15 @@ def _relative(file: Path, top: Path) -> Path:
         raise InputError("lies outside the git repository", where=str(file)) from None
 
 
-def _git(folder: Path, *arguments: str, stdout: int | IO[bytes] = PIPE) -> CompletedProcess[bytes]:
+def _git(
+    folder: Path, *arguments: str, asked: str = "", stdout: int | IO[bytes] = PIPE
+) -> CompletedProcess[bytes]:
+    """Run git; `asked` is its input."""
+    # Hooks run with GIT_DIR: with that, git would take any folder for the top of the work tree.
+    environment = {key: value for key, value in os.environ.items() if key not in _OF_HOOKS}
+    given = f"{asked}\n".encode("utf-8", "surrogateescape") if asked else b""
     command = ["git", *arguments]
     try:
-        return run(command, cwd=folder, stdin=DEVNULL, stdout=stdout, stderr=PIPE, check=False)
+        return run(command, cwd=folder, env=environment, input=given, stdout=stdout, stderr=PIPE, check=False)
     except FileNotFoundError:
         raise InputError("git isn't installed", hint="install it, or compare with a baseline file") from None

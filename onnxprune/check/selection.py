@@ -59,10 +59,6 @@ def _configured(settings: Settings) -> dict[Path, Model]:
     matched: dict[Path, list[tuple[Entry, bool]]] = {}
     for entry in settings.entries:
         files = _match(settings, entry)
-        if not files:
-            patterns = ", ".join(f"'{p}'" for p in entry.paths)
-            hint = "correct the path, or remove the entry if the model is gone"
-            raise InputError(f"no file matches {patterns}", where=entry.where, hint=hint)
         for file in files:
             matched.setdefault(file, []).append((entry, len(files) == 1))
     models: dict[Path, Model] = {}
@@ -91,11 +87,24 @@ def _merged(settings: Settings, file: Path, found: Sequence[tuple[Entry, bool]])
 
 
 def _match(settings: Settings, entry: Entry) -> list[Path]:
-    """Files that an entry means, absolute; hidden folders only where a pattern names them."""
+    """Files that an entry means, absolute; hidden folders only where a pattern names them.
+
+    Raises:
+        InputError: one of its patterns means none: a typing error would leave models unwatched.
+    """
     root = settings.root.resolve()
-    names = {n for p in entry.paths for n in glob.glob(p, root_dir=root, recursive=True)}  # noqa: PTH207
-    files = {absolute(root / name) for name in names if not _excluded(name, settings.exclude)}
-    return sorted(file for file in files if file.is_file())
+    files: set[Path] = set()
+    for pattern in entry.paths:
+        names = glob.glob(pattern, root_dir=root, recursive=True)  # noqa: PTH207
+        found = {absolute(root / name) for name in names if not _excluded(name, settings.exclude)}
+        found = {file for file in found if file.is_file()}
+        if not found:
+            hint = "correct the path, or remove it if the model is gone"
+            if (root / pattern).is_dir():
+                hint = f"for the models below that folder, write '{pattern.rstrip('/')}/**/*.onnx'"
+            raise InputError(f"no file matches '{pattern}'", where=entry.where, hint=hint)
+        files |= found
+    return sorted(files)
 
 
 def _excluded(name: str, patterns: Sequence[str]) -> bool:

@@ -126,7 +126,9 @@ def _table(source: Path) -> dict[str, Any] | None:
         _refuse_unknown(data, ["check"], str(source))
         table = data.get("check")
     else:
-        table = _inner(_inner(data, "tool"), "onnxprune").get("check")
+        ours = _inner(_inner(data, "tool"), "onnxprune")
+        _refuse_unknown(ours, ["check"], f"{source}: tool.onnxprune")
+        table = ours.get("check")
     if table is not None and not isinstance(table, dict):
         raise InputError("'check' is not a table", where=str(source))
     return table

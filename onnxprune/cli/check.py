@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ..check import Options, Report, find, read
 from ..check import check as run_check
-from ..check.formats import FORMATS, markdown, table
+from ..check.formats import FORMATS, table
 from ..check.metrics import METRICS
 from ..errors import InputError, UsageError
 from ..graph import write_atomic
@@ -80,16 +80,21 @@ def _outputs(given: list[str]) -> list[tuple[str, Path | None]]:
 
 def _write(report: Report, name: str, file: Path | None) -> None:
     if file is not None:
-        write_atomic(file, FORMATS[name](report).encode())
-    elif name == "table":
-        Console().print(table(report))
+        write_atomic(file, _text(report, name).encode())
+    elif name == "table" and (console := Console()).is_terminal:
+        console.print(table(report))
     else:
-        typer.echo(FORMATS[name](report), nl=False)
+        typer.echo(_text(report, name), nl=False)
     # GitHub gives each step a file for its part of the job's page.
     summary = os.environ.get("GITHUB_STEP_SUMMARY") if name == "github" else None
     if summary:
         try:
             with Path(summary).open("a", encoding="utf-8") as page:
-                page.write(markdown(report))
+                page.write(_text(report, "markdown"))
         except OSError as error:
             raise InputError(f"can't be written ({error.strerror})", where=summary) from None
+
+
+def _text(report: Report, name: str) -> str:
+    """The report, with file names that are no Unicode made harmless."""
+    return FORMATS[name](report).encode(errors="replace").decode()

@@ -40,4 +40,6 @@ def _open(name: str, folder: Path) -> Subject:
         return open_model(Path(name), {})
     folder.mkdir()
     here = Path.cwd()
-    return open_model(revision(commit, here).extract(here / path, folder), {})
+    file, found = here / path, revision(commit, here)
+    with found.named(file, folder):
+        return open_model(found.extract(file, folder), {})

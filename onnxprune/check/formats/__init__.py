@@ -25,4 +25,4 @@ FORMATS: Mapping[str, Callable[[Report], str]] = MappingProxyType(
 )
 """Name on the command line -> the text of a report, with a line break at its end."""
 
-__all__ = ["FORMATS", "markdown", "table"]
+__all__ = ["FORMATS", "table"]

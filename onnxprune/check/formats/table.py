@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 
 from rich.console import Console, RenderableType
 from rich.console import Group as Renderables
 from rich.table import Table
 from rich.text import Text
 
-from ..verdict import Outcome, Report, Status
+from ..metrics import METRICS
+from ..verdict import Finding, Outcome, Report, Status
 
 _STYLES: dict[Status, str] = {
     "fail": "bold red",
@@ -22,21 +24,16 @@ _WIDTH = 120
 
 
 def table(report: Report) -> RenderableType:
-    """A table for each model, what is wrong below it, and the verdict in the end."""
-    parts: list[RenderableType] = []
-    for outcome in report.outcomes:
-        parts += [_model(outcome), *_messages(outcome), Text()]
-    parts += [_line(f"warning: {warning}", _STYLES["warn"]) for warning in report.warnings]
-    parts += [_line(f"note: {note}") for note in report.notes]
-    parts.append(Text(summary(report), _STYLES[report.status]))
-    return Renderables(*parts)
+    """A table for each model; then, where nobody has to scroll for it, what is wrong, and the verdict."""
+    return Renderables(*_parts(report))
 
 
 def text(report: Report) -> str:
-    """The table without colours, as for a log."""
+    """The table without colours, as for a log; lines that tools may search for aren't broken."""
     console = Console(file=io.StringIO(), width=_WIDTH, color_system=None, highlight=False)
     with console.capture() as captured:
-        console.print(table(report))
+        for part in _parts(report):
+            console.print(part, soft_wrap=isinstance(part, Text))
     return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
 
 
@@ -50,30 +47,71 @@ def summary(report: Report) -> str:
     if failed:
         return f"failed: {failed} of {models} beyond a limit"
     passed = f"passed: {models}" + (f", {warned} with warnings" if warned else "")
-    return passed + (f", {skipped} limits without a baseline" if skipped else "")
+    return passed + (f", {skipped} limit{'s' if skipped != 1 else ''} without a baseline" if skipped else "")
+
+
+def _parts(report: Report) -> Iterator[Table | Text]:
+    for outcome in report.outcomes:
+        yield _model(outcome)
+        yield Text()
+    yield from _notes(report)
+    yield from (_line(f"warning: {warning}", _STYLES["warn"]) for warning in report.warnings)
+    yield from _messages(report)
+    yield Text(summary(report), _STYLES[report.status])
 
 
 def _model(outcome: Outcome) -> Table:
     path = outcome.model.path.as_posix()
     shown = outcome.model.key if path == outcome.model.key else f"{outcome.model.key} ({path})"
     against = f", against {outcome.source}" if outcome.source else ""
-    made = Table(title=_line(f"{shown}{against}", "bold"), title_justify="left")
-    made.add_column("metric")
-    made.add_column("value", justify="right")
-    made.add_column("change", justify="right")
-    made.add_column("limit", overflow="fold")
+    title = _line(f"{shown}{against}", "bold")
+    made = Table(
+        title=title, title_justify="left", box=None, header_style="dim", pad_edge=False, padding=(0, 1)
+    )
+    made.add_column("metric", min_width=16)
+    made.add_column("value", justify="right", min_width=8)
+    made.add_column("change", justify="right", min_width=18, overflow="fold")
+    made.add_column("limit", overflow="fold", min_width=12)
     made.add_column("")
-    for f in outcome.findings:
+    for f in filter(_matters, outcome.findings):
         change = _line(f.change, "green" if f.better else "")
-        verdict = _line("" if f.status == "info" else f.status, _STYLES[f.status])
-        made.add_row(f.title, f.shown, change, _line(f.limit), verdict)
+        made.add_row(f.title, f.shown, change, _line(f.limit), _line(_verdict(f), _STYLES[f.status]))
     return made
 
 
-def _messages(outcome: Outcome) -> list[Text]:
-    loud = [f for f in outcome.findings if f.status in ("fail", "warn")]
-    lines = [_line(f"{f.status}: {f.message}", _STYLES[f.status]) for f in loud]
-    return lines + [_line(f"note: {note}", "dim") for note in outcome.notes]
+def _matters(finding: Finding) -> bool:
+    """Whether somebody limits it or asked for it, or it changed, or it is all that there is to say."""
+    asked = finding.metric in METRICS and METRICS[finding.metric].costly
+    return finding.status != "info" or asked or finding.value != finding.baseline
+
+
+def _verdict(finding: Finding) -> str:
+    said = "" if finding.status == "info" else finding.status
+    return ", ".join(filter(None, (said, "better" if finding.better else "")))
+
+
+def _messages(report: Report) -> list[Text]:
+    """The warnings, and last the failures."""
+    loud = [
+        (o, f)
+        for status in ("warn", "fail")
+        for o in report.outcomes
+        for f in o.findings
+        if f.status == status
+    ]
+    return [_line(f"{f.status}: {o.model.key}: {f.message}", _STYLES[f.status]) for o, f in loud]
+
+
+def _notes(report: Report) -> list[Text]:
+    """What there is to know, once, however many models it is about."""
+    about: dict[str, list[str]] = {}
+    for outcome in report.outcomes:
+        for note in outcome.notes:
+            about.setdefault(note, []).append(outcome.model.key)
+    lines = [
+        f"{note} ({keys[0] if len(keys) == 1 else f'{len(keys)} models'})" for note, keys in about.items()
+    ]
+    return [_line(f"note: {line}", "dim") for line in (*lines, *report.notes)]
 
 
 def _line(text: str, style: str = "") -> Text:
