@@ -5,7 +5,7 @@ from __future__ import annotations
 from .budget import by_budget
 from .cost import Cost, macs_model, parameters_model
 from .descent import Descent, liked_ladders
-from .ladder import Ladder
+from .ladder import Ladder, corrected
 from .latency import latency_model
 from .uniform import by_ratio
 
@@ -15,6 +15,7 @@ __all__ = [
     "Ladder",
     "by_budget",
     "by_ratio",
+    "corrected",
     "latency_model",
     "liked_ladders",
     "macs_model",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -10,8 +11,22 @@ import numpy as np
 from ..selection import keep_best, step
 from ..types import Floats, Group, Mask
 
+_LEAST = 1e-9
+
 RUNGS = 64
 """At most this many for each group: finer steps change no decision and cost time."""
+
+
+def drowned(scores: Floats) -> Floats:
+    """The loss with each number of units gone: (n + 1,), what is gone against what is left.
+
+    Sums of scores alone would let a group be emptied for no more than the last unit's score. What is gone,
+    over what is left, is the noise against the signal: as good as the sum while little is gone, and without
+    bound as nothing is left.
+    """
+    gone = np.concatenate([[0.0], np.cumsum(np.sort(np.asarray(scores, np.float64)))])
+    left = np.maximum(1 - gone / gone[-1], 1e-6) if gone[-1] > 0 else np.ones(len(gone))
+    return gone / left
 
 
 class Ladder:
@@ -20,7 +35,7 @@ class Ladder:
     Args:
         group: the group.
         scores: (group.size,), the higher the later it goes.
-        curve: (group.size + 1,), the loss with that many units gone; sums of the lowest scores by default.
+        curve: (group.size + 1,), the loss with that many units gone; by default see `drowned`.
         round_to: keep multiples of this.
         min_channels: keep at least this many.
         rungs: at most this many.
@@ -38,8 +53,7 @@ class Ladder:
     ) -> None:
         self.group = group
         self._scores = scores
-        gone = np.cumsum(np.sort(np.asarray(scores, np.float64)))
-        self._curve = np.concatenate([[0.0], gone]) if curve is None else np.asarray(curve, np.float64)
+        self._curve = drowned(scores) if curve is None else np.asarray(curve, np.float64)
         spacing = round_to
         if round_to == 1 and group.lanes:
             spacing = step(group)
@@ -61,6 +75,11 @@ class Ladder:
         stays = keep_best(self.group, self._scores, self.counts[rung])
         stays.flags.writeable = False
         return stays
+
+    @property
+    def curve(self) -> Floats:
+        """(group.size + 1,), the loss with that many units gone."""
+        return self._curve
 
     def loss(self, rung: int) -> float:
         """What is lost."""
@@ -87,3 +106,21 @@ def _turns_down(counts: Floats, losses: Floats, a: int, b: int, c: int) -> bool:
     return bool(
         (losses[b] - losses[a]) * (counts[b] - counts[c]) > (losses[c] - losses[b]) * (counts[a] - counts[b])
     )
+
+
+def corrected(ladder: Ladder, measured: Mapping[int, float]) -> Floats:
+    """The curve of a ladder, bent to measured losses: (group.size + 1,), never falling.
+
+    Between measured rungs the ratio of what was measured to what the scores say is interpolated, in
+    logarithms over what is gone; beyond them it stays as it is.
+
+    Args:
+        ladder: with the curve that its scores give.
+        measured: rung -> loss of the network's output, at least one.
+    """
+    size = ladder.group.size
+    at = sorted(measured, key=lambda r: -ladder.counts[r])
+    gone = np.asarray([size - ladder.counts[r] for r in at], np.float64)
+    ratios = [max(measured[r], _LEAST) / max(ladder.loss(r), _LEAST) for r in at]
+    bend = np.exp(np.interp(np.arange(size + 1), gone, np.log(ratios)))
+    return np.maximum.accumulate(ladder.curve * bend)

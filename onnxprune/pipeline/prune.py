@@ -139,7 +139,7 @@ def prune(  # noqa: PLR0913  (a keyword for each flag)
     known = measure.load(stats) if isinstance(stats, str | os.PathLike) else stats
     evidence = gather(ready, chosen, data, known, batch=batch, seed=seed, progress=progress)
     progress("Choosing channels")
-    kept = choose(ready, evidence, chosen, budget, settings)
+    kept = choose(ready, evidence, chosen, budget, settings, progress)
     plan = plans.make_plan(
         ready.graph,
         ready.analysis,

@@ -9,11 +9,12 @@ from typing import Literal
 from ..graph import Array, Graph
 from .merging import merge
 from .outcome import relative_error
+from .projection import projected
 from .reuse import reuse
 from .sequential import Repaired, fold
 from .surgery import Surgery
 
-__all__ = ["Mode", "Outcome", "Repaired", "Surgery", "relative_error", "repair"]
+__all__ = ["Mode", "Outcome", "Repaired", "Surgery", "projected", "relative_error", "repair"]
 
 Mode = Literal["none", "bias", "fold", "reuse", "auto"]
 """What may change: nothing; biases; weights and biases; layers are added; what is best for what is known."""

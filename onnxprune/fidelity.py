@@ -1,0 +1,103 @@
+"""How much of what a network says is lost: one number for all its outputs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+import numpy as np
+
+from .graph import Array
+from .types import Floats
+
+_SUM_TOLERANCE = 1e-3
+_TINY = 1e-12
+
+
+class Loss:
+    """Adds up what is lost, over batches.
+
+    Outputs that are probabilities (not negative, a sum of 1 along the last axis) count by their
+    Kullback-Leibler divergence, relative to that from their mean. Others count by their squared error
+    relative to their variance, for each index of the shortest axis but the first on its own, and no more than 1 for
+    each: boxes in pixels don't hide scores between 0 and 1, and what is lost can't be lost twice.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[str, dict[str, Floats]] = {}
+
+    def add(self, expected: Mapping[str, Array], actual: Mapping[str, Array]) -> None:
+        """Add the outputs of a batch, of the original and of another network."""
+        for name, a in expected.items():
+            if a.dtype.kind != "f" and a.dtype.name != "bfloat16":
+                continue
+            sums = self._sums.setdefault(name, defaultdict(lambda: np.zeros(1)))
+            b = actual[name]
+            if a.shape != b.shape:
+                sums["broken"] = np.ones(1)
+                continue
+            x, y = a.astype(np.float64), b.astype(np.float64)
+            finite = np.isfinite(x)
+            if not np.isfinite(y[finite]).all():
+                sums["broken"] = np.ones(1)
+                continue
+            x, y = np.where(finite, x, 0), np.where(finite, y, 0)
+            for key, value in (_divergence(x, y) if _are_probabilities(x) else _squares(x, y)).items():
+                sums[key] = sums[key] + value
+
+    @property
+    def value(self) -> float:
+        """The mean over outputs, 0 where there are none; infinite where an output is broken."""
+        found = [_share(sums) for sums in self._sums.values()]
+        return float(np.mean(found)) if found else 0.0
+
+
+def _are_probabilities(x: Floats) -> bool:
+    return bool(
+        x.ndim > 1
+        and x.shape[-1] > 1
+        and (x >= 0).all()
+        and np.allclose(x.sum(-1), 1, atol=_SUM_TOLERANCE, rtol=0)
+    )
+
+
+def _divergence(p: Floats, q: Floats) -> dict[str, Floats]:
+    """Sums over rows; those of the original alone say how much there is to lose."""
+    p, q = p.reshape(-1, p.shape[-1]), np.maximum(q.reshape(-1, q.shape[-1]), _TINY)
+    q = q / q.sum(-1, keepdims=True)
+    logs = np.log(np.maximum(p, _TINY))
+    return {
+        "divergence": np.asarray([(p * (logs - np.log(q))).sum()]),
+        "mean": p.sum(0),
+        "information": np.asarray([(p * logs).sum()]),
+        "rows": np.asarray([float(len(p))]),
+    }
+
+
+def _squares(x: Floats, y: Floats) -> dict[str, Floats]:
+    """Sums for each index of the shortest axis but the first."""
+    lengths = {n: axis for axis, n in reversed(list(enumerate(x.shape))) if axis and n > 1}
+    axis = lengths[min(lengths)] if lengths else 0
+    rest = tuple(a for a in range(x.ndim) if a != axis or not lengths)
+    return {
+        "error": np.atleast_1d(np.square(x - y).sum(rest)),
+        "total": np.atleast_1d(x.sum(rest)),
+        "squares": np.atleast_1d(np.square(x).sum(rest)),
+        "count": np.atleast_1d(np.asarray(float(x.size // (x.shape[axis] if lengths else 1)))),
+    }
+
+
+def _share(sums: Mapping[str, Floats]) -> float:
+    if "broken" in sums:
+        return float("inf")
+    if "divergence" in sums:
+        mean = np.maximum(sums["mean"] / sums["rows"], _TINY)
+        most = float((sums["information"] - sums["rows"] * (mean * np.log(mean)).sum())[0])
+        return float(sums["divergence"][0]) / max(most, _TINY * float(sums["rows"][0]))
+    if "error" not in sums or not sums["count"][0]:
+        return 0.0
+    variance = sums["squares"] - np.square(sums["total"]) / sums["count"]
+    known = variance > _TINY * (1 + sums["squares"])
+    error = sums["error"]
+    shares = np.where(known, error / np.where(known, variance, 1), (error > _TINY).astype(float))
+    return float(np.minimum(shares, 1).mean())

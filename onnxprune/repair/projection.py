@@ -1,0 +1,108 @@
+"""Repair of single consumers from statistics alone: what is gone is predicted from what stays.
+
+No sample is run: the Gram matrices of the original network say everything, as long as nothing before the
+consumers has changed. That is so for one group at a time, and good enough to tell what a group is worth.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..graph import Array, Edits, Graph, Node
+from ..linalg import solve, threads_for
+from ..sites import Consumer, consumers
+from ..stats import Moments, Stats
+from ..types import Analysis, Floats, Group, Mask, Units
+from .intercept import intercept
+
+_WITH_TAPS = frozenset({"Conv", "ConvTranspose"})
+
+RIDGE = 1e-3
+"""Added to the covariance, relative to its mean diagonal, together with channels / rows."""
+
+
+def projected(
+    reference: Graph, graph: Graph, analysis: Analysis, stats: Stats, group: Group, kept: Mask
+) -> Graph:
+    """The masked graph with the consumers of a group making up for what they no longer read.
+
+    With C the covariance of what is read, r the removed and k the kept channels: B = C_rk (C_kk + ridge)^-1,
+    W_k += W_r B, and W_r (mean_r - B mean_k) goes into the bias; for a kernel of many taps, in each.
+
+    Args:
+        reference: the original with zeros for what is gone (`validate.masked`).
+        graph: the original.
+        analysis: its units.
+        stats: moments of what its consumers read.
+        group: the only group that loses units.
+        kept: (analysis.count,), which units stay.
+    """
+    edits = Edits()
+    for consumer in consumers(graph, analysis):
+        if np.isin(consumer.units, group.units).any() and not kept[consumer.units].all():
+            _project(reference, graph, stats.moments.get(consumer.activation), consumer, kept, edits)
+    return reference.edited(edits) if edits else reference
+
+
+def _project(
+    reference: Graph, graph: Graph, moments: Moments | None, consumer: Consumer, kept: Mask, edits: Edits
+) -> None:
+    place, view = consumer.reader.place, consumer.reader.view
+    node = reference.producer.get(graph.nodes[consumer.node].outputs[0])
+    if node is None or moments is None or moments.gram is None:
+        return
+    array = graph.array(consumer.weight)
+    rows = np.moveaxis(array.astype(np.float64).reshape(view), place.axes, range(len(place.axes)))
+    flat = rows.reshape(place.units.size, -1)
+    stays = kept[place.units.ravel()]
+    if stays.all() or not stays.any() or len(moments.gram) != stays.size:
+        return
+    with threads_for(int(stays.sum())):
+        predictor = _predictor(moments, stays, _lanes(place.units))
+    new = flat.copy()
+    new[~stays] = 0
+    new[stays] += predictor.T @ flat[~stays]
+    unfolded = np.moveaxis(new.reshape(rows.shape), range(len(place.axes)), place.axes)
+    edits.literals[node.index, consumer.reader.input] = unfolded.reshape(array.shape).astype(array.dtype)
+    missing = moments.mean[~stays] - predictor @ moments.mean[stays]
+    _shift(reference, node, consumer, missing, unfolded, flat[~stays], edits, array.dtype)
+
+
+def _predictor(moments: Moments, stays: Mask, lanes: Units) -> Floats:
+    """B (removed, kept): zero between the groups of a grouped convolution."""
+    covariance = moments.covariance * (lanes[:, None] == lanes)
+    inner = covariance[np.ix_(stays, stays)]
+    level = float(np.trace(inner)) / len(inner)
+    ridge = (RIDGE + len(covariance) / moments.rows) * level
+    if level <= 0:
+        return np.zeros((int((~stays).sum()), len(inner)))
+    return solve(inner + ridge * np.eye(len(inner)), covariance[np.ix_(stays, ~stays)]).T
+
+
+def _lanes(units: Units) -> Units:
+    rows = units.shape[0] if units.ndim > 1 else 1
+    return np.repeat(np.arange(rows), units.size // rows)
+
+
+def _shift(
+    reference: Graph,
+    node: Node,
+    consumer: Consumer,
+    missing: Floats,
+    weight: Array,
+    gone: Floats,
+    edits: Edits,
+    dtype: np.dtype[Any],
+) -> None:
+    """Put the means of what is gone into the bias, where the outputs lie along one axis of the weight."""
+    slot = intercept(reference, node, consumer.reader.input)
+    place = consumer.reader.place
+    if slot is None or not slot.possible or len(place.axes) > 1:
+        return
+    rest = [n for a, n in enumerate(weight.shape) if a != place.axes[0]]
+    # The axis of outputs comes first in what is left, then the taps; of recurrent layers all are outputs.
+    outputs = rest[0] if node.op in _WITH_TAPS else int(np.prod(rest))
+    change = (missing @ gone).reshape(outputs, -1).sum(1) * node.attrs.get("alpha", 1.0)
+    slot.write(edits, slot.now(outputs) + change, weight.astype(dtype))
