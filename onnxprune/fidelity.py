@@ -19,8 +19,8 @@ class Loss:
 
     Outputs that are probabilities (not negative, a sum of 1 along the last axis) count by their
     Kullback-Leibler divergence, relative to that from their mean. Others count by their squared error
-    relative to their variance, for each index of the shortest axis but the first on its own, and no more than 1 for
-    each: boxes in pixels don't hide scores between 0 and 1, and what is lost can't be lost twice.
+    relative to their variance, for each index of the shortest axis but the first on its own, and no more
+    than 1 for each: boxes in pixels don't hide scores between 0 and 1, and what is lost can't be lost twice.
     """
 
     def __init__(self) -> None:
