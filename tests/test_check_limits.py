@@ -130,6 +130,20 @@ def test_where_limits_break(limit, baseline, value, broken):
     assert limit.broken(value, growth, baseline) is broken
 
 
+@pytest.mark.parametrize(
+    ("limit", "text"),
+    [
+        (Bound(0, 12e6), "≤ 12 MB"),
+        (Bound(13, 100), "≥ 13 B and ≤ 100 B"),
+        (Growth(0.02, None), "+2%"),
+        (Growth(None, 0), "+0 B"),
+        (Growth(0.02, 64e3), "max(+2%, +64 kB)"),
+    ],
+)
+def test_limits_for_people(limit, text):
+    assert limit.text(Kind.BYTES) == text
+
+
 def test_lists_of_what_is_allowed():
     assert Allowed(("Conv", "com.microsoft:*")).outside(["Conv", "Relu", "com.microsoft:Gelu"], None) == (
         "Relu",

@@ -73,7 +73,7 @@ class Growth:
         """The growth for people."""
         share = "" if self.share is None else f"+{self.share * 100:.10g}%"
         amount = "" if self.amount is None else f"+{quantity.text(self.amount, kind)}"
-        return " and ".join(filter(None, (share, amount)))
+        return f"max({share}, {amount})" if share and amount else share or amount
 
 
 Limit = Bound | Growth
