@@ -71,7 +71,7 @@ class Inspection:
     groups: tuple[GroupSummary, ...]
 
     def data(self) -> dict[str, Any]:
-        """For JSON."""
+        """For JSON (see `schemas/inspect.schema.json`)."""
         return {"version": VERSION, **asdict(self)}
 
 
@@ -190,11 +190,11 @@ def plan_table(plan: Plan) -> Table:
     table.add_column("group", overflow="fold")
     table.add_column("kept", justify="right")
     table.add_column("of", justify="right")
-    table.add_column("")
+    if any(group.approximate for group in plan.groups):
+        table.add_column("")
     for group in plan.groups:
-        table.add_row(
-            group.name, str(group.kept), str(group.size), "approximate" if group.approximate else ""
-        )
+        marks = ["approximate"] if group.approximate else []
+        table.add_row(group.name, str(group.kept), str(group.size), *marks)
     return table
 
 
@@ -212,7 +212,8 @@ def verdict_table(verdict: Verdict) -> Table:
         table.add_row(name, count(a), count(b), f"{b / a:.3f}" if a else "")
     if verdict.accuracy is not None:
         old, new = verdict.accuracy
-        table.add_row("accuracy", f"{old.value:.2%}", f"{new.value:.2%}", f"{new.value - old.value:+.2%}")
+        change = f"{100 * (new.value - old.value):+.2f} points"
+        table.add_row(f"accuracy on {new.total}", f"{old.value:.2%}", f"{new.value:.2%}", change)
     if verdict.speed is not None:
         s = verdict.speed
         table.add_row(
@@ -229,7 +230,7 @@ def verdict_table(verdict: Verdict) -> Table:
         for name, value in verdict.drift.relative.items():
             agree = verdict.drift.top1.get(name)
             table.add_row(
-                f"drift of '{name}'",
+                f"drift of '{name}' on {verdict.drift.samples}",
                 "",
                 f"{value:.4f}",
                 f"top-1 agrees {agree:.2%}" if agree is not None else "",
@@ -238,16 +239,18 @@ def verdict_table(verdict: Verdict) -> Table:
 
 
 def verdict_data(verdict: Verdict) -> dict[str, Any]:
-    """For JSON."""
-    return {"version": VERSION, **asdict(verdict)}
+    """A report of nothing but the verdict."""
+    return {"version": VERSION, "verdict": asdict(verdict)}
 
 
 def report(plan: Plan, verdict: Verdict, graph: Graph, analysis: Analysis, kept: Mask) -> dict[str, Any]:
-    """All of a run, for JSON: every group and what is blocked, the verdict, and how it was made."""
+    """All of a run, for JSON: the verdict, how it was made, groups, what is blocked.
+
+    See `schemas/report.schema.json`.
+    """
     return {
-        "version": VERSION,
+        **verdict_data(verdict),
         "options": dict(plan.options),
-        "verdict": asdict(verdict),
         "groups": [
             {
                 "name": g.name,

@@ -240,7 +240,7 @@ class TestValidate:
         assert prune("--quiet") == 0
         command = ["validate", "model.onnx", "out.onnx", "--calib", "calib.npz", "--labels", "held.npz"]
         assert run([*command, "--json"]) == 0
-        verdict = json.loads(capsys.readouterr().out)
+        verdict = json.loads(capsys.readouterr().out)["verdict"]
         assert verdict["drift"]["samples"] == 100
         assert verdict["accuracy"][0] == {"right": 60, "total": 60}
         assert verdict["after"]["params"] < verdict["before"]["params"]
@@ -249,6 +249,17 @@ class TestValidate:
         assert prune("--quiet") == 0
         assert run(["validate", "model.onnx", "out.onnx", "--rtol", "0.001"]) == 1
         assert "more than --rtol 0.001" in capsys.readouterr().err
+
+    def test_names_are_not_markup(self, here, capsys):
+        model = onnx.load("model.onnx")
+        model.graph.node[-1].output[0] = model.graph.output[0].name = "a[/]b"
+        onnx.save(model, "[bold].onnx")
+        assert run(["validate", "[bold].onnx", "[bold].onnx"]) == 0
+        assert "drift of 'a[/]b'" in capsys.readouterr().out
+        assert run(["inspect", "[bold].onnx"]) == 0
+        out = capsys.readouterr().out
+        assert "[bold].onnx" in out
+        assert "graph output 'a[/]b'" in out
 
 
 class TestInspect:

@@ -28,10 +28,10 @@ class Output:
     """
 
     def __init__(self, quiet: bool) -> None:
-        self._console = Console(quiet=quiet)
+        self._console = Console(quiet=quiet, markup=False, highlight=False)
         if not self._console.is_terminal and "COLUMNS" not in os.environ:
             self._console.width = _FILE_WIDTH
-        self._progress = Console(stderr=True, quiet=quiet)
+        self._progress = Console(stderr=True, quiet=quiet, markup=False)
 
     def show(self, *what: RenderableType) -> None:
         """Print to stdout."""
