@@ -6,11 +6,9 @@ consumers has changed. That is so for one group at a time, and good enough to te
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
-from ..graph import Array, Edits, Graph, Node
+from ..graph import Edits, Graph
 from ..linalg import solve, threads_for
 from ..sites import Consumer, consumers
 from ..stats import Moments, Stats
@@ -29,7 +27,8 @@ def projected(
     """The masked graph with the consumers of a group making up for what they no longer read.
 
     With C the covariance of what is read, r the removed and k the kept channels: B = C_rk (C_kk + ridge)^-1,
-    W_k += W_r B, and W_r (mean_r - B mean_k) goes into the bias; for a kernel of many taps, in each.
+    W_k += W_r B, and W_r (mean_r - B mean_k) goes into the bias; for a kernel of many taps, in each. Where
+    there can be no bias, C is not centred.
 
     Args:
         reference: the original with zeros for what is gone (`validate.masked`).
@@ -59,50 +58,35 @@ def _project(
     stays = kept[place.units.ravel()]
     if stays.all() or not stays.any() or len(moments.gram) != stays.size:
         return
+    slot = intercept(reference, node, consumer.reader.input)
+    shifted = slot if slot is not None and slot.possible and len(place.axes) == 1 else None
+    second = moments.covariance if shifted is not None else moments.gram / moments.rows
     with threads_for(int(stays.sum())):
-        predictor = _predictor(moments, stays, _lanes(place.units))
+        predictor = _predictor(second, moments.rows, stays, _lanes(place.units))
     new = flat.copy()
     new[~stays] = 0
     new[stays] += predictor.T @ flat[~stays]
     unfolded = np.moveaxis(new.reshape(rows.shape), range(len(place.axes)), place.axes)
     edits.literals[node.index, consumer.reader.input] = unfolded.reshape(array.shape).astype(array.dtype)
-    missing = moments.mean[~stays] - predictor @ moments.mean[stays]
-    _shift(reference, node, consumer, missing, unfolded, flat[~stays], edits, array.dtype)
+    if shifted is not None:
+        missing = moments.mean[~stays] - predictor @ moments.mean[stays]
+        # The axis of outputs comes first in what is left, then the taps; of recurrent layers all are outputs.
+        outputs = rows.shape[1] if node.op in _WITH_TAPS else flat.shape[1]
+        change = (missing @ flat[~stays]).reshape(outputs, -1).sum(1) * node.attrs.get("alpha", 1.0)
+        shifted.write(edits, shifted.now(outputs) + change, array)
 
 
-def _predictor(moments: Moments, stays: Mask, lanes: Units) -> Floats:
+def _predictor(second: Floats, rows: int, stays: Mask, lanes: Units) -> Floats:
     """B (removed, kept): zero between the groups of a grouped convolution."""
-    covariance = moments.covariance * (lanes[:, None] == lanes)
-    inner = covariance[np.ix_(stays, stays)]
+    second = second * (lanes[:, None] == lanes)
+    inner = second[np.ix_(stays, stays)]
     level = float(np.trace(inner)) / len(inner)
-    ridge = (RIDGE + len(covariance) / moments.rows) * level
     if level <= 0:
         return np.zeros((int((~stays).sum()), len(inner)))
-    return solve(inner + ridge * np.eye(len(inner)), covariance[np.ix_(stays, ~stays)]).T
+    ridge = (RIDGE + len(second) / rows) * level
+    return solve(inner + ridge * np.eye(len(inner)), second[np.ix_(stays, ~stays)]).T
 
 
 def _lanes(units: Units) -> Units:
     rows = units.shape[0] if units.ndim > 1 else 1
     return np.repeat(np.arange(rows), units.size // rows)
-
-
-def _shift(
-    reference: Graph,
-    node: Node,
-    consumer: Consumer,
-    missing: Floats,
-    weight: Array,
-    gone: Floats,
-    edits: Edits,
-    dtype: np.dtype[Any],
-) -> None:
-    """Put the means of what is gone into the bias, where the outputs lie along one axis of the weight."""
-    slot = intercept(reference, node, consumer.reader.input)
-    place = consumer.reader.place
-    if slot is None or not slot.possible or len(place.axes) > 1:
-        return
-    rest = [n for a, n in enumerate(weight.shape) if a != place.axes[0]]
-    # The axis of outputs comes first in what is left, then the taps; of recurrent layers all are outputs.
-    outputs = rest[0] if node.op in _WITH_TAPS else int(np.prod(rest))
-    change = (missing @ gone).reshape(outputs, -1).sum(1) * node.attrs.get("alpha", 1.0)
-    slot.write(edits, slot.now(outputs) + change, weight.astype(dtype))
