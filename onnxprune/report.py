@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -61,11 +63,12 @@ class GroupSummary:
 
 @dataclass(frozen=True)
 class Inspection:
-    """A model as pruning sees it."""
+    """A model as pruning sees it; MACs are counted for the sizes `dims` of symbolic dimensions."""
 
     path: str
     opset: int
     nodes: int
+    dims: Mapping[str, int]
     size: Size
     layers: tuple[Layer, ...]
     groups: tuple[GroupSummary, ...]
@@ -75,9 +78,19 @@ class Inspection:
         return {"version": VERSION, **asdict(self)}
 
 
-def inspection(graph: Graph, facts: Facts, analysis: Analysis) -> Inspection:
-    """Describe every layer that multiplies, its group, and what blocks it."""
-    costs = count_macs(graph, infer(graph, one_sample(graph)))
+def inspection(
+    graph: Graph, facts: Facts, analysis: Analysis, dims: Mapping[str, int] = MappingProxyType({})
+) -> Inspection:
+    """Describe every layer that multiplies, its group, and what blocks it.
+
+    Args:
+        graph: the graph.
+        facts: its shapes.
+        analysis: its groups.
+        dims: sizes of symbolic dimensions to count MACs for; others get one sample and a guess.
+    """
+    counted = infer(graph, {**one_sample(graph), **dims})
+    costs = count_macs(graph, counted)
     groups = {node: group for group in analysis.groups for node in group.nodes}
     blocked = {b.node: b for b in analysis.blocked}
     layers = []
@@ -112,7 +125,9 @@ def inspection(graph: Graph, facts: Facts, analysis: Analysis) -> Inspection:
         )
         for g in analysis.groups
     )
-    return Inspection(graph.where, graph.opset(), len(graph.nodes), size, tuple(layers), summaries)
+    return Inspection(
+        graph.where, graph.opset(), len(graph.nodes), counted.dims, size, tuple(layers), summaries
+    )
 
 
 def _name(node: Node) -> str:
@@ -166,17 +181,21 @@ def inspection_tables(found: Inspection) -> Renderables:
             notes.append(layer.group + (f" (with {len(layer.coupled)} more)" if layer.coupled else ""))
         if layer.blocked:
             notes.append(f"{layer.blocked} blocked by {layer.by}: {layer.reason}")
+        elif layer.group is None:
+            notes.append("has no channels to remove")
         shape = "x".join(map(str, layer.shape))
         table.add_row(layer.name, layer.op, shape, count(layer.macs), count(layer.params), "; ".join(notes))
+    sizes = ", ".join(f"{name}={size}" for name, size in found.dims.items())
     lines = [
-        f"total: {count(found.size.params)} parameters, {count(found.size.macs)} MACs, "
-        f"{count(found.size.bytes)}B"
+        f"total: {count(found.size.params)} parameters, {count(found.size.macs)} MACs"
+        f"{f' with {sizes}' if sizes else ''}, {count(found.size.bytes)}B"
     ]
     if found.groups:
         best = max(found.groups, key=lambda g: g.params)
         share = best.params / max(1, found.size.params)
         lines.append(
-            f"{len(found.groups)} groups; largest win: '{best.name}' ({best.units} units) "
+            f"{len(found.groups)} group{'s' if len(found.groups) > 1 else ''}; "
+            f"largest win: '{best.name}' ({best.units} units) "
             f"carries {share:.0%} of the parameters"
         )
     else:

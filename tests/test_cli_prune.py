@@ -276,6 +276,7 @@ class TestInspect:
         assert run(["inspect", "model.onnx", "--json"]) == 0
         data = json.loads(capsys.readouterr().out)
         model = onnx.load("model.onnx")
+        assert data["dims"] == {"batch": 1}
         assert data["size"]["params"] == sum(int(np.prod(t.dims)) for t in model.graph.initializer)
         area = 5 * 3
         first, second, third, head = data["layers"]
@@ -288,3 +289,12 @@ class TestInspect:
         assert (head["blocked"], "graph output" in head["reason"]) == (6, True)
         sizes = {g["units"]: g["params"] for g in data["groups"]}
         assert sizes == {12: 12 * 27 + 12 + 12 * 10 * 2 + 12 + 6 * 12, 10: 10 * 12 + 10 + 10 * 12}
+
+    def test_macs_can_be_counted_for_other_sizes(self, here, capsys):
+        macs = {}
+        for batch in (1, 8):
+            assert run(["inspect", "model.onnx", "--json", "--dim", f"batch={batch}"]) == 0
+            macs[batch] = json.loads(capsys.readouterr().out)["size"]["macs"]
+        assert macs[8] == 8 * macs[1]
+        assert run(["inspect", "model.onnx", "--dim", "batch=8"]) == 0
+        assert "MACs with batch=8" in capsys.readouterr().out

@@ -10,6 +10,7 @@ import typer
 from ..channels import Granularity
 from ..pipeline import prepare
 from ..report import inspection, inspection_tables
+from .options import Dims, parsed_dims
 from .output import Output, as_json
 
 
@@ -20,12 +21,14 @@ def inspect(
     granularity: Annotated[
         Granularity, typer.Option(help="What may go of attention: auto, head or width.")
     ] = "auto",
+    dim: Dims = None,
 ) -> None:
     """Show every layer, its group of channels, and what blocks those that can't be pruned."""
+    sizes = parsed_dims(dim)
     output = Output(quiet=json)
     with output.progress() as progress:
         ready = prepare(model, simplify=simplify, granularity=granularity, progress=progress)
-    found = inspection(ready.graph, ready.facts, ready.analysis)
+    found = inspection(ready.graph, ready.facts, ready.analysis, sizes)
     if json:
         typer.echo(as_json(found.data()))
     else:
