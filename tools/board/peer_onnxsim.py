@@ -13,7 +13,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from onnxprune.graph import Graph
 from onnxprune.pipeline import size
 
 Prune = Callable[[float], onnx.ModelProto]
-_BATCH, _STEPS = 32, 7
+_BATCH = 32
 
 
 def main(model: str, calib: str, out: str, shares: list[float]) -> None:
@@ -36,18 +36,21 @@ def main(model: str, calib: str, out: str, shares: list[float]) -> None:
         arrays = dict(data)
     count = len(next(iter(arrays.values())))
     batches = [{k: v[i : i + _BATCH] for k, v in arrays.items()} for i in range(0, count, _BATCH)]
-    for way, prune in _ways(plain, batches):
+    for way, call in _ways(plain, batches):
+        started = time.perf_counter()
+        prune = cache(call)
         for share in shares:
-            started = time.perf_counter()
-            try:
-                sparsity, pruned = _least(prune, lambda proto: _macs(proto) / whole, share)
-            except Exception as error:  # whatever a peer raises is its result
-                print(json.dumps({"way": way, "share": share, "error": f"{type(error).__name__}: {error}"}))
-                break
             path = Path(out) / f"{way.replace(' ', '-')}-{share:g}.onnx"
-            onnx.save(pruned, path)
-            row = {"way": f"{way}, {sparsity:.3f}", "share": share, "file": str(path)}
-            print(json.dumps({**row, "seconds": time.perf_counter() - started}), flush=True)
+            try:
+                sparsity = _least(prune, lambda proto: _macs(proto) / whole, share)
+                onnx.save(prune(sparsity), path)
+            except Exception as error:  # whatever a peer raises is its result
+                row = {"way": way, "error": f"{type(error).__name__}: {error}"}
+            else:
+                row = {"way": f"{way}, {sparsity:.3f}", "file": str(path)}
+            seconds = time.perf_counter() - started
+            print(json.dumps({**row, "share": share, "seconds": seconds}), flush=True)
+            started = time.perf_counter()
 
 
 def _ways(plain: onnx.ModelProto, batches: list[dict[str, np.ndarray]]) -> Iterator[tuple[str, Prune]]:
@@ -69,22 +72,16 @@ def _calibrated(
     )
 
 
-def _least(
-    prune: Prune, left: Callable[[onnx.ModelProto], float], share: float
-) -> tuple[float, onnx.ModelProto]:
-    """The smallest sparsity that leaves at most this share; the largest sparsity where none does."""
-    low, high = 0.0, 0.99
-    best = high, prune(high)
-    if left(best[1]) > share:
-        return best
-    for _ in range(_STEPS):
-        middle = (low + high) / 2
-        pruned = prune(middle)
-        if left(pruned) <= share:
-            high, best = middle, (middle, pruned)
+def _least(prune: Prune, left: Callable[[onnx.ModelProto], float], share: float) -> float:
+    """The smallest sparsity, to a 128th, that leaves at most this share; the largest where none does."""
+    low, high = 0, 127
+    while high - low > 1:
+        middle = (low + high) // 2
+        if left(prune(middle / 128)) <= share:
+            high = middle
         else:
             low = middle
-    return best
+    return high / 128
 
 
 def _macs(proto: onnx.ModelProto) -> int:

@@ -9,9 +9,12 @@ candidates for each share.
 
 from __future__ import annotations
 
+import copy
 import json
 import sys
 import time
+from collections.abc import Callable
+from functools import cache, partial
 from pathlib import Path
 
 import onnx
@@ -21,7 +24,6 @@ from onnx import numpy_helper
 from torch import nn
 from train_models import RECIPES, count_macs, export
 
-_STEPS = 10
 _CRITERIA = {
     "L1": tp.importance.MagnitudeImportance(p=1),
     "L2": tp.importance.MagnitudeImportance(p=2),
@@ -33,37 +35,39 @@ _CRITERIA = {
 
 def main(model: str, recipe: str, out: str, shares: list[float]) -> None:
     """Write `OUT/<way>-<share>.onnx` for each way and share, and print one JSON line for each."""
-    whole = count_macs(_twin(model, recipe))
+    twin = _twin(model, recipe)
+    whole = count_macs(twin)
     for criterion in _CRITERIA:
         for spread in ("layer", "global"):
+            way = f"{criterion} {spread}"
+            started = time.perf_counter()
+            prune = cache(partial(_pruned, twin, criterion, spread))
             for share in shares:
-                way = f"{criterion} {spread}"
-                started = time.perf_counter()
+                path = Path(out) / f"{way.replace(' ', '-')}-{share:g}.onnx"
                 try:
-                    ratio = _least(model, recipe, criterion, spread, share * whole)
-                    path = Path(out) / f"{way.replace(' ', '-')}-{share:g}.onnx"
-                    export(_pruned(model, recipe, criterion, spread, ratio), path, keep_norms=False)
+                    ratio = _least(prune, share * whole)
+                    export(copy.deepcopy(prune(ratio)), path, keep_norms=False)
                 except Exception as error:  # whatever a peer raises is its result
-                    error_text = f"{type(error).__name__}: {error}"
-                    print(json.dumps({"way": way, "share": share, "error": error_text}), flush=True)
-                    continue
-                row = {"way": f"{way}, {ratio:.3f}", "share": share, "file": str(path)}
-                print(json.dumps({**row, "seconds": time.perf_counter() - started}), flush=True)
+                    row = {"way": way, "error": f"{type(error).__name__}: {error}"}
+                else:
+                    row = {"way": f"{way}, {ratio:.3f}", "file": str(path)}
+                seconds = time.perf_counter() - started
+                print(json.dumps({**row, "share": share, "seconds": seconds}), flush=True)
+                started = time.perf_counter()
 
 
 def _twin(model: str, recipe: str) -> nn.Sequential:
     network = next(r for r in RECIPES if r.name == recipe).build()
-    weights = {
-        t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in onnx.load(model).graph.initializer
-    }
+    tensors = onnx.load(model).graph.initializer
+    weights = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in tensors}
     missing, unexpected = network.load_state_dict(weights, strict=False)
     if unexpected or any(not name.endswith("num_batches_tracked") for name in missing):
         raise ValueError(f"{model} has not the weights of {recipe}: {missing}, {unexpected}")
     return network.eval()
 
 
-def _pruned(model: str, recipe: str, criterion: str, spread: str, ratio: float) -> nn.Sequential:
-    network = _twin(model, recipe)
+def _pruned(twin: nn.Sequential, criterion: str, spread: str, ratio: float) -> nn.Sequential:
+    network = copy.deepcopy(twin)
     last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
     pruner = tp.pruner.BasePruner(
         network,
@@ -77,16 +81,16 @@ def _pruned(model: str, recipe: str, criterion: str, spread: str, ratio: float) 
     return network.eval()
 
 
-def _least(model: str, recipe: str, criterion: str, spread: str, limit: float) -> float:
-    """The smallest ratio that leaves at most so many MACs."""
-    low, high = 0.0, 0.99
-    for _ in range(_STEPS):
-        middle = (low + high) / 2
-        if count_macs(_pruned(model, recipe, criterion, spread, middle)) <= limit:
+def _least(prune: Callable[[float], nn.Sequential], limit: float) -> float:
+    """The smallest ratio, to a 256th, that leaves at most so many MACs."""
+    low, high = 0, 255
+    while high - low > 1:
+        middle = (low + high) // 2
+        if count_macs(prune(middle / 256)) <= limit:
             high = middle
         else:
             low = middle
-    return high
+    return high / 256
 
 
 if __name__ == "__main__":
