@@ -7,11 +7,49 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .graph import Array
+from .graph import Array, Graph
 from .types import Floats
 
 _SUM_TOLERANCE = 1e-3
 _TINY = 1e-12
+
+
+_SQUASHING = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "Tanh"})
+_REARRANGING = frozenset(
+    {
+        "Concat",
+        "Identity",
+        "Reshape",
+        "Transpose",
+        "Flatten",
+        "Squeeze",
+        "Unsqueeze",
+        "Slice",
+        "Split",
+        "Cast",
+    }
+)
+
+
+def telling(graph: Graph) -> tuple[str, ...]:
+    """The outputs of a graph, and what their Softmax or Sigmoid is taken of.
+
+    Saturated probabilities change only when it is too late; what they come from tells long before.
+    """
+    found = dict.fromkeys(graph.outputs)
+    wanted = list(graph.outputs)
+    seen = set(wanted)
+    while wanted:
+        node = graph.producer.get(wanted.pop())
+        if node is None:
+            continue
+        if node.op in _SQUASHING:
+            found.setdefault(node.inputs[0])
+        elif node.op in _REARRANGING:
+            new = [i for i in node.inputs if i not in seen and i not in graph.constants]
+            seen.update(new)
+            wanted += new
+    return tuple(found)
 
 
 class Loss:

@@ -19,8 +19,8 @@ from .prepare import Prepared, Progress
 
 Feeds = Mapping[str, Array]
 
-HELD = 0.2
-"""Share of the samples that nothing is fitted to: half of them choose, half of them judge."""
+CHOICE, HELD = 0.2, 0.1
+"""Shares of the samples that nothing is fitted to: these choose, and these judge."""
 
 RANDOM_COUNT = 64
 
@@ -98,11 +98,11 @@ def gather(
 def _split(calib: Samples, seed: int) -> tuple[Samples, Samples, Samples]:
     if calib.count < 2:
         return calib, calib, calib
-    held, fit = calib.split(HELD, seed)
-    if held.count < ENOUGH_TO_SPLIT:
-        return fit, held, held
-    choice, judges = held.split(0.5, seed)
-    return fit, choice, judges
+    kept_back, fit = calib.split(CHOICE + HELD, seed)
+    if kept_back.count < ENOUGH_TO_SPLIT:
+        return fit, kept_back, kept_back
+    choice, held = kept_back.split(CHOICE / (CHOICE + HELD), seed)
+    return fit, choice, held
 
 
 @dataclass(frozen=True, eq=False)

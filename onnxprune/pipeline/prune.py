@@ -90,7 +90,7 @@ def prune(  # noqa: PLR0913  (a keyword for each flag)
         ratio: share of the channels of every group to remove; give this, `macs` or `params`.
         macs: share of the multiply-accumulates to keep at the most.
         params: share of the parameters to keep at the most.
-        calib: samples, for scores, repair and drift; a fifth of them is held back.
+        calib: samples, for scores, repair and drift; three tenths are held back.
         labels: an `.npz` with inputs and `labels`, to measure accuracy on.
         stats: statistics that `onnxprune calibrate` gathered; else they are measured on `calib`.
         criterion: see `Settings`, as for the following.

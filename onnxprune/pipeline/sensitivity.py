@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ..allocate import Ladder
-from ..fidelity import Loss
+from ..fidelity import Loss, telling
 from ..graph import Array, Graph
 from ..repair import projected
 from ..stats import Stats
@@ -44,12 +44,13 @@ def sensitivities(
     """
     jobs = _jobs(ladders, evaluations)
     found: list[dict[int, float]] = [{} for _ in ladders]
-    with open_session(ready.graph) as session:
+    taps = telling(ready.graph)
+    with open_session(ready.graph.tapped(taps)) as session:
         expected = [session.run(feeds) for feeds in batches]
     for done, (index, rung) in enumerate(jobs):
         progress(f"Measuring what groups are worth: {done} of {len(jobs)}")
         variant = _without(ready, ladders[index], rung, stats)
-        found[index][rung] = _loss(variant, batches, expected)
+        found[index][rung] = _loss(variant.tapped(taps), batches, expected)
     return found
 
 
