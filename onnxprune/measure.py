@@ -17,15 +17,15 @@ from typing import Any
 import numpy as np
 
 from .errors import InputError
-from .graph import Array, Facts, Graph, Shape, write_atomic
-from .moments import Kernel, Kind, Meter, Request
+from .graph import Array, Facts, Graph, Shape, input_specs, write_atomic
+from .moments import Kernel, Kind, Meter, Request, batch_size
 from .ops.cost import macs
 from .runtime import ExecutionOptions, Session
 from .sites import Consumer, Key, activations, consumers, kernels_of, outputs
 from .stats import Moments, Need, Stats
 from .types import Analysis
 
-DEFAULT_NEEDS: frozenset[Need] = frozenset({"consumers", "pooled"})
+DEFAULT_NEEDS: frozenset[Need] = frozenset({"consumers"})
 """What fits into one and a half times the time of plain inference: see `tools/bench_calibration.py`."""
 
 GRAM_LIMIT = 4096
@@ -34,8 +34,19 @@ GRAM_LIMIT = 4096
 GRAM_SHARE = 0.15
 """Gram matrices may take this share of the network's own multiply-accumulates."""
 
-MIN_POSITIONS = 8
+MIN_POSITIONS = 2
 """So many positions of each sample are looked at in any case."""
+
+MAX_POSITIONS = 32
+"""No more than so many are: neighbours are alike, and another sample says more."""
+
+NEAR = 8
+"""Turning a tensor around pays if at least one of so many of its positions is looked at."""
+
+_BLOCKED = frozenset(
+    {"Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "Add", "Sum", "Mul", "Concat", "MaxPool", "AveragePool"}
+)
+"""What ONNX Runtime computes in the layout of convolutions if its inputs are in it."""
 
 FORMAT = 1
 
@@ -88,11 +99,6 @@ def identity(graph: Graph) -> str:
     return digest.hexdigest()
 
 
-def batch_size(feeds: Mapping[str, Array]) -> int:
-    """How many samples a batch has: the length of the longest first axis."""
-    return max((len(a) for a in feeds.values() if a.ndim), default=1)
-
-
 # ---------------------------------------------------------------- what to gather
 
 
@@ -111,13 +117,18 @@ def requests(
     """
     kinds = _kinds(graph, facts, analysis, needs)
     shapes = {key: shape for key in kinds if (shape := facts.shapes.get(key[0])) is not None}
+    batch, fixed = _batch(graph, facts)
     if positions is None:
         budget = GRAM_SHARE * sum(macs(graph, facts).values())
         positions = _positions([(s, k[1]) for k, s in shapes.items() if "gram" in kinds[k]], budget)
     result = {}
     for key, shape in shapes.items():
-        some = positions if 0 < positions < _length(shape, key[1]) else None
-        result[key] = Request(key[0], key[1], shape, frozenset(kinds[key]), some)
+        length = _length(shape, key[1])
+        per_row = not kinds[key].isdisjoint(("gram", "zeros"))
+        some = positions if per_row and 0 < positions < length and shape[0] == batch and key[1] else None
+        known = length if fixed and shape[0] == batch else None
+        turn = some is not None and (length <= NEAR * some or _is_blocked(graph, key[0]))
+        result[key] = Request(key[0], key[1], shape, frozenset(kinds[key]), some, length=known, turn=turn)
     if "kernels" in needs:
         for consumer in consumers(graph, analysis):
             read = facts.shapes.get(consumer.activation[0])
@@ -133,7 +144,7 @@ def _kinds(graph: Graph, facts: Facts, analysis: Analysis, needs: frozenset[Need
     if "consumers" in needs:
         for consumer in consumers(graph, analysis):
             width = len(consumer.units)
-            kinds[consumer.activation].add("gram" if width <= GRAM_LIMIT else "squares")
+            kinds[consumer.activation].update(("gram",) if width <= GRAM_LIMIT else ("sum", "squares"))
     for group in analysis.groups:
         made, active = outputs(graph, analysis, group), activations(graph, analysis, group)
         if "norms" in needs:
@@ -141,16 +152,35 @@ def _kinds(graph: Graph, facts: Facts, analysis: Analysis, needs: frozenset[Need
                 kinds[key].add("norms")
         if "pooled" in needs:
             for key, _ in active or made:
-                kinds[key].update(("pooled", "squares"))
+                kinds[key].add("pooled")
         if "zeros" in needs:
             for key, _ in active:
                 kinds[key].add("zeros")
     return {key: found for key, found in kinds.items() if facts.shapes.get(key[0]) is not None}
 
 
+def _batch(graph: Graph, facts: Facts) -> tuple[int, bool]:
+    """How many samples the shapes are of, and whether nothing but their number is open.
+
+    Tensors whose first axis has another length hold several rows for each sample (windows, tokens), or time.
+    """
+    shapes = {spec.name: facts.shapes.get(spec.name) or () for spec in input_specs(graph)}
+    first = {shape[0] for shape in shapes.values() if shape}
+    opened = [d for spec in input_specs(graph) for d in spec.shape[1:] if not isinstance(d, int)]
+    return (first.pop() if len(first) == 1 else 1), not opened
+
+
 def _length(shape: Shape, axis: int) -> int:
     """Positions of one sample."""
     return math.prod(d for a, d in enumerate(shape) if a not in (0, axis))
+
+
+def _is_blocked(graph: Graph, tensor: str) -> bool:
+    """Whether ONNX Runtime probably keeps a tensor in the layout of convolutions."""
+    made = graph.producer.get(tensor)
+    if made is None or made.op not in _BLOCKED:
+        return made is not None and made.op in ("Conv", "BatchNormalization")
+    return all(_is_blocked(graph, i) for i in made.inputs if i and i not in graph.constants)
 
 
 def _positions(tensors: Sequence[tuple[Shape, int]], budget: float) -> int:
@@ -165,6 +195,7 @@ def _positions(tensors: Sequence[tuple[Shape, int]], budget: float) -> int:
     low, high = MIN_POSITIONS, max((_length(shape, axis) for shape, axis in tensors), default=0)
     if high <= low:
         return 0
+    high = min(high, MAX_POSITIONS)
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if cost(middle) <= budget else (low, middle - 1)

@@ -38,7 +38,7 @@ class Moments:
         gram: float64 (C, C), of x xᵀ, not centred.
         other_sum: float64 (D,), of the rows y of the other tensor of a pair.
         cross: float64 (C, D), of x yᵀ, not centred.
-        samples: how many samples are in `norms`, `norm_squares`, `pooled` and `kernel_norms`.
+        samples: how many samples are in what follows.
         norms: float64 (C,), sum over samples of the Frobenius norm of the channel.
         norm_squares: float64 (C,), sum of its square.
         pooled: float32 (samples, C), mean of each channel over the positions of each sample.

@@ -7,7 +7,8 @@ import pytest
 from calibration import build, dumped, images, in_batches, residual_net, rows_of
 from onnx.helper import make_node
 
-from onnxprune.moments import POSITIONS, Kernel, Meter, Request, augmented
+from onnxprune.errors import InputError
+from onnxprune.moments import POSITIONS, Kernel, Meter, Request
 from onnxprune.runtime import Session
 
 ALL = frozenset({"gram", "zeros", "squares", "norms", "pooled"})
@@ -91,6 +92,32 @@ def test_cross_moments_look_at_the_same_positions():
     np.testing.assert_allclose(m.cross, m.gram, rtol=1e-5)
 
 
+def test_values_that_are_no_numbers_are_refused():
+    x = np.ones((3, 4, 6, 5), np.float32)
+    x[1, 2, 3, 4] = np.inf
+    with pytest.raises(InputError, match="'y' holds NaN or infinity on some sample"):
+        gathered(relu(["N", 4, 6, 5]), [Request("y", 1, x.shape, frozenset({"gram"}))], {"x": x}, 3)
+
+
+@pytest.mark.parametrize("turn", [True, False])
+@pytest.mark.parametrize("length", [30, None])
+def test_ways_to_look_at_some_positions_see_the_same(turn, length):
+    """Also of channels that come last."""
+    x = np.random.default_rng(0).standard_normal((9, 4, 6, 5)).astype(np.float32)
+    kinds = frozenset({"gram", "zeros"})
+    (first,) = gathered(relu(["N", 4, 6, 5]), [Request("y", 1, x.shape, kinds, 7)], {"x": x}, 4)
+    request = Request("y", 1, x.shape, kinds, 7, length=length, turn=turn)
+    (other,) = gathered(relu(["N", 4, 6, 5]), [request], {"x": x}, 4)
+    assert other.rows == first.rows == 9 * 7
+    np.testing.assert_allclose(other.gram, first.gram, rtol=1e-5)
+    np.testing.assert_array_equal(other.zeros, first.zeros)
+    rows = np.ascontiguousarray(np.moveaxis(x, 1, 3)).reshape(9, 30, 4)
+    last = build([make_node("Relu", ["x"], ["y"])], {"x": ["N", 30, 4]}, {"y": ["N", 30, 4]}, {})
+    meter = Meter(last, [Request("y", 2, rows.shape, kinds, 7, length=length)])
+    meter.add(Session(meter.graph.serialized()).run({"x": rows, POSITIONS: meter.feeds({"x": x})[POSITIONS]}))
+    np.testing.assert_allclose(meter.moments[0].gram, first.gram, rtol=1e-5)
+
+
 class TestPositions:
     request = Request("y", 1, (1, 4, 6, 5), frozenset({"gram", "zeros"}), 7)
     x = np.random.default_rng(0).standard_normal((200, 4, 6, 5)).astype(np.float32)
@@ -152,14 +179,10 @@ def test_kernel_norms_equal_those_of_single_convolutions(attrs):
 
 def test_only_sums_come_out():
     graph = residual_net()
-    found = augmented(graph, [Request("a", 1, (1, 8, 9, 7), frozenset({"gram"}))])
-    out = Session(found.serialized()).run({"image": images(32)})
-    assert {n: v.shape for n, v in out.items()} == {
-        "onnxprune.0.rows": (),
-        "onnxprune.0.sum": (8,),
-        "onnxprune.0.gram": (8, 8),
-    }
-    assert "head" not in [n.name for n in found.nodes], "what nothing asks for is not computed"
+    meter = Meter(graph, [Request("a", 1, (1, 8, 9, 7), frozenset({"gram"}))])
+    out = Session(meter.graph.serialized()).run({"image": images(32)})
+    assert sorted(v.shape for v in out.values()) == [(), (8,), (8, 8)]
+    assert "head" not in [n.name for n in meter.graph.nodes], "what nothing asks for is not computed"
 
 
 def test_disjoint_parts_add_up():

@@ -6,27 +6,36 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..sites import activations, outputs
 from ..stats import Need
-from ..types import Scores
-from .base import Context, by_key, require_samples
+from ..types import Floats, Scores
+from .base import Context, Reading, by_reading, require_samples
 
 
 @dataclass(frozen=True)
 class Activation:
     """Root mean square of a channel over samples and positions, s_j = sqrt(E[x_j^2]).
 
-    Taken after the ReLU that follows the filter, or at the filter's output where none does.
+    Taken where consumers read it: behind the ReLU and what else follows the filter. Each consumer's values
+    are divided by their mean, then averaged over the consumers of the group.
 
     Source: folklore; Molchanov et al. 2017, Pruning Convolutional Neural Networks, section 2.2, has the mean.
     """
 
     name: str = "activation"
-    needs: frozenset[Need] = frozenset({"pooled"})
+    needs: frozenset[Need] = frozenset({"consumers"})
 
     def scores(self, context: Context) -> Scores:
         """See `Criterion.scores`."""
         require_samples(context, 1)
-        graph, analysis = context.graph, context.analysis
-        places = [activations(graph, analysis, g) or outputs(graph, analysis, g) for g in analysis.groups]
-        return by_key(context, places, lambda m: np.sqrt(m.second))
+        return by_reading(context, _score)
+
+
+def _score(units: int, read: list[Reading]) -> Floats:
+    total = np.zeros(units)
+    for r in read:
+        inside = r.units >= 0
+        squares = np.maximum(np.diagonal(r.second)[inside], 0)
+        values = np.sqrt(np.bincount(r.units[inside], squares, minlength=units))
+        level = float(values.mean())
+        total += values / (level or 1.0)
+    return total / len(read)
