@@ -13,6 +13,7 @@ from .. import measure, samples
 from ..criteria import Criterion
 from ..errors import InputError
 from ..graph import Array, Graph
+from ..moments import batch_size
 from ..samples import DataReader, Preprocessing, Samples
 from ..stats import Stats
 from .prepare import Prepared, Progress
@@ -121,7 +122,7 @@ class Labelled:
         """Inputs and classes."""
         at = 0
         for feeds in self.samples.batches(size):
-            count = measure.batch_size(feeds)
+            count = batch_size(feeds)
             yield feeds, self.labels[at : at + count]
             at += count
 
