@@ -62,6 +62,14 @@ class Limit:
         """The limit in base units, for an original that has `total` of them."""
         return self.share * total if self.share is not None else self.amount or 0.0
 
+    def times(self, factor: float) -> Limit:
+        """A limit some times as large."""
+        return Limit(
+            self.quantity,
+            None if self.share is None else self.share * factor,
+            None if self.amount is None else self.amount * factor,
+        )
+
     def __str__(self) -> str:
         """As one would say it: `0.5 of the latency`, or `8 MB`."""
         return self.written(self.share if self.share is not None else self.amount or 0.0)

@@ -6,7 +6,7 @@ What a weight is has no influence on cost, so candidates are only cut, not repai
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from .bench import feeds_for, sizes
@@ -48,6 +48,11 @@ class Goals:
             "--memory-peak": self.memory,
         }
         return {option: limit for option, limit in named.items() if limit is not None}
+
+    def tightened(self, option: str, factor: float) -> Goals:
+        """The same with one limit times a factor."""
+        name = option.removeprefix("--").removesuffix("-peak")
+        return replace(self, **{name: self.given()[option].times(factor)})
 
     @property
     def driver(self) -> Driver:

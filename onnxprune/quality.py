@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from .errors import InputError, UsageError
 from .graph import Array
 from .runtime import Session
-from .search import Interval, drop_interval
-from .types import Mask
+from .search import drop_interval
+from .types import Drop, Mask
 from .validate import drift, top_classes
 
 Batches = Callable[[], Iterable[Mapping[str, Array]]]
@@ -141,27 +141,6 @@ class Custom:
         return Marks(float(found))
 
 
-@dataclass(frozen=True)
-class Drop:
-    """What a model's score is below the original's.
-
-    Attributes:
-        metric: what was marked.
-        before: the original's score.
-        value: how far it fell.
-        interval: what holds the true drop in at least 95% of all cases, where answers are right or wrong.
-        spread: one standard error of the drop; 0 where it isn't known.
-        samples: how many there were to tell; 0 where they can't be told apart.
-    """
-
-    metric: str
-    before: float
-    value: float
-    interval: Interval | None = None
-    spread: float = 0.0
-    samples: int = 0
-
-
 def dropped(metric: str, before: Marks, after: Marks) -> Drop:
     """How far a score fell, by samples where they can be compared one by one."""
     if before.right is None or after.right is None or len(before.right) != len(after.right):
@@ -170,8 +149,8 @@ def dropped(metric: str, before: Marks, after: Marks) -> Drop:
     gained = int((~before.right & after.right).sum())
     total = len(before.right)
     spread = math.sqrt(lost + gained) / total
-    interval = drop_interval(lost, gained, total)
-    return Drop(metric, before.score, (lost - gained) / total, interval, spread, total)
+    found = drop_interval(lost, gained, total)
+    return Drop(metric, before.score, found.value, found.low, found.high, spread, total)
 
 
 def _no_classes() -> InputError:

@@ -233,6 +233,13 @@ def verdict_table(verdict: Verdict) -> Table:
         old, new = verdict.accuracy
         change = f"{100 * (new.value - old.value):+.2f} points"
         table.add_row(f"accuracy on {new.total}", f"{old.value:.2%}", f"{new.value:.2%}", change)
+    if verdict.drop is not None:
+        d = verdict.drop
+        interval = "" if d.low is None or d.high is None else f" [{-100 * d.high:.2f}, {-100 * d.low:.2f}]"
+        told = f"{d.metric} on {d.samples} held-out samples" if d.samples else f"{d.metric}, held out"
+        table.add_row(
+            told, f"{d.before:.2%}", f"{d.before - d.value:.2%}", f"{-100 * d.value:+.2f} points{interval}"
+        )
     if verdict.speed is not None:
         s = verdict.speed
         table.add_row(

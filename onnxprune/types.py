@@ -190,6 +190,29 @@ class Accuracy:
 
 
 @dataclass(frozen=True)
+class Drop:
+    """How far a score fell that is the higher the better.
+
+    Attributes:
+        metric: what was scored.
+        before: the original's score.
+        value: by how much the result's is lower.
+        low: lower end of the exact 95% interval of the true drop; `None` where answers aren't right or wrong.
+        high: its upper end.
+        spread: one standard error; 0 where it isn't known.
+        samples: how many there were to tell; 0 where they can't be told apart.
+    """
+
+    metric: str
+    before: float
+    value: float
+    low: float | None = None
+    high: float | None = None
+    spread: float = 0.0
+    samples: int = 0
+
+
+@dataclass(frozen=True)
 class Size:
     """What a model weighs: values in weights, multiply-accumulates of one run, bytes of the file."""
 
@@ -220,6 +243,7 @@ class Verdict:
         exact: whether rounding explains it.
         drift: against the original on samples, if there were any.
         accuracy: before and after, if there were labels.
+        drop: what `--max-drop` is about, on samples that decided nothing.
         speed: measured latency, if it was measured.
         warnings: what the user should know.
     """
@@ -230,6 +254,7 @@ class Verdict:
     exact: bool
     drift: Drift | None = None
     accuracy: tuple[Accuracy, Accuracy] | None = None
+    drop: Drop | None = None
     speed: Speed | None = None
     warnings: tuple[str, ...] = ()
 

@@ -119,19 +119,29 @@ class TestRatio:
     @pytest.mark.parametrize("pairs", [10, 59, 75, 600])
     def test_coverage(self, pairs):
         rng = np.random.default_rng(0)
-        a = rng.lognormal(math.log(0.8), 0.3, (2000, pairs))
-        results = [ratio(row, np.ones(pairs)) for row in a]
+        noise = rng.lognormal(0, 0.3, (2, 1000, pairs))
+        results = [ratio(0.8 * a, b) for a, b in zip(*noise, strict=True)]
         coverage = np.mean([result.low <= 0.8 <= result.high for result in results])
         assert 0.94 < coverage < 0.99
 
     def test_coverage_where_a_disturbance_lasts(self):
-        """Each pair is like the one before: order statistics of single pairs would hold in 60% of cases."""
+        """Each timing is like the one before: an interval of single pairs would hold half of the time."""
         rng = np.random.default_rng(0)
-        noise = rng.normal(0, 0.1, (1000, 600))
+        noise = rng.normal(0, 0.1, (2, 500, 600))
         for k in range(1, 600):
-            noise[:, k] += 0.8 * noise[:, k - 1]
-        results = [ratio(row, np.ones(600)) for row in np.exp(noise)]
-        assert np.mean([result.low <= 1 <= result.high for result in results]) > 0.9
+            noise[..., k] += 0.8 * noise[..., k - 1]
+        results = [ratio(0.8 * a, b) for a, b in zip(*np.exp(noise), strict=True)]
+        assert np.mean([result.low <= 0.8 <= result.high for result in results]) > 0.9
+
+    def test_waiting_for_a_core_does_not_count(self):
+        """Most timings of both models wait for 3 ms, and what they take is less than that."""
+        rng = np.random.default_rng(0)
+        waits = 3e-3 * (rng.random((2, 400)) < 0.6)
+        fast, slow = 4e-4 + waits[0], 1e-3 + waits[1]
+        assert np.median(fast) / np.median(slow) > 0.8
+        found = ratio(fast, slow)
+        assert found.low <= found.value <= found.high
+        assert found.value == pytest.approx(0.4, rel=0.05)
 
     @pytest.mark.parametrize(
         ("low", "high", "noisy"),

@@ -102,14 +102,14 @@ class TestDrop:
         found = dropped("accuracy", Marks.of(before), Marks.of(after))
         assert found.value == pytest.approx(3 / 200)
         assert found.before == 0.99
-        assert found.interval.low < 3 / 200 < found.interval.high
+        assert found.low < 3 / 200 < found.high
         assert found.spread == pytest.approx(np.sqrt(7) / 200)
         assert found.samples == 200
 
     def test_scores_alone(self):
         found = dropped("mine", Marks(0.8), Marks(0.75))
         assert found.value == pytest.approx(0.05)
-        assert found.interval is None
+        assert found.low is None
 
 
 class TestImported:

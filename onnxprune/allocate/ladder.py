@@ -77,6 +77,11 @@ class Ladder:
         return stays
 
     @property
+    def scores(self) -> Floats:
+        """(group.size,), the higher the later a unit goes."""
+        return self._scores
+
+    @property
     def curve(self) -> Floats:
         """(group.size + 1,), the loss with that many units gone."""
         return self._curve

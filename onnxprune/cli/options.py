@@ -9,6 +9,8 @@ from typing import Annotated, TypeAlias
 import typer
 
 from ..errors import UsageError
+from ..runtime import ExecutionOptions
+from ..speed import Timing
 
 Provider: TypeAlias = Annotated[
     str, typer.Option(metavar="NAME", help="The execution provider of ONNX Runtime.")
@@ -24,11 +26,28 @@ Dims: TypeAlias = Annotated[
     typer.Option("--dim", metavar="NAME=SIZE", help="Size of a symbolic dimension; may be repeated."),
 ]
 ProfileIn: TypeAlias = Annotated[
-    Path | None, typer.Option(help="Use the latency table in this file, not the cache.")
+    Path | None, typer.Option(metavar="PATH", help="Use the latency table in this file, not the cache.")
 ]
 ProfileOut: TypeAlias = Annotated[
-    Path | None, typer.Option(help="Save the latencies that were used, for --profile-in.")
+    Path | None, typer.Option(metavar="PATH", help="Save the latencies that were used, for --profile-in.")
 ]
+
+
+def timed(
+    provider: str,
+    threads: int,
+    batch: int | None,
+    dim: Sequence[str] | None,
+    profile_in: Path | None,
+    profile_out: Path | None,
+) -> Timing:
+    """What these options say of how latency is measured.
+
+    Raises:
+        UsageError: a dimension is not `NAME=SIZE`.
+    """
+    options = ExecutionOptions(provider, threads)
+    return Timing(options, parsed_dims(dim), batch, profile_in, profile_out)
 
 
 def parsed_dims(texts: Sequence[str] | None) -> dict[str, int]:

@@ -9,9 +9,8 @@ import typer
 
 from ..pipeline import prepare
 from ..profile import profile_table
-from ..runtime import ExecutionOptions
-from ..speed import Timing, profiled
-from .options import Batch, Dims, ProfileIn, ProfileOut, Provider, Threads, parsed_dims
+from ..speed import profiled
+from .options import Batch, Dims, ProfileIn, ProfileOut, Provider, Threads, timed
 from .output import Output, as_json
 
 
@@ -35,7 +34,7 @@ def profile(
             ready.graph,
             ready.facts,
             ready.analysis,
-            Timing(ExecutionOptions(provider, threads), parsed_dims(dim), batch, profile_in, profile_out),
+            timed(provider, threads, batch, dim, profile_in, profile_out),
             progress=progress,
         )
     if json:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
 from .. import pipeline
 from .. import plan as plans
 from ..channels import Granularity
+from ..errors import UsageError
 from ..repair import Mode
-from ..report import plan_table, report, verdict_table
+from ..report import VERSION, plan_table, report, verdict_table
+from ..search import Kind, pareto_table, plot
+from .options import Dims, ProfileIn, ProfileOut, Provider, Threads, timed
 from .output import Output, as_json, check_target, write_text
 from .sampling import (
-    BatchSize,
     Calib,
     Count,
     ImageSize,
@@ -27,6 +30,8 @@ from .sampling import (
     calibration,
 )
 
+_AMOUNT = "SHARE|AMOUNT"
+
 
 def prune(
     model: Annotated[Path, typer.Argument(help="ONNX file.")],
@@ -34,8 +39,35 @@ def prune(
     ratio: Annotated[
         float | None, typer.Option(help="Share of the channels of every group to remove.")
     ] = None,
-    macs: Annotated[float | None, typer.Option(help="Share of the multiply-accumulates to keep.")] = None,
-    params: Annotated[float | None, typer.Option(help="Share of the parameters to keep.")] = None,
+    macs: Annotated[
+        str | None, typer.Option(metavar=_AMOUNT, help="Multiply-accumulates to keep: 0.5, '300 MMACs'.")
+    ] = None,
+    params: Annotated[str | None, typer.Option(metavar=_AMOUNT, help="Parameters to keep: 0.5, 2M.")] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar=_AMOUNT, help="Size of the file to keep: 0.5, 8MB.")
+    ] = None,
+    latency: Annotated[
+        str | None, typer.Option(metavar=_AMOUNT, help="Time of a run on this machine to keep: 0.6, 5ms.")
+    ] = None,
+    memory_peak: Annotated[
+        str | None, typer.Option(metavar=_AMOUNT, help="Memory in use during a run to keep: 0.5, 64MB.")
+    ] = None,
+    max_drop: Annotated[
+        str | None,
+        typer.Option(metavar="DROP", help="How far the metric may fall: 1%; alone: prune the most."),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="What may fall: accuracy, agreement, or a function of yours, module:function."),
+    ] = None,
+    pareto: Annotated[
+        int | None,
+        typer.Option(min=2, metavar="N", help="Write N models along the curve of cost against quality."),
+    ] = None,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Go there in so many steps, with statistics refreshed after each.")
+    ] = 1,
+    schedule: Annotated[Kind, typer.Option(help="How much goes in each step.")] = "linear",
     criterion: Annotated[
         str | None,
         typer.Option(help="What a channel is worth; 'obs' with samples, 'l1' without. See docs/criteria.md."),
@@ -47,14 +79,24 @@ def prune(
     labels: Labels = None,
     stats: Annotated[Path | None, typer.Option(help="Statistics that 'calibrate' wrote.")] = None,
     count: Count = None,
-    batch: BatchSize = 32,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Samples that run together; by default 32, and 1 to measure latency."),
+    ] = None,
     preset: Preset = None,
     image_size: ImageSize = None,
     mean: Mean = None,
     std: Std = None,
     layout: Layout = None,
     scale: Scale = None,
-    round_to: Annotated[int, typer.Option(min=1, help="Keep a multiple of this many channels.")] = 1,
+    provider: Provider = "CPUExecutionProvider",
+    threads: Threads = 0,
+    dim: Dims = None,
+    profile_in: ProfileIn = None,
+    profile_out: ProfileOut = None,
+    round_to: Annotated[
+        str, typer.Option(metavar="N", help="Keep multiples of N channels; 'auto': of what kernels like.")
+    ] = "auto",
     min_channels: Annotated[
         int, typer.Option(min=1, help="Keep at least this many channels of each group.")
     ] = 1,
@@ -81,34 +123,58 @@ def prune(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
 ) -> None:
-    """Remove whole channels until a budget is met."""
-    check_target(model, out, plan_out, report_out)
-    samples = calibration(calib, count, preset, image_size, mean, std, layout, scale)
+    """Remove whole channels until a budget is met.
+
+    A budget is a share of what the model has (0.5, 50%) or an amount (8MB, 5ms); several may be combined.
+    """
+    numbers = [None] if pareto is None else list(range(1, pareto + 1))
+    check_target(model, *(_numbered(out, n) for n in numbers), plan_out, report_out, profile_out)
+    settings = pipeline.Settings(
+        criterion=criterion,
+        repair=repair,
+        round_to=_round_to(round_to),
+        min_channels=min_channels,
+        keep=keep or (),
+        granularity=granularity,
+        simplify=simplify,
+        seed=seed,
+        batch=batch or 32,
+        memory=memory * 1e9,
+        evaluations=evals,
+        steps=steps,
+        schedule=schedule,
+        force=force,
+    )
+    limits = (ratio, macs, params, size, latency, memory_peak, max_drop, metric)
+    budget = None if pareto is not None and not any(limits) else pipeline.Budget(*limits)
+    evidence: dict[str, Any] = {
+        "calib": calibration(calib, count, preset, image_size, mean, std, layout, scale),
+        "labels": labels,
+        "stats": stats,
+        "timing": timed(provider, threads, batch, dim, profile_in, profile_out),
+    }
     output = Output(quiet)
-    with output.progress() as progress:
-        result = pipeline.prune(
-            model,
-            ratio=ratio,
-            macs=macs,
-            params=params,
-            calib=samples,
-            labels=labels,
-            stats=stats,
-            criterion=criterion,
-            repair=repair,
-            round_to=round_to,
-            min_channels=min_channels,
-            keep=keep or (),
-            granularity=granularity,
-            simplify=simplify,
-            seed=seed,
-            batch=batch,
-            memory=memory * 1e9,
-            evaluations=evals,
-            force=force,
-            progress=progress,
-        )
-    deliver(result, out, plan_out, report_out, output)
+    if pareto is not None:
+        with output.progress() as progress:
+            found = pipeline.pareto(model, pareto, budget, settings, **evidence, progress=progress)
+        deliver_curve(found, out, plan_out, report_out, output)
+    elif budget is not None:
+        with output.progress() as progress:
+            result = pipeline.prune_to(model, budget, settings, **evidence, progress=progress)
+        deliver(result, out, plan_out, report_out, output)
+
+
+def _round_to(text: str) -> int | Literal["auto"]:
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"'{text}' is neither a number above zero nor 'auto'", where="--round-to")
+    return int(text)
+
+
+def _numbered(path: Path, number: str | int | None) -> Path:
+    """`small.onnx` -> `small-2.onnx`."""
+    return path if number is None else path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
 def deliver(
@@ -119,12 +185,42 @@ def deliver(
     if plan_out is not None:
         write_text(plan_out, plans.dumps(result.plan))
     if report_out is not None:
-        ready = result.prepared
-        write_text(
-            report_out,
-            as_json(report(result.plan, result.verdict, ready.graph, ready.analysis, result.kept)) + "\n",
-        )
+        write_text(report_out, as_json(_data(result)) + "\n")
     output.show(plan_table(result.plan), verdict_table(result.verdict))
     for warning in result.verdict.warnings:
         output.show(f"note: {warning}")
     output.show(f"The pruned model is in {out}")
+
+
+def deliver_curve(
+    found: pipeline.Pareto, out: Path, plan_out: Path | None, report_out: Path | None, output: Output
+) -> None:
+    """Write all models, a plot beside them, and what else was asked for; show what is on offer."""
+    choices = [replace(choice, name=_numbered(out, choice.name).name) for choice in found.choices]
+    for choice in choices:
+        choice.candidate.save(out.with_name(choice.name))
+    if plan_out is not None:
+        for number, choice in enumerate(choices, 1):
+            write_text(_numbered(plan_out, number), plans.dumps(choice.candidate.plan))
+    if report_out is not None:
+        data = [
+            {"model": c.name, "cost": c.cost, "quality": c.quality, "dominated": c.dominated}
+            | _data(c.candidate)
+            for c in choices
+        ]
+        named = {"version": VERSION, "cost": found.cost, "quality": found.quality, "models": data}
+        write_text(report_out, as_json(named) + "\n")
+    output.show(pareto_table(choices, cost=found.cost, quality=found.quality))
+    picture = out.with_name(f"{out.stem}-pareto.svg")
+    try:
+        plot(choices, picture, cost=found.cost, quality=found.quality)
+    except UsageError as error:
+        output.show(f"note: {error}")
+    else:
+        output.show(f"The curve is in {picture}")
+    output.show(f"The pruned models are in {', '.join(str(out.with_name(c.name)) for c in choices)}")
+
+
+def _data(result: pipeline.Result) -> dict[str, Any]:
+    ready = result.prepared
+    return report(result.plan, result.verdict, ready.graph, ready.analysis, result.kept)

@@ -1,17 +1,20 @@
 """From a model and a budget to a pruned model and its verdict: the only place that composes the stages."""
 
+from .curve import Pareto
 from .evidence import Calibration, Evidence, Labelled, Source, gather, labelled, opened
 from .judge import compare, size
 from .prepare import Prepared, Progress, prepare, why_nothing
-from .prune import Result, apply, prune
+from .prune import apply, pareto, prune, prune_to
 from .sessions import open_session
 from .settings import Budget, Settings
+from .solve import Result
 
 __all__ = [
     "Budget",
     "Calibration",
     "Evidence",
     "Labelled",
+    "Pareto",
     "Prepared",
     "Progress",
     "Result",
@@ -23,8 +26,10 @@ __all__ = [
     "labelled",
     "open_session",
     "opened",
+    "pareto",
     "prepare",
     "prune",
+    "prune_to",
     "size",
     "why_nothing",
 ]

@@ -20,8 +20,11 @@ from .prepare import Prepared, Progress
 
 Feeds = Mapping[str, Array]
 
-CHOICE, HELD = 0.2, 0.1
+HELD_BACK = (0.2, 0.1)
 """Shares of the samples that nothing is fitted to: these choose, and these judge."""
+
+TO_PROMISE = (0.25, 0.25)
+"""The same where these samples are all that a promise of quality rests on."""
 
 RANDOM_COUNT = 64
 
@@ -39,6 +42,7 @@ class Evidence:
         held: these say in the verdict how far the result drifts.
         stats: of `fit`, or as they were given.
         notes: what the user should know of them.
+        shares: of the samples that choose and judge.
     """
 
     fit: Samples | None = None
@@ -46,6 +50,7 @@ class Evidence:
     held: Samples | None = None
     stats: Stats | None = None
     notes: tuple[str, ...] = ()
+    shares: tuple[float, float] = HELD_BACK
 
 
 NOTHING = Evidence()
@@ -57,6 +62,7 @@ def gather(
     calib: Samples | None,
     stats: Stats | None,
     *,
+    shares: tuple[float, float] = HELD_BACK,
     batch: int = 32,
     seed: int = 0,
     progress: Progress = lambda _: None,
@@ -68,6 +74,7 @@ def gather(
         criterion: says what is needed.
         calib: the samples.
         stats: statistics to use in place of measuring.
+        shares: of the samples that choose and judge; nothing is fitted to them.
         batch: samples that run together.
         seed: of the split and of the positions that are looked at.
         progress: told how far measuring is.
@@ -79,30 +86,49 @@ def gather(
         measure.require_same(stats, ready.graph, "--stats")
     if calib is None:
         return Evidence(stats=stats, notes=stats.warnings() if stats else ())
-    fit, choice, held = _split(calib, seed)
+    fit, choice, held = _split(calib, shares, seed)
     notes: tuple[str, ...] = ()
     if fit is held:
         notes = ("there is one sample only: drift is measured on what was fitted",)
-    if stats is None and criterion.needs:
-        wanted = measure.requests(ready.graph, ready.facts, ready.analysis, criterion.needs)
-        stats = measure.measure(
-            ready.graph,
-            wanted,
-            fit.batches(batch),
-            seed=seed,
-            source=calib.source,
-            progress=lambda done: progress(f"Calibrating: sample {done} of {fit.count}"),
-        )
-    return Evidence(fit, choice, held, stats, (*notes, *(stats.warnings() if stats else ())))
+    if stats is None:
+        stats = statistics(ready, criterion, fit, batch=batch, seed=seed, progress=progress)
+    notes += stats.warnings() if stats else ()
+    return Evidence(fit, choice, held, stats, notes, shares)
 
 
-def _split(calib: Samples, seed: int) -> tuple[Samples, Samples, Samples]:
+def statistics(
+    ready: Prepared,
+    criterion: Criterion,
+    fit: Samples,
+    *,
+    batch: int,
+    seed: int,
+    progress: Progress = lambda _: None,
+) -> Stats | None:
+    """What a criterion needs to know of samples; `None` if that is nothing.
+
+    Raises:
+        InputError: a sample doesn't fit the model.
+    """
+    if not criterion.needs:
+        return None
+    return measure.measure(
+        ready.graph,
+        measure.requests(ready.graph, ready.facts, ready.analysis, criterion.needs),
+        fit.batches(batch),
+        seed=seed,
+        source=fit.source,
+        progress=lambda done: progress(f"Calibrating: sample {done} of {fit.count}"),
+    )
+
+
+def _split(calib: Samples, shares: tuple[float, float], seed: int) -> tuple[Samples, Samples, Samples]:
     if calib.count < 2:
         return calib, calib, calib
-    kept_back, fit = calib.split(CHOICE + HELD, seed)
+    kept_back, fit = calib.split(sum(shares), seed)
     if kept_back.count < ENOUGH_TO_SPLIT:
         return fit, kept_back, kept_back
-    choice, held = kept_back.split(CHOICE / (CHOICE + HELD), seed)
+    choice, held = kept_back.split(shares[0] / sum(shares), seed)
     return fit, choice, held
 
 
@@ -112,7 +138,7 @@ class Labelled:
 
     Attributes:
         samples: inputs.
-        labels: integers (count,).
+        labels: (count, ...); the class of each sample, or what a metric of the user's makes of them.
     """
 
     samples: Samples
@@ -142,10 +168,29 @@ def labelled(path: str | os.PathLike[str], graph: Graph) -> Labelled:
         labels = None
     if labels is None:
         raise InputError("has no array 'labels'", where=where, hint="give an .npz of inputs and labels")
-    if labels.dtype.kind not in "iu" or labels.shape != (found.count,):
-        reason = f"'labels' should be {found.count} integers, not {labels.dtype} of shape {labels.shape}"
+    if not labels.ndim or len(labels) != found.count:
+        reason = f"'labels' has shape {labels.shape}, and there are {found.count} samples"
         raise InputError(reason, where=where)
     return Labelled(found, labels)
+
+
+def is_classes(labels: Array) -> bool:
+    """Whether labels are one integer for each sample."""
+    return labels.dtype.kind in "iu" and labels.ndim == 1
+
+
+def require_classes(labels: Array) -> None:
+    """Refuse labels that are no classes.
+
+    Raises:
+        InputError: they aren't one integer for each sample.
+    """
+    if not is_classes(labels):
+        raise InputError(
+            f"'labels' should be one integer for each sample, not {labels.dtype} of shape {labels.shape}",
+            where="--labels",
+            hint="a function of your own can judge others: --metric module:function",
+        )
 
 
 Source = str | os.PathLike[str] | Samples | DataReader | Iterable[Feeds]

@@ -7,15 +7,17 @@ import time
 
 import numpy as np
 
+from ..bench import feeds_for, sizes
 from ..errors import CheckFailed, InputError
 from ..graph import Array, Facts, Graph, infer, load, one_sample
 from ..ops.cost import macs as count_macs
 from ..runtime import Session, TensorSpec, latency, random_feeds
 from ..runtime import ratio as latency_ratio
 from ..search import no_gain
-from ..types import Accuracy, Drift, Size, Speed, Verdict
+from ..speed import Timing
+from ..types import Accuracy, Drift, Drop, Size, Speed, Verdict
 from ..validate import accuracy, drift
-from .evidence import Calibration, Evidence, Labelled, Source, labelled, opened
+from .evidence import Calibration, Evidence, Feeds, Labelled, Source, is_classes, labelled, opened
 from .prepare import Prepared
 from .sessions import open_session
 from .settings import Settings
@@ -24,15 +26,16 @@ USELESS = 1.0
 """A relative error above this is more than a model that always gives zero has."""
 
 
-def judge(
+def judge(  # noqa: PLR0913  (all that a verdict is about)
     ready: Prepared,
     graph: Graph,
     surgery: float,
     evidence: Evidence,
     labels: Labelled | None,
     settings: Settings,
+    timing: Timing | None,
     *,
-    measure_latency: bool = True,
+    drop: Drop | None = None,
     notes: tuple[str, ...] = (),
 ) -> Verdict:
     """Compare a result with the original.
@@ -44,7 +47,8 @@ def judge(
         evidence: with the samples to measure drift on.
         labels: to measure accuracy on.
         settings: how samples run.
-        measure_latency: run both side by side.
+        timing: how to measure latency; `None`: not at all.
+        drop: what is promised of the result, if anything.
         notes: to hand on.
     """
     with open_session(ready.original) as before, open_session(graph) as after:
@@ -57,7 +61,8 @@ def judge(
             if evidence.held is not None
             else None,
             accuracy=_accuracies(before, after, labels, settings.batch),
-            speed=_speed(ready.original, before, after, settings.seed) if measure_latency else None,
+            drop=drop,
+            speed=None if timing is None else _speed_of(ready.original, graph, timing),
             warnings=(*ready.notes, *evidence.notes, *notes),
         )
 
@@ -124,7 +129,7 @@ def compare(
             exact=False,
             drift=drift(before, after, data),
             accuracy=_accuracies(before, after, marked, batch),
-            speed=_speed(left, before, after, seed) if measure_latency else None,
+            speed=_speed(before, after, feeds_for(before.inputs, sizes(left))) if measure_latency else None,
         )
 
 
@@ -143,17 +148,21 @@ def assumed(facts: Facts, session: Session, seed: int) -> dict[str, Array]:
 def _accuracies(
     before: Session, after: Session, labels: Labelled | None, batch: int
 ) -> tuple[Accuracy, Accuracy] | None:
-    if labels is None:
+    if labels is None or not is_classes(labels.labels):
         return None
     return accuracy(before, labels.batches(batch)), accuracy(after, labels.batches(batch))
 
 
-def _speed(original: Graph, before: Session, after: Session, seed: int) -> Speed:
-    feeds = assumed(infer(original, one_sample(original)), before, seed)
+def _speed_of(original: Graph, graph: Graph, timing: Timing) -> Speed:
+    with open_session(original, timing.options) as before, open_session(graph, timing.options) as after:
+        return _speed(before, after, feeds_for(before.inputs, sizes(original, timing.dims, timing.batch)))
+
+
+def _speed(before: Session, after: Session, feeds: Feeds) -> Speed:
     started = time.perf_counter()
     before.run(feeds)
     slow = time.perf_counter() - started > 0.5
-    timings = latency([after, before], [feeds, feeds], rounds=4 if slow else None, seconds=0.5, warmup=1)
+    timings = latency([after, before], [feeds, feeds], rounds=6 if slow else None, seconds=1.0, warmup=1)
     measured = latency_ratio(timings.seconds[0], timings.seconds[1])
     after_s, before_s = timings.medians
     return Speed(before_s, after_s, measured.value, measured.low, measured.high)

@@ -1,12 +1,13 @@
-"""`prune` and `apply`: one keyword for each flag of the command line."""
+"""`prune`, `pareto` and `apply`: from what a user says to a job."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from .. import measure
 from .. import plan as plans
@@ -14,63 +15,51 @@ from ..channels import Granularity
 from ..criteria import Criterion
 from ..criteria import get as get_criterion
 from ..errors import Infeasible
-from ..graph import Graph, save
-from ..repair import Mode, Outcome, Surgery, repair
+from ..graph import Graph
+from ..quality import Function
+from ..repair import Mode
+from ..search import Kind
+from ..speed import Timing
 from ..stats import Stats
-from ..types import Mask, Plan, Verdict
-from .choice import choose
-from .evidence import Calibration, Evidence, Feeds, Labelled, Source, gather, labelled, opened
-from .judge import assumed, judge, require_worth
-from .operate import operate
-from .prepare import Prepared, Progress, prepare, why_nothing
-from .sessions import open_session
-from .settings import Budget, Settings
+from ..types import Plan
+from .curve import Pareto, along
+from .evidence import (
+    HELD_BACK,
+    TO_PROMISE,
+    Calibration,
+    Evidence,
+    Labelled,
+    Source,
+    gather,
+    labelled,
+    opened,
+    require_classes,
+)
+from .job import Job, proved, silent
+from .prepare import Progress, prepare, why_nothing
+from .settings import Amount, Budget, Settings
+from .solve import Result, finished, solve
 
 _READS_NORMS = frozenset({"bn-scale"})
-
-
-@dataclass(frozen=True)
-class Result:
-    """A pruned model.
-
-    Attributes:
-        graph: the model; `save` writes it.
-        plan: what was kept, to replay with `apply`.
-        verdict: what is known of it.
-        prepared: what it was made from.
-        kept: (analysis.count,), whether each unit stayed.
-        repaired: what became of the weights that are left.
-    """
-
-    graph: Graph
-    plan: Plan
-    verdict: Verdict
-    prepared: Prepared
-    kept: Mask
-    repaired: Outcome
-
-    @property
-    def model(self) -> Any:
-        """The `onnx.ModelProto`."""
-        return self.graph.model
-
-    def save(self, path: str | os.PathLike[str]) -> int:
-        """Write the model, whole or not at all; returns the bytes written."""
-        return save(self.graph, path)
 
 
 def prune(  # noqa: PLR0913  (a keyword for each flag)
     model: str | os.PathLike[str] | Graph,
     *,
     ratio: float | None = None,
-    macs: float | None = None,
-    params: float | None = None,
+    macs: Amount | None = None,
+    params: Amount | None = None,
+    size: Amount | None = None,
+    latency: Amount | None = None,
+    memory_peak: Amount | None = None,
+    max_drop: Amount | None = None,
+    metric: str | Function | None = None,
     calib: Source | Calibration | None = None,
     labels: str | os.PathLike[str] | Labelled | None = None,
     stats: str | os.PathLike[str] | Stats | None = None,
     criterion: str | Criterion | None = None,
     repair: Mode = "auto",
-    round_to: int = 1,
+    round_to: int | Literal["auto"] = "auto",
     min_channels: int = 1,
     keep: Sequence[str] = (),
     granularity: Granularity = "auto",
@@ -79,23 +68,32 @@ def prune(  # noqa: PLR0913  (a keyword for each flag)
     batch: int = 32,
     memory: float = 2e9,
     evaluations: int = 200,
+    steps: int = 1,
+    schedule: Kind = "linear",
     force: bool = False,
+    timing: Timing | None = None,
     measure_latency: bool = True,
-    progress: Progress = lambda _: None,
+    executor: Executor | None = None,
+    progress: Progress = silent,
 ) -> Result:
     """Remove whole channels until the budget is met.
 
     Args:
         model: a file, or a graph.
-        ratio: share of the channels of every group to remove; give this, `macs` or `params`.
-        macs: share of the multiply-accumulates to keep at the most.
-        params: share of the parameters to keep at the most.
+        ratio: share of the channels of every group to remove; see `Budget`, as for the following.
+        macs: multiply-accumulates to keep at the most.
+        params: parameters to keep at the most.
+        size: bytes of the file to keep at the most.
+        latency: time of a run to keep at the most.
+        memory_peak: bytes in use during a run to keep at the most.
+        max_drop: how far the metric may fall.
+        metric: what may fall.
         calib: samples, for scores, repair and drift; three tenths are held back.
         labels: an `.npz` with inputs and `labels`, to measure accuracy on.
         stats: statistics that `onnxprune calibrate` gathered; else they are measured on `calib`.
         criterion: see `Settings`, as for the following.
         repair: none, bias, fold, reuse, auto.
-        round_to: keep a multiple of this many channels of each group.
+        round_to: keep a multiple of this many channels of each group; `auto`: of what kernels like.
         min_channels: keep at least this many of each group.
         keep: patterns of node or weight names whose channels must stay.
         granularity: what may go of attention.
@@ -104,8 +102,12 @@ def prune(  # noqa: PLR0913  (a keyword for each flag)
         batch: samples that run together.
         memory: bytes of activations to hold in memory.
         evaluations: runs of held-back samples to spend on the allocation.
+        steps: in how many steps to go there.
+        schedule: how much goes in each.
         force: give a result that is not faster or drifts far, too.
-        measure_latency: run both models side by side.
+        timing: how latency is measured.
+        measure_latency: run both models side by side for the verdict.
+        executor: where candidates are made, many at a time; here by default.
         progress: told what begins.
 
     Raises:
@@ -114,39 +116,139 @@ def prune(  # noqa: PLR0913  (a keyword for each flag)
         CheckFailed: the surgery was not exact (a bug), or the result drifts far.
         InputError: the model or the samples can't be read or don't fit.
     """
-    budget = Budget(ratio, macs, params)
-    sampled = calib is not None or stats is not None
+    budget = Budget(ratio, macs, params, size, latency, memory_peak, max_drop, metric)
     settings = Settings(
-        criterion if criterion is not None else "obs" if sampled else "l1",
+        criterion,
         repair,
         round_to,
         min_channels,
         keep,
         granularity,
-        simplify and criterion not in _READS_NORMS,
+        simplify,
         seed,
         batch,
         memory,
         evaluations,
+        steps,
+        schedule,
         force,
     )
-    chosen = _criterion(settings)
-    ready = prepare(model, simplify=settings.simplify, granularity=granularity, keep=keep, progress=progress)
+    return prune_to(
+        model,
+        budget,
+        settings,
+        calib=calib,
+        labels=labels,
+        stats=stats,
+        timing=timing,
+        measure_latency=measure_latency,
+        executor=executor,
+        progress=progress,
+    )
+
+
+def prune_to(  # noqa: PLR0913
+    model: str | os.PathLike[str] | Graph,
+    budget: Budget,
+    settings: Settings | None = None,
+    *,
+    calib: Source | Calibration | None = None,
+    labels: str | os.PathLike[str] | Labelled | None = None,
+    stats: str | os.PathLike[str] | Stats | None = None,
+    timing: Timing | None = None,
+    measure_latency: bool = True,
+    executor: Executor | None = None,
+    progress: Progress = silent,
+) -> Result:
+    """As `prune`, for a budget and settings in one piece each."""
+    job = begin(model, budget, settings, calib=calib, labels=labels, stats=stats, progress=progress)
+    return solve(
+        replace(job, timing=timing or Timing(), measure_latency=measure_latency, executor=executor), budget
+    )
+
+
+def pareto(  # noqa: PLR0913
+    model: str | os.PathLike[str] | Graph,
+    number: int,
+    budget: Budget | None = None,
+    settings: Settings | None = None,
+    *,
+    calib: Source | Calibration | None = None,
+    labels: str | os.PathLike[str] | Labelled | None = None,
+    stats: str | os.PathLike[str] | Stats | None = None,
+    timing: Timing | None = None,
+    executor: Executor | None = None,
+    progress: Progress = silent,
+) -> Pareto:
+    """Models along the curve of cost against quality.
+
+    Args:
+        model: a file, or a graph.
+        number: how many models.
+        budget: where the curve ends; by default at a fifth of the multiply-accumulates.
+        settings: how.
+        calib: samples, as for `prune`.
+        labels: an `.npz` with inputs and `labels`; without them quality is agreement with the original.
+        stats: statistics that `onnxprune calibrate` gathered.
+        timing: how latency is measured.
+        executor: where models are made, many at a time; latency isn't measured then.
+        progress: told what begins.
+
+    Raises:
+        UsageError: the budget is a ratio, or there are no samples to judge quality on.
+        Infeasible: nothing can be pruned, or the budget can't be met.
+        InputError: the model or the samples can't be read or don't fit.
+    """
+    job = begin(model, budget, settings, calib=calib, labels=labels, stats=stats, progress=progress)
+    return along(replace(job, timing=timing or Timing(), executor=executor), budget, number)
+
+
+def begin(
+    model: str | os.PathLike[str] | Graph,
+    budget: Budget | None,
+    settings: Settings | None,
+    *,
+    calib: Source | Calibration | None,
+    labels: str | os.PathLike[str] | Labelled | None,
+    stats: str | os.PathLike[str] | Stats | None,
+    progress: Progress,
+) -> Job:
+    """Load and analyse a model, read samples, measure what the criterion needs.
+
+    Raises:
+        Infeasible: nothing can be pruned.
+        InputError: the model or the samples can't be read or don't fit.
+    """
+    settings = settings or Settings()
+    criterion = _criterion(settings, sampled=calib is not None or stats is not None)
+    if criterion.name in _READS_NORMS:
+        settings = replace(settings, simplify=False)
+    ready = prepare(
+        model,
+        simplify=settings.simplify,
+        granularity=settings.granularity,
+        keep=settings.keep,
+        progress=progress,
+    )
     if not ready.analysis.groups:
         raise Infeasible(why_nothing(ready), where=ready.original.where)
-    data = None if calib is None else opened(calib, ready.graph, seed)
+    data = None if calib is None else opened(calib, ready.graph, settings.seed)
     marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, ready.original)
+    if marked is not None and (budget is None or budget.metric in (None, "accuracy", "agreement")):
+        require_classes(marked.labels)
+    promised = budget is not None and budget.drop is not None and marked is None
     known = measure.load(stats) if isinstance(stats, str | os.PathLike) else stats
-    evidence = gather(ready, chosen, data, known, batch=batch, seed=seed, progress=progress)
-    progress("Choosing channels")
-    kept = choose(ready, evidence, chosen, budget, settings, progress)
-    plan = plans.make_plan(
-        ready.graph,
-        ready.analysis,
-        kept,
-        {**budget.given(), **settings.recorded(chosen), "calibrated": data is not None},
+    evidence = gather(
+        ready,
+        criterion,
+        data,
+        known,
+        shares=TO_PROMISE if promised else HELD_BACK,
+        batch=settings.batch,
+        seed=settings.seed,
+        progress=progress,
     )
-    return _finish(ready, kept, plan, evidence, marked, settings, measure_latency, progress)
+    return Job(ready, evidence, criterion, settings, marked, progress=progress)
 
 
 def apply(
@@ -182,94 +284,21 @@ def apply(
     ready = prepare(model, simplify=settings.simplify, granularity=settings.granularity, progress=progress)
     kept = plans.fit(plan, ready.graph, ready.analysis)
     evidence = Evidence()
+    plain = get_criterion("l1")
     if calib is not None:
         data = opened(calib, ready.graph, settings.seed)
-        evidence = gather(ready, get_criterion("l1"), data, None, seed=settings.seed, progress=progress)
+        choice, held = made.get("held_back", HELD_BACK)
+        evidence = gather(
+            ready, plain, data, None, shares=(choice, held), seed=settings.seed, progress=progress
+        )
     elif made.get("calibrated") and settings.repair != "none":
         note = "the plan's repair was fitted to samples, and is left out without --calib"
         settings, evidence = replace(settings, repair="none"), Evidence(notes=(note,))
     marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, ready.original)
-    replayed = plans.make_plan(ready.graph, ready.analysis, kept, made)
-    return _finish(ready, kept, replayed, evidence, marked, settings, measure_latency, progress)
+    job = Job(ready, evidence, plain, settings, marked, measure_latency=measure_latency, progress=progress)
+    return finished(job, proved(job, kept), dict(made))
 
 
-def _criterion(settings: Settings) -> Criterion:
-    wanted = settings.criterion
-    return get_criterion(wanted) if isinstance(wanted, str) else wanted or get_criterion("l1")
-
-
-def _finish(
-    ready: Prepared,
-    kept: Mask,
-    plan: Plan,
-    evidence: Evidence,
-    labels: Labelled | None,
-    settings: Settings,
-    measure_latency: bool,
-    progress: Progress,
-) -> Result:
-    """Surgery, proof, repair and verdict."""
-    if kept.all():
-        return _untouched(ready, kept, plan, evidence, labels, settings)
-    progress("Rewriting the graph, and proving it")
-    pruned, error = operate(ready, kept, _inputs(ready, evidence, settings))
-    progress("Repairing weights")
-    outcome = _repaired(ready, kept, pruned, evidence, settings, progress)
-    progress("Comparing with the original")
-    verdict = judge(ready, outcome.graph, error, evidence, labels, settings, measure_latency=measure_latency)
-    if not settings.force:
-        require_worth(verdict, ready.original.where, f"repair '{outcome.mode}'")
-    return Result(outcome.graph, plan, verdict, ready, kept, outcome)
-
-
-def _untouched(
-    ready: Prepared,
-    kept: Mask,
-    plan: Plan,
-    evidence: Evidence,
-    labels: Labelled | None,
-    settings: Settings,
-) -> Result:
-    """The original, where nothing is to be removed.
-
-    Raises:
-        Infeasible: something was to be removed, and no group is large enough for so little.
-    """
-    if not settings.force:
-        raise Infeasible(
-            "no group is large enough to lose so little: nothing would be removed",
-            where=ready.original.where,
-            hint="ask for more pruning, or --force to have the model as it is",
-        )
-    verdict = judge(ready, ready.original, 0.0, evidence, labels, settings, measure_latency=False)
-    return Result(ready.original, plan, verdict, ready, kept, Outcome(ready.original, "none"))
-
-
-def _inputs(ready: Prepared, evidence: Evidence, settings: Settings) -> Feeds:
-    """A real sample where there is one, else random numbers."""
-    if evidence.fit is not None:
-        return next(iter(evidence.fit.batches(settings.batch)))
-    with open_session(ready.original) as session:
-        return assumed(ready.facts, session, settings.seed)
-
-
-def _repaired(
-    ready: Prepared,
-    kept: Mask,
-    pruned: Graph,
-    evidence: Evidence,
-    settings: Settings,
-    progress: Progress,
-) -> Outcome:
-    surgery = Surgery(ready.graph, ready.facts, ready.analysis, kept, pruned)
-    if evidence.fit is None or evidence.choice is None:
-        return repair(surgery, settings.repair)
-    return repair(
-        surgery,
-        settings.repair,
-        list(evidence.fit.batches(settings.batch)),
-        list(evidence.choice.batches(settings.batch)),
-        memory=settings.memory,
-        seed=settings.seed,
-        progress=lambda done, total: progress(f"Repairing weights: {done} of {total}"),
-    )
+def _criterion(settings: Settings, *, sampled: bool) -> Criterion:
+    wanted = settings.criterion or ("obs" if sampled else "l1")
+    return get_criterion(wanted) if isinstance(wanted, str) else wanted

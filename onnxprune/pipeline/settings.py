@@ -3,45 +3,122 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, Literal
 
+from .. import budget
 from ..channels import Granularity
 from ..criteria import Criterion
 from ..errors import UsageError
+from ..goals import Goals
+from ..ops.rate import fitting
+from ..quality import Function
 from ..repair import Mode
+from ..search import Kind
+
+Amount = float | str
+"""A share of what the original has (0.5, "50%"), or an amount with its unit ("8MB")."""
+
+_COSTS = {
+    "macs": budget.MACS,
+    "params": budget.PARAMS,
+    "size": budget.SIZE,
+    "latency": budget.LATENCY,
+    "memory_peak": budget.MEMORY,
+}
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How much stays; exactly one of them.
+    """How much stays: `ratio` alone, or any of the others together.
 
     Attributes:
         ratio: share of the channels of every group to remove.
-        macs: share of the model's multiply-accumulates to keep.
-        params: share of the model's parameters to keep.
+        macs: multiply-accumulates to keep at the most.
+        params: parameters to keep at the most.
+        size: bytes of the saved file to keep at the most.
+        latency: time of a run in ONNX Runtime to keep at the most.
+        memory_peak: bytes of weights and activations during a run to keep at the most.
+        max_drop: how far the metric may fall, absolutely: 0.01, "1%", "1pt". Alone: as much goes as may.
+        metric: what may fall: `accuracy` (with labels), `agreement` with the original, `module:function`, or
+            a function (see `onnxprune.quality`); by default the first with labels, else the second.
     """
 
     ratio: float | None = None
-    macs: float | None = None
-    params: float | None = None
+    macs: Amount | None = None
+    params: Amount | None = None
+    size: Amount | None = None
+    latency: Amount | None = None
+    memory_peak: Amount | None = None
+    max_drop: Amount | None = None
+    metric: str | Function | None = None
 
     def __post_init__(self) -> None:
         """Check it.
 
         Raises:
-            UsageError: there is none, or more than one, or a share outside (0, 1).
+            UsageError: there is none, `ratio` is not alone, or one can't be read.
         """
         given = self.given()
-        if len(given) != 1:
-            raise UsageError("give exactly one of --ratio, --macs and --params")
-        for name, value in given.items():
-            if not 0 < value < 1:
-                raise UsageError(f"{value:g} is not between 0 and 1", where=f"--{name}")
+        if not given:
+            raise UsageError("no budget is given", hint=f"give {_spelled(self)}")
+        if self.ratio is not None:
+            if len(given) > 1:
+                others = ", ".join(_option(name) for name in given if name != "ratio")
+                raise UsageError(f"--ratio can't be combined with {others}", hint="leave one of them out")
+            if not 0 < self.ratio < 1:
+                raise UsageError(f"{self.ratio:g} is not between 0 and 1", where="--ratio")
+        if self.metric is not None and self.max_drop is None:
+            raise UsageError("says nothing without --max-drop", where="--metric")
+        _ = self.goals, self.drop
 
-    def given(self) -> dict[str, float]:
+    def given(self) -> dict[str, Amount]:
         """What is set, by name."""
-        return {k: v for k, v in asdict(self).items() if v is not None}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "metric"}
+        return {name: value for name, value in values.items() if value is not None}
+
+    @cached_property
+    def goals(self) -> Goals:
+        """What may be kept of each cost."""
+        limits = {
+            name: budget.limit(str(value), _COSTS[name], option=_option(name))
+            for name, value in self.given().items()
+            if name in _COSTS
+        }
+        memory = limits.pop("memory_peak", None)
+        return Goals(**limits, memory=memory)
+
+    @cached_property
+    def drop(self) -> float | None:
+        """How far the metric may fall."""
+        return None if self.max_drop is None else budget.drop(str(self.max_drop))
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _spelled(given: Budget) -> str:
+    *names, last = (_option(f.name) for f in fields(given) if f.name != "metric")
+    return f"{', '.join(names)} or {last}"
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Which widths groups may have.
+
+    Attributes:
+        multiple: of this.
+        strict: also where it leaves a small group no choice; else the largest part of it that does.
+    """
+
+    multiple: int = 1
+    strict: bool = True
+
+    def of(self, size: int) -> int:
+        """What a group of so many units keeps a multiple of."""
+        return self.multiple if self.strict else fitting(self.multiple, size)
 
 
 @dataclass(frozen=True)
@@ -52,7 +129,8 @@ class Settings:
         criterion: what a unit is worth: a name, or an object like those of `onnxprune.criteria`; `None`:
             `obs` with samples, `l1` without.
         repair: what may change of the weights that are left.
-        round_to: keep a multiple of this many channels of each group where it has more.
+        round_to: keep a multiple of this many channels of each group where it has more; `auto`: what the
+            kernels like, measured where latency is (see `liked_widths`).
         min_channels: keep at least this many of each group.
         keep: patterns (`*`, `?`) of node or weight names whose channels must stay.
         granularity: what may go of attention.
@@ -62,12 +140,14 @@ class Settings:
         memory: bytes of activations to hold in memory before they go to a temporary folder.
         evaluations: how many runs of the held-back samples may be spent on finding out what groups are worth
             to the network's outputs; 0: what their consumers lose is all that counts.
+        steps: in how many steps to go there, with statistics of what is left after each.
+        schedule: how much goes in each step; see `search.schedule`.
         force: give a result that is not faster, or drifts far, too.
     """
 
     criterion: str | Criterion | None = None
     repair: Mode = "auto"
-    round_to: int = 1
+    round_to: int | Literal["auto"] = "auto"
     min_channels: int = 1
     keep: Sequence[str] = ()
     granularity: Granularity = "auto"
@@ -76,7 +156,20 @@ class Settings:
     batch: int = 32
     memory: float = 2e9
     evaluations: int = 200
+    steps: int = 1
+    schedule: Kind = "linear"
     force: bool = False
+
+    def __post_init__(self) -> None:
+        """Check it.
+
+        Raises:
+            UsageError: a number is out of its range.
+        """
+        if isinstance(self.round_to, int) and self.round_to < 1:
+            raise UsageError(f"{self.round_to} is not above zero", where="--round-to")
+        if self.steps < 1:
+            raise UsageError(f"{self.steps} is not above zero", where="--steps")
 
     def recorded(self, criterion: Criterion) -> dict[str, Any]:
         """What decides about the result, for the plan."""
@@ -90,4 +183,6 @@ class Settings:
             "simplify": self.simplify,
             "seed": self.seed,
             "evaluations": self.evaluations,
+            "steps": self.steps,
+            "schedule": self.schedule,
         }

@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 _TOLERABLE_WIDTH = 0.1
 _BATCHES = 30
-"""A machine is busy for many rounds on end: neighbours are alike, medians of spells hardly."""
+"""A machine is busy for many rounds on end: neighbours are alike, spells hardly."""
+_UNDISTURBED = 0.1
+"""The quantile of a spell's timings that stands for them: what else the machine does only ever adds time."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +38,17 @@ class Ratio:
 def ratio(a: npt.ArrayLike, b: npt.ArrayLike) -> Ratio:
     """Compare timings that were taken in pairs, so that what disturbs both members of a pair cancels.
 
-    The interval is bounded by order statistics and assumes nothing about the distribution of pairs. Many
-    pairs are put into batches of neighbours first, for a disturbance lasts longer than a pair, and counting
-    each would promise too much. Six pairs are the fewest that give an interval.
+    Many pairs are put into batches of neighbours first, each represented by its fast timings: where processes
+    take turns on a core, a median says how often this one had to wait. Neighbours are alike, so counting each
+    pair would promise too much, too. The interval is bounded by order statistics of batches, or of few pairs,
+    and assumes nothing about their distribution. Six are the fewest that give one.
 
     Args:
         a: float (pairs,), seconds, positive.
         b: float (pairs,), seconds, positive.
 
     Returns:
-        The median of `a / b` and its interval.
+        The median of the ratios and its interval.
 
     Raises:
         ValueError: the series are empty or don't pair up.
@@ -53,15 +56,19 @@ def ratio(a: npt.ArrayLike, b: npt.ArrayLike) -> Ratio:
     first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if first.ndim != 1 or first.shape != second.shape or not first.size:
         raise ValueError(f"not two series of pairs: shapes {first.shape} and {second.shape}")
-    ratios = first / second
-    value = float(np.median(ratios))
-    if ratios.size >= 2 * _BATCHES:
-        ratios = np.array([np.median(batch) for batch in np.array_split(ratios, _BATCHES)])
+    if first.size >= 2 * _BATCHES:
+        first, second = _fast(first), _fast(second)
+    ratios = np.sort(first / second)
     outside = _outside(ratios.size)
+    value = float(np.median(ratios))
     if outside == 0:
         return Ratio(value, 0.0, math.inf)
-    ratios.sort()
-    return Ratio(value, min(float(ratios[outside - 1]), value), max(float(ratios[-outside]), value))
+    return Ratio(value, float(ratios[outside - 1]), float(ratios[-outside]))
+
+
+def _fast(seconds: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """What a run takes in each batch of neighbours when nothing disturbs it."""
+    return np.array([np.quantile(batch, _UNDISTURBED) for batch in np.array_split(seconds, _BATCHES)])
 
 
 def _outside(n: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .edge import Effort, Search, Trial, edge
 from .interval import Interval, drop_interval
 from .limits import Cap, worst
-from .pareto import Choice, curve, pareto_table, plot
+from .pareto import Choice, curve, pareto_table, plot, shares
 from .refusal import drop_refused, no_gain, too_tight
 from .schedule import Kind, schedule
 
@@ -25,6 +25,7 @@ __all__ = [
     "pareto_table",
     "plot",
     "schedule",
+    "shares",
     "too_tight",
     "worst",
 ]

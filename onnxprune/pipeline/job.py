@@ -1,0 +1,112 @@
+"""One run of pruning: what it is given, and what it makes of a choice of units."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+from ..criteria import Criterion
+from ..graph import Graph
+from ..repair import Outcome, Surgery, repair
+from ..rewrite import rewrite
+from ..speed import Timing
+from ..types import Mask
+from .evidence import Evidence, Feeds, Labelled
+from .judge import assumed
+from .operate import operate
+from .prepare import Prepared, Progress
+from .sessions import open_session
+from .settings import Settings
+
+
+def silent(_: str) -> None:
+    """Progress that nobody is told."""
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What a run is given.
+
+    Attributes:
+        ready: the model.
+        evidence: samples and statistics.
+        criterion: what a unit is worth.
+        settings: how.
+        labels: labelled samples, if there are any.
+        timing: how latency is measured.
+        measure_latency: whether the verdict shall measure it.
+        executor: where candidates are made; here by default.
+        progress: told what begins.
+    """
+
+    ready: Prepared
+    evidence: Evidence
+    criterion: Criterion
+    settings: Settings
+    labels: Labelled | None = None
+    timing: Timing = field(default_factory=Timing)
+    measure_latency: bool = True
+    executor: Executor | None = None
+    progress: Progress = silent
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """A candidate.
+
+    Attributes:
+        kept: (analysis.count,), whether each unit stays.
+        outcome: the graph, repaired.
+        surgery_error: of the surgery, which was proved exact; `None` where that is still to be done.
+    """
+
+    kept: Mask
+    outcome: Outcome
+    surgery_error: float | None = None
+
+    @property
+    def graph(self) -> Graph:
+        """The graph."""
+        return self.outcome.graph
+
+
+def proved(job: Job, kept: Mask) -> Made:
+    """The graph with these units, the surgery proved exact, the rest repaired.
+
+    Raises:
+        CheckFailed: the surgery is not exact: a bug.
+    """
+    job.progress("Rewriting the graph, and proving it")
+    pruned, error = operate(job.ready, kept, _inputs(job))
+    job.progress("Repairing weights")
+    return Made(kept, _repaired(job, kept, pruned), error)
+
+
+def tried(job: Job, kept: Mask) -> Made:
+    """The same without the proof, for candidates of which only one is taken."""
+    ready = job.ready
+    return Made(kept, _repaired(job, kept, rewrite(ready.graph, ready.facts, ready.analysis, kept)))
+
+
+def _inputs(job: Job) -> Feeds:
+    """A real sample where there is one, else random numbers."""
+    if job.evidence.fit is not None:
+        return next(iter(job.evidence.fit.batches(job.settings.batch)))
+    with open_session(job.ready.original) as session:
+        return assumed(job.ready.facts, session, job.settings.seed)
+
+
+def _repaired(job: Job, kept: Mask, pruned: Graph) -> Outcome:
+    ready, evidence, settings = job.ready, job.evidence, job.settings
+    surgery = Surgery(ready.graph, ready.facts, ready.analysis, kept, pruned)
+    if evidence.fit is None or evidence.choice is None:
+        return repair(surgery, settings.repair)
+    return repair(
+        surgery,
+        settings.repair,
+        list(evidence.fit.batches(settings.batch)),
+        list(evidence.choice.batches(settings.batch)),
+        memory=settings.memory,
+        seed=settings.seed,
+        progress=lambda done, total: job.progress(f"Repairing weights: {done} of {total}"),
+    )

@@ -1,0 +1,123 @@
+"""From budgets of cost to the way down: what to bring down, on which widths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ..allocate import Cost, Descent, macs_model, parameters_model
+from ..bench import check_dims, sizes
+from ..criteria import Context
+from ..errors import Infeasible
+from ..goals import Goals, caps, meet
+from ..graph import Graph, infer, symbolic_dims
+from ..profile import Profile
+from ..rewrite import rewrite
+from ..search import worst
+from ..speed import latency_cost, profiled
+from ..types import Mask
+from .choice import ladders
+from .job import Job, Made, proved
+from .settings import Widths
+
+LIKED = 8
+"""Widths are multiples of this unless latency is measured: `tools/bench_speed.py` compares others."""
+
+_IN_WORDS = {"macs": "multiply-accumulates", "params": "parameters", "latency": "latency"}
+_ROUNDS = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Route:
+    """The way down.
+
+    Attributes:
+        descent: which units stay for a share of what is brought down.
+        widths: that groups may have.
+        goals: the budgets.
+    """
+
+    descent: Descent
+    widths: Widths
+    goals: Goals
+
+
+def route(job: Job, goals: Goals) -> Route:
+    """Find what to bring down, and what each group loses at each width.
+
+    Raises:
+        InputError: a latency table can't be read or written, or lacks a layer.
+        UsageError: the provider isn't available, or a dimension was named that the model hasn't.
+    """
+    graph, analysis, timing = job.ready.graph, job.ready.analysis, job.timing
+    check_dims(symbolic_dims(graph), timing.dims)
+    given = job.settings.round_to
+    measured: Profile | None = None
+    if goals.latency is not None or timing.table_in is not None or timing.table_out is not None:
+        multiple = None if given == "auto" else given
+        measured = profiled(
+            graph, job.ready.facts, analysis, timing, multiple=multiple, progress=job.progress
+        )
+    if given != "auto":
+        widths = Widths(given)
+    else:
+        widths = Widths(measured.multiple if measured else LIKED, strict=False)
+    job.progress("Choosing channels")
+    driver = goals.driver
+    facts = infer(graph, sizes(graph, timing.dims, timing.batch))
+    cost: Cost
+    if driver == "latency" and measured is not None:
+        cost = latency_cost(graph, analysis, measured)
+    elif driver == "params":
+        cost = parameters_model(graph, analysis)
+    else:
+        cost = macs_model(graph, facts, analysis)
+    scores = job.criterion.scores(Context(graph, analysis, job.evidence.stats, job.settings.seed))
+    rungs = ladders(job.ready, job.evidence, scores, job.settings, widths, job.progress)
+    return Route(Descent(analysis, rungs, cost, _IN_WORDS[driver]), widths, goals)
+
+
+def within(job: Job, way: Route) -> Mask:
+    """The widest choice of units that is within all budgets, before any repair: bool (analysis.count,).
+
+    Raises:
+        Infeasible: a budget can't be met, or all are met already.
+    """
+    ready, descent = job.ready, way.descent
+    budgets = caps(way.goals, ready.original, job.timing)
+    counted = [cap for cap in budgets if cap.option != "--latency"]
+    if len(counted) == len(budgets) and worst(counted, ready.graph)[1] <= 0:
+        met = ", ".join(f"{cap.option} {cap.written(cap.limit)}" for cap in counted)
+        raise Infeasible(f"is within {met} already: nothing has to be removed", where=ready.original.where)
+    if len(budgets) == 1 and budgets[0].option in ("--macs", "--params"):  # counted, not measured
+        return descent.kept(budgets[0].limit / budgets[0].value(ready.graph))
+
+    def narrowed(kept: Mask) -> Graph:
+        return rewrite(ready.graph, ready.facts, ready.analysis, kept)
+
+    job.progress("Measuring candidates")
+    return meet(descent.kept, narrowed, budgets, floor=descent.floor, names=descent.heaviest).kept
+
+
+def met(job: Job, way: Route) -> Made:
+    """The widest graph within all budgets, repaired; where repair adds to it, less is kept for that.
+
+    Raises:
+        Infeasible: a budget can't be met, or all are met already.
+        CheckFailed: the surgery is not exact: a bug.
+    """
+    counted = replace(way.goals, latency=None)
+    budgets = caps(counted, job.ready.original, job.timing)
+    for _ in range(_ROUNDS):
+        made = proved(job, within(job, way))
+        if not budgets:
+            return made
+        cap, excess = worst(budgets, made.graph)
+        if excess <= 0:
+            return made
+        way = replace(way, goals=way.goals.tightened(cap.option, 1 / (1 + excess)))
+    kept = cap.written((1 + excess) * cap.limit)
+    raise Infeasible(
+        f"{cap.written(cap.limit)} can't be met with what repair adds: {kept} is left",
+        where=cap.option,
+        hint="ask for more, or choose --repair fold or none",
+    )
