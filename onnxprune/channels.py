@@ -18,14 +18,14 @@ from scipy.sparse.csgraph import connected_components
 from .errors import Infeasible
 from .graph import Facts, Graph
 from .ops import RULES
-from .ops.label import Ids
+from .ops.label import Ids, distinct
 from .ops.walk import Cover, Inconsistent, Record, Rule, Selection, Walk
 from .selection import keep_best
 from .types import Analysis, Blocked, Group, Lanes, Mask, Member, Place, Reader, Units
 
 Granularity = Literal["auto", "head", "width"]
 SHARES = (0.5, 0.25, 0.75)
-"""What rehearsals keep of every group."""
+"""What rehearsals keep of every group; one does where no shuffle can change the order of what stays."""
 MIN_HEADS = 4
 """With fewer heads than this, half of them is too coarse a choice: heads become narrower instead."""
 
@@ -55,7 +55,7 @@ def analyze(
     refused: list[tuple[Ids, int, str]] = []
     for _ in range(200):
         analysis = _Resolution(graph, record, granularity, refused).analysis()
-        trouble = _rehearse(graph, facts, rules, analysis)
+        trouble = _rehearse(graph, facts, rules, analysis, SHARES if record.cut else SHARES[:1])
         if trouble is None:
             return analysis
         ids = trouble.ids
@@ -68,13 +68,13 @@ def analyze(
 
 
 def _rehearse(
-    graph: Graph, facts: Facts, rules: Mapping[str, Rule], analysis: Analysis
+    graph: Graph, facts: Facts, rules: Mapping[str, Rule], analysis: Analysis, shares: Sequence[float]
 ) -> Inconsistent | None:
-    """What goes wrong when random units go: several times where rows, and so their order, may differ."""
+    """What goes wrong when random units go, if anything does."""
     if not analysis.groups:
         return None
     random = np.random.default_rng(0)
-    for share in SHARES if any(group.lanes for group in analysis.groups) else SHARES[:1]:
+    for share in shares:
         kept = np.ones(analysis.count, bool)
         for group in analysis.groups:
             kept[group.units] = keep_best(group, random.random(group.size), int(share * group.size))
@@ -114,10 +114,8 @@ class _Resolution:
         if not edges:
             return np.arange(self.record.size, dtype=np.int64)
         a, b = (np.concatenate(side) for side in zip(*edges, strict=True))
-        pairs = np.unique(a * np.int64(self.record.size) + b)
-        a, b = np.divmod(pairs, self.record.size)
         size = self.record.size
-        links = coo_array((np.ones(len(a), np.int8), (a, b)), shape=(size, size))
+        links = coo_array((np.ones(len(a), np.int32), (a, b)), shape=(size, size))
         return connected_components(links, directed=False)[1].astype(np.int64)
 
     def _frozen(self, unit: Units, ids: Sequence[Ids]) -> Mask:
@@ -138,7 +136,7 @@ class _Resolution:
         outcomes = [self._outcome(option) for option in (whole, width)]
         edges: list[tuple[Ids, Ids]] = []
         narrow: list[Ids] = []
-        made = np.unique(np.concatenate([np.zeros(0, np.int64), *(p.ids for p in self.record.produced)]))
+        made = distinct(np.concatenate([np.zeros(0, np.int64), *(p.ids for p in self.record.produced)]))
         for index in np.unique(family):
             mine = np.flatnonzero(family == index)
             touched = np.concatenate([unit[np.r_[covers[k].ids, covers[k].members.ravel()]] for k in mine])
@@ -152,7 +150,7 @@ class _Resolution:
 
     def _families(self, unit: Units, frozen: Mask) -> Units:
         covers = self.record.covers
-        touched = [np.unique(unit[np.r_[c.ids, c.members.ravel()]]) for c in covers]
+        touched = [distinct(unit[np.r_[c.ids, c.members.ravel()]]) for c in covers]
         touched = [t[~frozen[t]] for t in touched]
         rows = np.repeat(np.arange(len(covers)), [len(t) for t in touched])
         columns = np.concatenate(touched) if touched else rows
@@ -169,8 +167,8 @@ class _Resolution:
         self, covers: Sequence[Cover], made: Ids, outcomes: Sequence[tuple[Units, Mask]]
     ) -> bool:
         """`made`: the channels that depend on the choice."""
-        members = np.unique(np.concatenate([c.members.ravel() for c in covers]))
-        counts = [len(np.unique(unit[members][~frozen[unit[members]]])) for unit, frozen in outcomes]
+        members = distinct(np.concatenate([c.members.ravel() for c in covers]))
+        counts = [len(distinct(unit[members][~frozen[unit[members]]])) for unit, frozen in outcomes]
         if {self.graph.nodes[c.node].op for c in covers} <= {"Conv", "ConvTranspose"}:
             free = [int((~frozen[unit[made]]).sum()) for unit, frozen in outcomes]
             return free[0] > free[1]
@@ -231,13 +229,13 @@ class _Resolution:
         )
 
     def _groups(self) -> tuple[Group, ...]:
-        produced = [(p.node, np.unique(self.unit[p.ids])) for p in self.record.produced]
+        produced = [(p.node, distinct(self.unit[p.ids])) for p in self.record.produced]
         produced = [(node, units[~self.frozen[units]]) for node, units in produced]
         produced = [(node, units) for node, units in produced if units.size]
         if not produced:
             return ()
         sets = [units for _, units in produced]
-        sets += [np.unique(np.concatenate(g.rows)) for g in self.grids]
+        sets += [distinct(np.concatenate(g.rows)) for g in self.grids]
         first = np.concatenate([np.full(len(s), s[0]) for s in sets])
         links = coo_array(
             (np.ones(len(first), np.int8), (first, np.concatenate(sets))), shape=(self.count,) * 2
@@ -254,7 +252,7 @@ class _Resolution:
         floors = self._floors(group)
         result = []
         for key, made in nodes.items():
-            members = np.unique(
+            members = distinct(
                 np.concatenate([*units[key], *(r for g in lanes.get(key, []) for r in g.rows)])
             )
             if members.size > 1:
@@ -270,12 +268,12 @@ class _Resolution:
     def _floors(self, group: Units) -> dict[int, list[Units]]:
         """Sets of units that make up a whole axis somewhere."""
         labels = [*self.record.labels.values(), *(c.label for c in self.record.constants.values())]
+        axes = {id(block.old): block.old for label in labels for block in label}
         seen: dict[bytes, tuple[int, Units]] = {}
-        for label in labels:
-            for block in label:
-                units = np.unique(self.unit[block.old])
-                if units.size and not self.frozen[units].any() and (group[units] == group[units[0]]).all():
-                    seen.setdefault(units.tobytes(), (int(group[units[0]]), units))
+        for ids in axes.values():
+            units = distinct(self.unit[ids])
+            if units.size and not self.frozen[units].any() and (group[units] == group[units[0]]).all():
+                seen.setdefault(units.tobytes(), (int(group[units[0]]), units))
         result: dict[int, list[Units]] = {}
         for key, units in seen.values():
             result.setdefault(key, []).append(units)
@@ -284,7 +282,7 @@ class _Resolution:
     def _blocked(self) -> tuple[Blocked, ...]:
         cause: dict[int, tuple[int, str]] = {}
         for ids, node, reason in self.reasons:
-            for unit in np.unique(self.unit[ids]):
+            for unit in distinct(self.unit[ids]):
                 cause.setdefault(int(unit), (node, reason))
         result = []
         for made in self.record.produced:
@@ -336,11 +334,11 @@ def _lanes(units: Units) -> list[tuple[Units, Lanes | None]]:
     if (rows == rows[:, :1]).all():
         inner = rows[:, 0].reshape(units.shape[:-1])
         return _lanes(inner) if inner.ndim > 1 else []
-    distinct: dict[bytes, tuple[Units, int]] = {}
-    for row in rows:
+    counted: dict[bytes, tuple[Units, int]] = {}
+    for row in {row.tobytes(): row for row in rows}.values():
         members, times = np.unique(row, return_counts=True)
         if (times != times[0]).any():
-            return [(np.unique(units), None)]
-        distinct.setdefault(members.tobytes(), (members, int(times[0])))
-    found = Lanes(tuple(m for m, _ in distinct.values()), tuple(t for _, t in distinct.values()))
-    return [(np.unique(units), found)]
+            return [(distinct(units), None)]
+        counted.setdefault(members.tobytes(), (members, int(times[0])))
+    found = Lanes(tuple(m for m, _ in counted.values()), tuple(t for _, t in counted.values()))
+    return [(distinct(units), found)]

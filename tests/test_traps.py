@@ -493,8 +493,7 @@ def cases() -> list[Any]:
     return [
         pytest.param(build, dims, opset, id=f"{name}-{opset}-{'square' if dims is SQUARE else 'primes'}")
         for name, build in TRAPS.items()
-        for dims in (PRIMES, SQUARE)
-        for opset in (13, 21)
+        for dims, opset in ((PRIMES, 13), (SQUARE, 21))
     ]
 
 
@@ -506,8 +505,7 @@ def test_traps(build: Trap, dims: Dims, opset: int) -> None:
         net.read(result)
     model = net.finished()
     onnx.checker.check_model(model)
-    for seed in range(3):
-        for share in (0.5, 0.3, None):
-            surgery = operate(model, seed=seed, share=share)
-            for feeds in net.feeds():
-                check(surgery, feeds)
+    for seed, share in enumerate((0.5, 0.3, None)):
+        surgery = operate(model, seed=seed, share=share)
+        for feeds in net.feeds():
+            check(surgery, feeds)

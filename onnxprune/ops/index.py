@@ -50,9 +50,11 @@ def keep_in_step(op: Op, block: Block, sizes: Sequence[int]) -> None:
         sizes: of the parts.
     """
     whole = block.old
-    if whole.ndim > 1 or max(sizes) < 2 or np.unique(whole).size < whole.size:
+    if whole.ndim > 1 or max(sizes) < 2 or (whole[1:] > whole[:-1]).all():
         return
     order = np.argsort(whole)
+    if (whole[order][1:] == whole[order][:-1]).any():
+        return
     home = np.repeat(np.arange(len(sizes)), sizes)
     for _, grid in op.walk.record.grids:
         rows = grid.reshape(-1, grid.shape[-1])
@@ -70,6 +72,8 @@ def keep_in_step(op: Op, block: Block, sizes: Sequence[int]) -> None:
         if (part == part[0, 0]).all():
             continue
         cells = [rows[:, ~cut & (part[0] == k)] for k in np.unique(part[0, ~cut])]
+        op.walk.record.edges += [(c[:-1, 0], c[1:, 0]) for c in cells if c.shape[1] == 1]
+        cells = [c for c in cells if c.shape[1] > 1]
         alike = len({c.shape for c in cells}) == 1
         op.walk.record.cut += [np.concatenate(cells)] if alike else cells
 

@@ -239,13 +239,15 @@ class Walk:
         """Whether each id meets an id that it met before; another one of the same unit won't do."""
         if a[1].shape != b[1].shape:
             return False
+        if a[0].size and np.array_equal(b[0].ravel()[locate(a[0], a[1])], b[1]):
+            return True
         span = np.int64(self.record.size)
         before, now = a[0] * span + b[0], a[1] * span + b[1]
         return bool(np.isin(now, before).all())
 
     def freeze(self, node: Node, block: Block, reason: str) -> None:
         """All ids of a block must stay."""
-        self.record.frozen.append(Frozen(np.unique(block.old), node.index, reason))
+        self.record.frozen.append(Frozen(block.old.ravel(), node.index, reason))
         if block.new.size != block.old.size:
             raise Inconsistent(node, reason, block.old)
 
@@ -506,9 +508,8 @@ class Op:
                 old, new = block.folded(rest)
                 if new.size and new.shape[-1] != old.shape[-1]:
                     raise Inconsistent(self.node, reason, block.old)
-                self.walk.record.edges.append(
-                    (np.broadcast_to(old[..., :1], old.shape).ravel(), old.ravel()),
-                )
+                other = old[..., 1:] != old[..., :-1]
+                self.walk.record.edges.append((old[..., :-1][other], old[..., 1:][other]))
                 result.append(Block(rest, old[..., 0], new[..., 0]))
         return tuple(result)
 
@@ -529,11 +530,11 @@ class Op:
 
     def keep(self, ids: Ids, reason: str) -> None:
         """These ids must stay."""
-        self.walk.record.frozen.append(Frozen(np.unique(ids), self.node.index, reason))
+        self.walk.record.frozen.append(Frozen(ids.ravel(), self.node.index, reason))
 
     def produce(self, block: Block) -> None:
         """These ids are output channels that this node's weights make."""
-        self.walk.record.produced.append(Produced(self.node.index, np.unique(block.old)))
+        self.walk.record.produced.append(Produced(self.node.index, block.old.ravel()))
 
     def mask(self, i: int, shape: Shape, axes: tuple[int, ...], ids: Ids, zero: str = "") -> None:
         """Input `i` is where removed ids are dropped."""
