@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ..errors import InputError
 from ..graph import Array, Graph
 from .merging import merge
-from .outcome import relative_error
+from .outcome import Judge
 from .projection import projected
 from .reuse import reuse
 from .sequential import Repaired, fold
 from .surgery import Surgery
 
-__all__ = ["Mode", "Outcome", "Repaired", "Surgery", "projected", "relative_error", "repair"]
+__all__ = ["Mode", "Outcome", "Repaired", "Surgery", "projected", "repair"]
 
 Mode = Literal["none", "bias", "fold", "reuse", "auto"]
 """What may change: nothing; biases; weights and biases; layers are added; what is best for what is known."""
+
+JUDGES = 8
+"""Batches to judge on where no others than those of the fit are given."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +34,7 @@ class Outcome:
         consumers: what became of each consumer.
         before: relative squared error of the graph's outputs without repair; `None` where it wasn't measured.
         after: with it.
+        notes: what the user should know.
     """
 
     graph: Graph
@@ -37,6 +42,7 @@ class Outcome:
     consumers: tuple[Repaired, ...] = ()
     before: float | None = None
     after: float | None = None
+    notes: tuple[str, ...] = ()
 
 
 def repair(
@@ -56,35 +62,38 @@ def repair(
         mode: what may change. Without samples, weights alone decide: channels that are gone are merged into
             similar ones that stay.
         batches: samples to fit on; two batches or more, so that one half can judge what the other has fitted.
-        held: other samples, to judge the outcome on; those of the fit by default.
+        held: other samples, to judge the outcome on; some of the fit by default.
         memory: bytes of activations to hold before they go to a temporary folder.
         seed: which rows are looked at where there are more than enough.
         progress: told how many steps are done, of how many.
     """
     if mode == "none" or surgery.kept.all():
         return Outcome(surgery.pruned, "none")
-    if batches is None:
+    samples = [] if batches is None else list(batches)
+    if not samples:
         return Outcome(merge(surgery), "merge")
-    samples = list(batches)
-    judges = samples if held is None else list(held)
-    before = relative_error(surgery.graph, surgery.pruned, judges)
-    best = Outcome(surgery.pruned, "none", (), before, before)
+    others = [] if held is None else list(held)
+    judge = Judge(surgery.graph, others or samples[:: -(-len(samples) // JUDGES)])
+    before = judge.error(surgery.pruned)
+    notes: list[str] = []
     for candidate in _candidates(mode):
-        if candidate == "reuse":
-            graph, lines = reuse(surgery, samples, memory=memory, seed=seed, progress=progress)
-        else:
-            weights = candidate == "fold"
-            graph, lines = fold(
-                surgery, samples, weights=weights, memory=memory, seed=seed, progress=progress
-            )
-        after = relative_error(surgery.graph, graph, judges)
+        try:
+            if candidate == "reuse":
+                graph, lines = reuse(surgery, samples, memory=memory, seed=seed, progress=progress)
+            else:
+                weights = candidate == "fold"
+                graph, lines = fold(
+                    surgery, samples, weights=weights, memory=memory, seed=seed, progress=progress
+                )
+            after = judge.error(graph)
+        except InputError as error:
+            notes.append(f"repair by {candidate} was given up: {error}")
+            continue
         if after < before:
-            return Outcome(graph, candidate, lines, before, after)
-    return best
+            return Outcome(graph, candidate, lines, before, after, tuple(notes))
+    return Outcome(surgery.pruned, "none", (), before, before, tuple(notes))
 
 
-def _candidates(mode: Mode) -> tuple[str, ...]:
+def _candidates(mode: Mode) -> Sequence[str]:
     """What to try, until something helps."""
-    if mode in ("fold", "auto"):
-        return ("fold", "bias")
-    return (mode,)
+    return {"bias": ("bias",), "reuse": ("reuse", "fold", "bias")}.get(mode, ("fold", "bias"))

@@ -53,13 +53,18 @@ def consumers(surgery: Surgery, *, depthwise: bool = False) -> list[Consumer]:
     """
     found = []
     for node in surgery.pruned.nodes:
-        if node.op not in _WEIGHTS or not _is_inexact(surgery, node):
+        if not _is_inexact(surgery, node):
             continue
-        side = next((i for i in _WEIGHTS[node.op] if _is_weight(surgery.pruned, node, i)), None)
-        if side is not None and (depthwise or not _is_depthwise(surgery.pruned, node)):
+        side = weight_of(surgery.pruned, node)
+        if side is not None and (depthwise or not is_depthwise(surgery.pruned, node)):
             recurrent = node.op in ("LSTM", "GRU", "RNN")
             found.append(Consumer(node.outputs[0], side, node.inputs[1 - side], recurrent))
     return found
+
+
+def weight_of(graph: Graph, node: Node) -> int | None:
+    """Which input is a floating-point weight that no other node reads, while the other one is data."""
+    return next((i for i in _WEIGHTS.get(node.op, ()) if _is_weight(graph, node, i)), None)
 
 
 def _is_inexact(surgery: Surgery, node: Node) -> bool:
@@ -78,7 +83,8 @@ def _is_weight(graph: Graph, node: Node, i: int) -> bool:
     return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
-def _is_depthwise(graph: Graph, node: Node) -> bool:
+def is_depthwise(graph: Graph, node: Node) -> bool:
+    """Whether a node is a convolution that makes each channel of one channel."""
     return node.op == "Conv" and graph.shape_of_constant(node.inputs[1])[1] == 1 != node.attrs.get("group", 1)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from ..graph import Array, Node, Shape
-from .layout import Layout, Rows
+from .layout import Entries, Layout, Rows
 
 Pads = tuple[tuple[int, int], ...]
 """Before and after each spatial axis; negative ones crop."""
@@ -59,11 +59,16 @@ class Convolution(Layout):
         taken: Array = windows[taps][(sample, slice(None), *starts)]  # (rows, C, *kernel)
         return taken.reshape(len(rows), self.groups, -1).swapaxes(0, 1)
 
-    def targets(self, y: Array, rows: Rows) -> Array:
+    @property
+    def outputs(self) -> int:
+        """See `Layout.outputs`."""
+        return 1
+
+    def targets(self, y: Array, rows: Rows, entries: Entries = None) -> Array:
         """See `Layout.targets`."""
         sample, *positions = np.unravel_index(rows, (y.shape[0], *y.shape[2:]))
         index: Any = (sample, slice(None), *positions)
-        taken: Array = y[index]
+        taken: Array = y[index] if entries is None else y[index][:, entries]
         return taken.reshape(len(rows), self.groups, -1).swapaxes(0, 1)
 
     def matrix(self, weight: Array) -> Array:
@@ -113,9 +118,14 @@ class Transposed(Layout):
         apart[steps] = x
         return self.inner.patches(apart, y, rows)
 
-    def targets(self, y: Array, rows: Rows) -> Array:
+    @property
+    def outputs(self) -> int:
+        """See `Layout.outputs`."""
+        return 1
+
+    def targets(self, y: Array, rows: Rows, entries: Entries = None) -> Array:
         """See `Layout.targets`."""
-        return self.inner.targets(y, rows)
+        return self.inner.targets(y, rows, entries)
 
     def matrix(self, weight: Array) -> Array:
         """See `Layout.matrix`."""
@@ -131,6 +141,8 @@ class Transposed(Layout):
 
 
 def _padded(x: Array, pads: Pads) -> Array:
+    if not any(map(any, pads)):
+        return x
     inside: Any = (
         ...,
         *(slice(max(0, -a), n - max(0, -b)) for n, (a, b) in zip(x.shape[2:], pads, strict=True)),

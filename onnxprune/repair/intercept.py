@@ -9,6 +9,7 @@ import numpy as np
 
 from ..graph import Array, Edits, Graph, Node, make_node
 from ..types import Floats
+from .behind import fresh, insert, is_free
 
 
 class Intercept(ABC):
@@ -104,13 +105,10 @@ class NewAdd(Intercept):
 
     def write(self, edits: Edits, bias: Floats, like: Array) -> None:
         """See `Intercept.write`."""
-        name = f"{self.output}.repaired"
-        readers = self.graph.readers[self.output]
-        first = min(node.index for node, _ in readers)
+        name = fresh(self.graph, f"{self.output}.repaired")
         edits.added[f"{name}.bias"] = bias.reshape((-1, 1) if self.column else -1).astype(like.dtype)
         add = make_node("Add", [self.output, f"{name}.bias"], [name], name)
-        edits.before.setdefault(first, []).append(add)
-        edits.rewire.update({(node.index, i): name for node, i in readers})
+        insert(edits, self.graph, self.output, [add], name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,7 +169,7 @@ def intercept(graph: Graph, node: Node, weight: int) -> Intercept | None:
         return GateBias(graph, node) if not name or name in graph.constants else None
     output = node.outputs[0]
     readers = graph.readers.get(output, [])
-    if output in graph.outputs or not readers or any(i < 0 for _, i in readers):
+    if not is_free(graph, output):
         return Nowhere()
     reader, i = readers[0]
     if weight == 1 and len(readers) == 1 and reader.op == "Add" and _is_vector(graph, reader.inputs[1 - i]):

@@ -12,6 +12,9 @@ from ..graph import Array, Shape
 Rows = NDArray[np.int64]
 """Which rows to take, as positions among all of them."""
 
+Entries = NDArray[np.int64] | None
+"""Which entries of an axis to take; `None`: all."""
+
 
 class Layout(ABC):
     """Where the patches, outputs and weights of one node are.
@@ -27,9 +30,14 @@ class Layout(ABC):
     def patches(self, x: Array, y: Shape, rows: Rows) -> Array:
         """(G, rows, F): what these rows read of the input `x` that gives an output of shape `y`."""
 
+    @property
     @abstractmethod
-    def targets(self, y: Array, rows: Rows) -> Array:
-        """(G, rows, O): what these rows give."""
+    def outputs(self) -> int:
+        """The axis of an output along which there is a row of the weight for each entry."""
+
+    @abstractmethod
+    def targets(self, y: Array, rows: Rows, entries: Entries = None) -> Array:
+        """(G, rows, O): what these rows give; only some entries along the axis of outputs, if so asked."""
 
     @abstractmethod
     def matrix(self, weight: Array) -> Array:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..graph import Array, Shape
-from .layout import Layout, Rows
+from .layout import Entries, Layout, Rows
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,16 @@ class Product(Layout):
         flat = x if self.right != self.turned_x else x.swapaxes(-1, -2)
         return flat.reshape(-1, flat.shape[-1])[rows][None]
 
-    def targets(self, y: Array, rows: Rows) -> Array:
+    @property
+    def outputs(self) -> int:
+        """See `Layout.outputs`."""
+        return -1 if self.right else -2
+
+    def targets(self, y: Array, rows: Rows, entries: Entries = None) -> Array:
         """See `Layout.targets`."""
         flat = y if self.right else y.swapaxes(-1, -2)
-        return flat.reshape(-1, flat.shape[-1])[rows][None]
+        taken = flat.reshape(-1, flat.shape[-1])[rows]
+        return (taken if entries is None else taken[:, entries])[None]
 
     def matrix(self, weight: Array) -> Array:
         """See `Layout.matrix`."""
@@ -67,9 +73,15 @@ class Gates(Layout):
         """See `Layout.patches`."""
         return x.reshape(-1, x.shape[-1])[rows][None]
 
-    def targets(self, y: Array, rows: Rows) -> Array:
+    @property
+    def outputs(self) -> int:
+        """See `Layout.outputs`."""
+        return -1
+
+    def targets(self, y: Array, rows: Rows, entries: Entries = None) -> Array:
         """See `Layout.targets`."""
-        return y.reshape(-1, y.shape[-1])[rows][None]
+        taken = y.reshape(-1, y.shape[-1])[rows]
+        return (taken if entries is None else taken[:, entries])[None]
 
     def matrix(self, weight: Array) -> Array:
         """See `Layout.matrix`."""

@@ -104,6 +104,12 @@ class Covariance:
             a * self.yy + b * other.yy + a * b * float(np.square(dy).sum()),
         )
 
+    def through(self, weights: Floats, bias: Floats) -> Covariance:
+        """Of what comes out of weights (G, K, F) and biases (G, K), instead of what is read."""
+        back = weights.swapaxes(1, 2)
+        p = np.einsum("gkf,gf->gk", weights, self.p) + bias
+        return Covariance(self.rows, p, self.y, weights @ self.pp @ back, self.yp @ back, self.yy)
+
     def ridge(self, start: Floats, penalty: float) -> Floats:
         """W (G, O, F) of least squares, pulled towards `start`.
 

@@ -1,12 +1,41 @@
-"""Reduce and Reuse (Polyak and Wolf 2015): a 1x1 Conv behind a pruned layer restores its old channels."""
+"""Reduce and Reuse (Polyak and Wolf 2015): a 1x1 Conv behind a pruned layer restores its old channels.
+
+What reads them, whatever it is, sees as many as before. It costs multiplications: a layer is treated so only if
+it pays, and groups for which it doesn't lose their channels everywhere, with what reads them fitted anew.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
-from ..graph import Array, Graph
+import numpy as np
+
+from ..graph import Array, Graph, Node
+from ..ops.cost import macs
+from ..types import Units
+from .behind import is_free
+from .consumers import is_depthwise, weight_of
 from .sequential import Repaired, fold
 from .surgery import Surgery
+
+_RESTORED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A node that loses outputs, and could have a layer behind it.
+
+    Attributes:
+        output: what it gives.
+        units: int64, along its channels.
+        gain: multiplications that it saves, less those of the layer behind it.
+    """
+
+    output: str
+    units: Units
+    gain: float
 
 
 def reuse(
@@ -17,5 +46,57 @@ def reuse(
     seed: int = 0,
     progress: Callable[[int, int], None] = lambda _done, _all: None,
 ) -> tuple[Graph, tuple[Repaired, ...]]:
-    """See `fold`."""
-    return fold(surgery, batches, memory=memory, seed=seed, progress=progress)
+    """Restore channels behind every layer that loses some, where it pays; see `fold` for the rest."""
+    return fold(arranged(surgery), batches, memory=memory, seed=seed, progress=progress)
+
+
+def arranged(surgery: Surgery) -> Surgery:
+    """The same removal, with channels left out by layers alone and restored behind them where that pays."""
+    groups = surgery.analysis.groups
+    cost = macs(surgery.graph, surgery.facts)
+    layers = {i: _layer(surgery, surgery.graph.nodes[i], cost) for g in groups for i in g.nodes}
+    group_of = surgery.analysis.group_of
+    chosen = {k for k, g in enumerate(groups) if not surgery.kept[g.units].all()}
+
+    def fits(index: int) -> bool:
+        mine = [
+            layers[i] for i in groups[index].nodes if not is_depthwise(surgery.graph, surgery.graph.nodes[i])
+        ]
+        known = [layer for layer in mine if layer is not None]
+        gone = {int(g) for m in known for g in group_of[m.units[~surgery.kept[m.units]]]}
+        return len(known) == len(mine) and gone <= chosen and sum(m.gain for m in known) > 0
+
+    while left_out := {k for k in chosen if not fits(k)}:
+        chosen -= left_out
+    kept = surgery.kept.copy()
+    for k in chosen:
+        kept[groups[k].units] = True
+    if not chosen or (surgery.again is None and not kept.all()):
+        return surgery
+    pruned = surgery.graph if surgery.again is None or kept.all() else surgery.again(kept)
+    restored = {
+        layer.output: np.flatnonzero(surgery.kept[layer.units])
+        for layer in layers.values()
+        if layer is not None and not surgery.kept[layer.units].all() and kept[layer.units].all()
+    }
+    return replace(surgery, kept=kept, pruned=pruned, restored=restored)
+
+
+def _layer(surgery: Surgery, node: Node, cost: Mapping[int, int]) -> _Layer | None:
+    graph, y = surgery.graph, node.outputs[0]
+    side, shape = weight_of(graph, node), surgery.facts.shapes.get(y)
+    if node.op not in _RESTORED or side is None or (node.op == "Gemm" and side == 0):
+        return None
+    if shape is None or node.index not in cost or not is_free(graph, y):
+        return None
+    axis = 1 if node.op.startswith("Conv") else len(shape) - (1 if side else 2)
+    place = next((p for p in surgery.analysis.tensors.get(y, ()) if p.axes == (axis,)), None)
+    if place is None:
+        return None
+    groups = int(node.attrs.get("group", 1))
+    stays = surgery.kept[place.units].reshape(groups, -1).sum(1)
+    if not stays.all() or (stays != stays[0]).any():
+        return None
+    width, kept = shape[axis], int(stays.sum())
+    positions = math.prod(shape) / width
+    return _Layer(y, place.units, cost[node.index] * (1 - kept / width) - positions * kept * width / groups)

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..graph import Array, Edits, Graph, Node
+from ..graph import Array, Edits, Graph, Node, Shape
 from ..linalg import threads_for
 from .consumers import Consumer, consumers, layout, stages
-from .intercept import intercept
+from .intercept import Intercept, intercept
 from .layout import Layout
 from .prefix import Prefix, Shelf, ancestors
-from .regression import Sums, fit
+from .regression import Covariance, Fit, Sums, fit
+from .restoring import narrowed, restore_behind, restored
 from .surgery import Surgery
 
 MIN_ROWS = 8192
@@ -70,7 +71,7 @@ def fold(
         The repaired graph, and a line for each consumer.
     """
     found = {c.key: c for c in consumers(surgery, depthwise=not weights)}
-    if not found or surgery.kept.all():
+    if not found:
         return surgery.pruned, ()
     shelf = Shelf(memory)
     try:
@@ -99,11 +100,11 @@ def _run(
         progress(step, last + 1)
         jobs = [_Job(surgery, now, c, random) for c in found.values() if number[c.key] == step]
         old = _advanced(before, surgery.graph, found, step, {j.wanted for j in jobs}, repaired_first=False)
-        new = _advanced(after, now, found, step, {j.consumer.data for j in jobs}, repaired_first=True)
+        new = _advanced(after, now, found, step, {j.data for j in jobs}, repaired_first=True)
         for index, (y, p) in enumerate(zip(old, new, strict=True)):
             for job in jobs:
                 with job.threads():
-                    job.add(index, len(before), p[job.consumer.data], y[job.wanted])
+                    job.add(index, len(before), p[job.data], y[job.wanted])
         edits = Edits()
         for job in jobs:
             with job.threads():
@@ -141,12 +142,19 @@ class _Job:
     def __init__(self, surgery: Surgery, now: Graph, consumer: Consumer, random: np.random.Generator) -> None:
         self.consumer = consumer
         self._surgery = surgery
+        self._now = now
         self._random = random
         self._node = now.producer[consumer.key]
         self._weight = now.array(self._node.inputs[consumer.weight])
         self._intercept = intercept(now, self._node, consumer.weight)
         self._sums = (Sums(), Sums())
         self._layout: Layout | None = None
+        self._kept = surgery.entries(consumer.key)
+
+    @property
+    def data(self) -> str:
+        """The tensor that it reads now, which may be one that a repair before it has made."""
+        return self._node.inputs[1 - self.consumer.weight]
 
     @property
     def wanted(self) -> str:
@@ -161,20 +169,30 @@ class _Job:
         """Take batch `index` of `count`: what is read now, and what is wanted."""
         if self._intercept is None:
             return
-        y = self._expected(y)
+        if self.consumer.recurrent:
+            y = self._gates(y)
         self._layout = layout(self._node, self.consumer.weight, self._weight.shape, p.shape, y.shape)
         if self._layout is None:
             return
+        y, entries = self._stays(y, self._layout.outputs)
         for sums, rows in self._chosen(index, count, self._layout.rows(y.shape)):
             if rows.size:
-                sums.add(self._layout.patches(p, y.shape, rows), self._layout.targets(y, rows))
+                patches = self._layout.patches(p, y.shape, rows)
+                sums.add(patches, self._layout.targets(y, rows, entries))
 
-    def _expected(self, y: Array) -> Array:
-        if not self.consumer.recurrent:
-            return self._surgery.part(self.consumer.key, y)
+    def _stays(self, y: Array, outputs: int) -> tuple[Array, Array | None]:
+        """What stays of the wanted outputs, or all and which of them; picking rows first is much cheaper."""
+        if self.consumer.recurrent:
+            return y, None
+        if self._kept is not None and self._kept[0] == outputs % y.ndim:
+            return y, self._kept[1]
+        return self._surgery.part(self.consumer.key, y), None
+
+    def _gates(self, x: Array) -> Array:
+        """What the weights of a recurrent layer make of what the original reads."""
         node = self._surgery.graph.producer[self.consumer.key]
         rows = self._surgery.rows_of(node.inputs[1], (3,))
-        return np.asarray(y.astype(np.float32) @ rows.reshape(-1, rows.shape[-1]).T.astype(np.float32))
+        return np.asarray(x.astype(np.float32) @ rows.reshape(-1, rows.shape[-1]).T.astype(np.float32))
 
     def _chosen(self, index: int, count: int, rows: int) -> Sequence[tuple[Sums, Array]]:
         """Rows to take, and the half that they go to: whole batches in turn, where there is more than one."""
@@ -193,14 +211,46 @@ class _Job:
         if slot is None or self._layout is None or not all(s.rows for s in self._sums):
             return []
         start = self._layout.matrix(self._weight.astype(np.float64))
-        a, b = (s.covariance(centred=slot.possible) for s in self._sums)
+        keep = self._surgery.restored.get(self.consumer.key)
+        a, b = (s.covariance(centred=slot.possible or keep is not None) for s in self._sums)
         bias = slot.now(start.shape[0] * start.shape[1]).reshape(start.shape[:2])
         result = fit((a, b), start, bias, weights=weights)
-        if result.after < result.before:
-            if np.isfinite(result.penalty):
-                new = self._layout.restored(result.weights, self._weight.shape)
-                edits.constants[self._node.inputs[self.consumer.weight]] = new.astype(self._weight.dtype)
-            slot.write(edits, result.bias.ravel(), self._weight)
+        if keep is not None:
+            result = self._restore(edits, slot, self._layout, result, (a, b), keep)
+        elif result.after < result.before:
+            self._write(edits, slot, self._layout, result)
         name = self._node.name or self.consumer.key
         rows = a.rows + b.rows
         return [Repaired(name, result.penalty, result.before, result.after, rows, start.shape[-1])]
+
+    def _write(self, edits: Edits, slot: Intercept, place: Layout, result: Fit) -> None:
+        if np.isfinite(result.penalty):
+            new = place.restored(result.weights, self._weight.shape)
+            edits.constants[self._node.inputs[self.consumer.weight]] = new.astype(self._weight.dtype)
+        slot.write(edits, result.bias.ravel(), self._weight)
+
+    def _restore(
+        self,
+        edits: Edits,
+        slot: Intercept,
+        place: Layout,
+        found: Fit,
+        halves: tuple[Covariance, Covariance],
+        keep: Array,
+    ) -> Fit:
+        """Keep some outputs alone, and put a layer behind that restores the others."""
+        weights, bias, selection = narrowed(self._node, found, keep)
+        new = place.restored(weights, _narrow(self._node, self._weight.shape, weights.shape))
+        edits.constants[self._node.inputs[self.consumer.weight]] = new.astype(self._weight.dtype)
+        if self._node.op != "MatMul":
+            slot.write(edits, bias.ravel(), self._weight)
+        result = restored(halves, weights, bias, selection)
+        restore_behind(edits, self._now, self._node, place, result, self._weight)
+        return result
+
+
+def _narrow(node: Node, weight: Shape, matrix: Shape) -> Shape:
+    """The shape of a weight with only the outputs of `matrix` (G, K, F)."""
+    if node.op == "ConvTranspose":
+        return (weight[0], matrix[1], *weight[2:])
+    return (matrix[0] * matrix[1], *weight[1:])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -25,6 +26,9 @@ class Surgery:
         analysis: its units.
         kept: (analysis.count,), which units stay.
         pruned: the graph without the others; tensors have the names that they had.
+        again: removes other units of `graph`, where that is possible.
+        restored: tensor -> which of its channels the node that makes it shall keep; a layer behind it restores
+            the others (`reuse`).
     """
 
     graph: Graph
@@ -32,6 +36,8 @@ class Surgery:
     analysis: Analysis
     kept: Mask
     pruned: Graph
+    again: Callable[[Mask], Graph] | None = None
+    restored: Mapping[str, Array] = field(default_factory=dict)
 
     @cached_property
     def _record(self) -> Record:
@@ -47,13 +53,24 @@ class Surgery:
                 summed.update(group.nodes)
         found: set[str] = set()
         for node in self.graph.nodes:
-            if node.index in summed or any(i in found for i in reads(node)):
+            if (
+                node.index in summed
+                or any(i in found for i in reads(node))
+                or any(o in self.restored for o in node.outputs)
+            ):
                 found.update(node.outputs)
         return frozenset(found - {""})
 
     def part(self, name: str, value: Array) -> Array:
         """What stays of a tensor of the original graph, in the order that it has in the pruned one."""
         return _part(value, self._record.labels.get(name, ()))
+
+    def entries(self, name: str) -> tuple[int, Array] | None:
+        """(axis, which of its entries stay, in their order) if a tensor loses some along this axis alone."""
+        lost = [b for b in self._record.labels.get(name, ()) if not np.array_equal(b.old, b.new)]
+        if len(lost) != 1 or len(lost[0].axes) != 1:
+            return None
+        return lost[0].axes[0], locate(lost[0].old, lost[0].new)
 
     def rows_of(self, name: str, axes: tuple[int, ...]) -> Array:
         """What stays of a weight, with everything along some axes of its view, those that are summed over."""
