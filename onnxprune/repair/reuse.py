@@ -1,7 +1,7 @@
 """Reduce and Reuse (Polyak and Wolf 2015): a 1x1 Conv behind a pruned layer restores its old channels.
 
-What reads them, whatever it is, sees as many as before. It costs multiplications: a layer is treated so only if
-it pays, and groups for which it doesn't lose their channels everywhere, with what reads them fitted anew.
+What reads them, whatever it is, sees as many as before. It costs multiplications: a group is treated so only
+if it pays; other groups lose their channels everywhere, and what reads them is fitted anew.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ class Surgery:
         kept: (analysis.count,), which units stay.
         pruned: the graph without the others; tensors have the names that they had.
         again: removes other units of `graph`, where that is possible.
-        restored: tensor -> which of its channels the node that makes it shall keep; a layer behind it restores
-            the others (`reuse`).
+        restored: tensor -> which of its channels the node that makes it shall keep, as a layer behind it
+            restores the others (`reuse`).
     """
 
     graph: Graph
