@@ -98,7 +98,14 @@ def _inputs(job: Job) -> Feeds:
 
 def _repaired(job: Job, kept: Mask, pruned: Graph) -> Outcome:
     ready, evidence, settings = job.ready, job.evidence, job.settings
-    surgery = Surgery(ready.graph, ready.facts, ready.analysis, kept, pruned)
+    surgery = Surgery(
+        ready.graph,
+        ready.facts,
+        ready.analysis,
+        kept,
+        pruned,
+        again=lambda other: rewrite(ready.graph, ready.facts, ready.analysis, other),
+    )
     if evidence.fit is None or evidence.choice is None:
         return repair(surgery, settings.repair)
     return repair(
