@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 
 import numpy as np
-import onnxslim
 
 from .graph import Facts, Graph
 from .runtime import Session, random_feeds
@@ -20,6 +19,8 @@ def cleaned(graph: Graph, facts: Facts) -> tuple[Graph, str | None]:
     Returns:
         The graph, and a note if cleaning was dropped.
     """
+    import onnxslim
+
     try:
         model = onnxslim.slim(copy.deepcopy(graph.model))
         model.doc_string = graph.model.doc_string

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
-from scipy.sparse import csr_array, vstack
 
 from .types import Floats, Group, Lanes, Mask, Units
 
@@ -107,6 +105,9 @@ def _by_program(group: Group, rows: list[list[Units]], scores: Floats, share: fl
     Variables: whether each unit stays, and for each grid the width of its rows. The worth of what stays is
     greatest where every row is as wide as the share allows.
     """
+    from scipy.optimize import Bounds, LinearConstraint, milp
+    from scipy.sparse import csr_array, vstack
+
     n, grids = group.size, len(rows)
     equations, limits = [], []
     for k, (lanes, lane_rows) in enumerate(zip(group.lanes, rows, strict=True)):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial.distance import pdist, squareform
 
 from ..stats import Need
 from ..types import Floats, Scores
@@ -30,4 +29,6 @@ class GeometricMedian:
 
 
 def _distances(rows: Floats) -> Floats:
+    from scipy.spatial.distance import pdist, squareform
+
     return np.asarray(squareform(pdist(rows)).sum(axis=1)) if len(rows) > 1 else np.zeros(1)

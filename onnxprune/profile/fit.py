@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.optimize import nnls
 
 from ..ops.rate import Rate
 
@@ -43,6 +42,8 @@ def fitted(nodes: tuple[int, ...], points: Sequence[Point]) -> Rate:
         nodes: of the layer.
         points: the layer as it is first, then at other widths, if it has any.
     """
+    from scipy.optimize import nnls
+
     used = [p for p in points if p.seconds > 0]
     if not used:
         return Rate(nodes, 0.0, 0.0, 0.0)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from scipy.stats import beta
-
 _LEVEL = 0.95
 
 
@@ -36,6 +34,8 @@ def drop_interval(lost: int, gained: int, total: int) -> Interval:
 
 def _share(count: int, total: int) -> tuple[float, float]:
     """Clopper and Pearson's interval, with half of the error that the pair of intervals may make."""
+    from scipy.stats import beta
+
     tail = (1 - _LEVEL) / 4
     low = float(beta.ppf(tail, count, total - count + 1)) if count else 0.0
     high = float(beta.ppf(1 - tail, count + 1, total - count)) if count < total else 1.0
