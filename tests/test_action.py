@@ -34,12 +34,18 @@ class GitHub:
 
     url: str = ""
     writable: bool = True
+    user: str | None = None  # of a personal token
     comments: list[dict] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
 
     def add(self, body: str, kind: str = "Bot") -> dict:
         number = len(self.comments) + 1
-        comment = {"id": number, "body": body, "user": {"type": kind}, "html_url": f"{self.url}/c/{number}"}
+        comment = {
+            "id": number,
+            "body": body,
+            "user": {"type": kind, "login": "me" if kind == "User" else "bot"},
+            "html_url": f"{self.url}/c/{number}",
+        }
         self.comments.append(comment)
         return comment
 
@@ -52,10 +58,12 @@ class GitHub:
             query = parse_qs(split.query)
             size, page = int(query["per_page"][0]), int(query["page"][0])
             return 200, self.comments[size * (page - 1) : size * page]
+        if (method, path) == ("GET", "/user"):
+            return (200, {"login": self.user}) if self.user else (403, {})
         if not self.writable:
             return 403, {"message": "Resource not accessible by integration"}
         if method == "POST" and split.path == "/repos/me/net/issues/7/comments":
-            return 201, self.add(body["body"])
+            return 201, self.add(body["body"], "User" if self.user else "Bot")
         found = re.fullmatch(r"/repos/me/net/issues/comments/(\d+)", split.path)
         if method == "PATCH" and found:
             comment = self.comments[int(found[1]) - 1]
@@ -241,8 +249,16 @@ def test_one_comment_is_updated(project, job, github):
     github.calls.clear()
     assert job().run().failed
     assert len(github.comments) == 152
-    assert github.calls == ["GET", "GET", "PATCH"]
+    assert github.calls == ["GET", "GET", "GET", "PATCH"]
     assert "❌" in github.comments[-1]["body"]
+
+
+def test_a_personal_token_has_one_comment_too(job, github):
+    github.user = "me"
+    github.add(f"{MARKER} of a bot")
+    job().run()
+    job().run()
+    assert [c["user"]["login"] for c in github.comments] == ["bot", "me"]
 
 
 def test_two_comments_by_two_names(job, github):

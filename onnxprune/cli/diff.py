@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ..check import Subject, open_model
 from ..check.diff import diff as compare
-from ..check.formats.diff import diff_json, diff_markdown, diff_table
+from ..check.formats.diff import diff_json, diff_markdown, diff_table, diff_text
 from ..check.git import revision
 from ..errors import UsageError
 
@@ -29,8 +29,10 @@ def diff(
         found = compare(_open(old, Path(folder, "old")), _open(new, Path(folder, "new")))
     if as_json or as_markdown:
         typer.echo(diff_json(found) if as_json else diff_markdown(found), nl=False)
+    elif (console := Console()).is_terminal:
+        console.print(diff_table(found))
     else:
-        Console().print(diff_table(found))
+        typer.echo(diff_text(found), nl=False)
 
 
 def _open(name: str, folder: Path) -> Subject:

@@ -30,7 +30,8 @@ class Api:
     """
 
     def __init__(self, url: str, repository: str, token: str) -> None:
-        self._base = f"{url.rstrip('/')}/repos/{repository}"
+        self._url = url.rstrip("/")
+        self._issues = f"/repos/{repository}/issues"
         self._headers = {
             "Accept": "application/vnd.github+json",
             "Authorization": f"Bearer {token}",
@@ -41,7 +42,7 @@ class Api:
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Send a request and return what comes back."""
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(f"{self._base}{path}", data, self._headers, method=method)
+        request = urllib.request.Request(f"{self._url}{path}", data, self._headers, method=method)
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
             return json.load(response)
 
@@ -49,20 +50,38 @@ class Api:
         """All comments of a pull request, the oldest first."""
         page = 1
         while True:
-            found = self.call("GET", f"/issues/{number}/comments?per_page={PAGE}&page={page}")
+            found = self.call("GET", f"{self._issues}/{number}/comments?per_page={PAGE}&page={page}")
             yield from found
             if len(found) < PAGE:
                 return
             page += 1
 
+    def update(self, comment: int, body: str) -> str:
+        """Write a comment anew; returns its address."""
+        return str(self.call("PATCH", f"{self._issues}/comments/{comment}", {"body": body})["html_url"])
+
+    def add(self, number: int, body: str) -> str:
+        """Write a new comment; returns its address."""
+        return str(self.call("POST", f"{self._issues}/{number}/comments", {"body": body})["html_url"])
+
+    def user(self) -> str | None:
+        """Whose token it is; a job's own belongs to nobody."""
+        try:
+            return str(self.call("GET", "/user")["login"])
+        except urllib.error.HTTPError:
+            return None
+
 
 def post(api: Api, number: int, marker: str, body: str) -> str:
     """Update our comment, or post one; returns its address."""
+    me = api.user()
     for comment in api.comments(number):
+        author = comment["user"]
         # A person who quotes the report isn't us.
-        if (comment.get("body") or "").startswith(marker) and comment["user"]["type"] == "Bot":
-            return str(api.call("PATCH", f"/issues/comments/{comment['id']}", {"body": body})["html_url"])
-    return str(api.call("POST", f"/issues/{number}/comments", {"body": body})["html_url"])
+        ours = author["login"] == me if me else author["type"] == "Bot"
+        if ours and (comment.get("body") or "").startswith(marker):
+            return api.update(comment["id"], body)
+    return api.add(number, body)
 
 
 def main(report: Path, environment: Mapping[str, str]) -> str:

@@ -17,6 +17,7 @@ from ..diff import VERSION, Diff, LayerChange
 from ..metrics import METRICS
 from ..quantity import Kind
 from .markdown import inline
+from .table import bare, line, plain
 
 _TOP = 10
 """Layers to show to people; JSON has all."""
@@ -53,15 +54,24 @@ _SECTIONS = {
 
 def diff_table(found: Diff) -> RenderableType:
     """For a terminal."""
-    parts: list[RenderableType] = [Text(_headline(found), "bold")]
+    return Renderables(*_parts(found))
+
+
+def diff_text(found: Diff) -> str:
+    """The tables without colours, as for a log."""
+    return plain(_parts(found))
+
+
+def _parts(found: Diff) -> Iterator[Table | Text]:
+    yield Text(_headline(found), "bold")
     for title, head, rows in _tables(found):
-        made = Table(title=title, title_justify="left")
+        yield Text()
+        made = bare(Text(title, "bold"))
         for k, name in enumerate(head):
             made.add_column(name, justify="right" if k else "left", overflow="fold")
         for row in rows:
-            made.add_row(*map(Text, row))
-        parts.append(made)
-    return Renderables(*parts)
+            made.add_row(*(line(cell) for cell in row))
+        yield made
 
 
 def diff_markdown(found: Diff) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from rich.console import Console, RenderableType
 from rich.console import Group as Renderables
@@ -29,10 +29,15 @@ def table(report: Report) -> RenderableType:
 
 
 def text(report: Report) -> str:
-    """The table without colours, as for a log; lines that tools may search for aren't broken."""
+    """The table without colours, as for a log."""
+    return plain(_parts(report))
+
+
+def plain(parts: Iterable[Table | Text]) -> str:
+    """Tables and lines without colours; lines that tools may search for aren't broken."""
     console = Console(file=io.StringIO(), width=_WIDTH, color_system=None, highlight=False)
     with console.capture() as captured:
-        for part in _parts(report):
+        for part in parts:
             console.print(part, soft_wrap=isinstance(part, Text))
     return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
 
@@ -55,7 +60,7 @@ def _parts(report: Report) -> Iterator[Table | Text]:
         yield _model(outcome)
         yield Text()
     yield from _notes(report)
-    yield from (_line(f"warning: {warning}", _STYLES["warn"]) for warning in report.warnings)
+    yield from (line(f"warning: {warning}", _STYLES["warn"]) for warning in report.warnings)
     yield from _messages(report)
     yield Text(summary(report), _STYLES[report.status])
 
@@ -64,19 +69,23 @@ def _model(outcome: Outcome) -> Table:
     path = outcome.model.path.as_posix()
     shown = outcome.model.key if path == outcome.model.key else f"{outcome.model.key} ({path})"
     against = f", against {outcome.source}" if outcome.source else ""
-    title = _line(f"{shown}{against}", "bold")
-    made = Table(
-        title=title, title_justify="left", box=None, header_style="dim", pad_edge=False, padding=(0, 1)
-    )
+    made = bare(line(f"{shown}{against}", "bold"))
     made.add_column("metric", min_width=16)
     made.add_column("value", justify="right", min_width=8)
     made.add_column("change", justify="right", min_width=18, overflow="fold")
     made.add_column("limit", overflow="fold", min_width=12)
     made.add_column("")
     for f in filter(_matters, outcome.findings):
-        change = _line(f.change, "green" if f.better else "")
-        made.add_row(f.title, f.shown, change, _line(f.limit), _line(_verdict(f), _STYLES[f.status]))
+        change = line(f.change, "green" if f.better else "")
+        made.add_row(f.title, f.shown, change, line(f.limit), line(_verdict(f), _STYLES[f.status]))
     return made
+
+
+def bare(title: Text) -> Table:
+    """A table of few lines, since there may be many of them."""
+    return Table(
+        title=title, title_justify="left", box=None, header_style="dim", pad_edge=False, padding=(0, 1)
+    )
 
 
 def _matters(finding: Finding) -> bool:
@@ -99,7 +108,7 @@ def _messages(report: Report) -> list[Text]:
         for f in o.findings
         if f.status == status
     ]
-    return [_line(f"{f.status}: {o.model.key}: {f.message}", _STYLES[f.status]) for o, f in loud]
+    return [line(f"{f.status}: {o.model.key}: {f.message}", _STYLES[f.status]) for o, f in loud]
 
 
 def _notes(report: Report) -> list[Text]:
@@ -108,12 +117,12 @@ def _notes(report: Report) -> list[Text]:
     for outcome in report.outcomes:
         for note in outcome.notes:
             about.setdefault(note, []).append(outcome.model.key)
-    lines = [
+    said = [
         f"{note} ({keys[0] if len(keys) == 1 else f'{len(keys)} models'})" for note, keys in about.items()
     ]
-    return [_line(f"note: {line}", "dim") for line in (*lines, *report.notes)]
+    return [line(f"note: {text}", "dim") for text in (*said, *report.notes)]
 
 
-def _line(text: str, style: str = "") -> Text:
+def line(text: str, style: str = "") -> Text:
     """Text in one line, without markup: names in a model may hold line breaks and commands to terminals."""
     return Text("".join(c if c.isprintable() else "\ufffd" for c in text), style)
