@@ -87,7 +87,7 @@ def main() -> int:
             continue
         book.describe()
         for method in methods:
-            missing += fill(book, method, work, shares)
+            missing += fill(book, method, work, shares, arguments.keep_stale)
         if arguments.latency:
             for method in methods:
                 for share in shares:
@@ -104,11 +104,11 @@ def main() -> int:
     return 1 if missing else 0
 
 
-def fill(book: Book, name: str, work: Path, shares: Sequence[float]) -> list[str]:
+def fill(book: Book, name: str, work: Path, shares: Sequence[float], keep_stale: bool) -> list[str]:
     """Run a method where that is due, and say what came out; returns what is missing."""
     make, version = METHODS[name]
     try:
-        for share, cell in book.fill(name, make(work), version(), shares):
+        for share, cell in book.fill(name, make(work), version(), shares, keep_stale=keep_stale):
             values = ", ".join(f"{value:.2f}" for value in cell.metrics)
             print(f"{book.task.name} {share:g} {name}: {cell.error or values} {cell.way}", flush=True)
     except Missing as error:
@@ -149,6 +149,8 @@ def parse_arguments() -> argparse.Namespace:
         "--shares", nargs="+", type=float, default=SHARES, help="only these shares of the MACs"
     )
     parser.add_argument("--fast", action="store_true", help="few cells, no peers, printed")
+    stale = "leave what an older version of the package gave"
+    parser.add_argument("--keep-stale", action="store_true", help=stale)
     parser.add_argument("--latency", action="store_true", help="measure the latency of what is there, too")
     default = Path(tempfile.gettempdir()) / "onnxprune-scoreboard"
     parser.add_argument(

@@ -141,14 +141,20 @@ class Book:
         file.write_text(json.dumps(row), encoding="utf-8")
 
     def fill(
-        self, name: str, method: Method, version: str, shares: Sequence[float]
+        self,
+        name: str,
+        method: Method,
+        version: str,
+        shares: Sequence[float],
+        *,
+        keep_stale: bool = False,
     ) -> Iterator[tuple[float, Cell]]:
         """Run a method for the shares that are not known yet, or stale; each as it is done."""
         key = _digest(version, self.task)
         due = []
         for share in shares:
             cell = _read(self._folder, name, share)
-            if cell is None or cell.key != key:
+            if cell is None or (cell.key != key and not keep_stale):
                 due.append(share)
             else:
                 yield share, cell

@@ -39,7 +39,6 @@ _TYPES = {
     ".csv": "csv",
     ".f90": "fortran",
     ".gz": "gzip",
-    ".html": "html",
     ".js": "javascript",
     ".json": "json",
     ".pdf": "pdf",
@@ -90,7 +89,7 @@ def _collected(work: Path, random: np.random.Generator) -> Iterator[tuple[str, b
     for source in _SOURCES:
         for path in sorted(wheel(work, source).rglob("*")):
             suffix = path.suffix.lower()
-            if path.is_file() and _SMALLEST <= path.stat().st_size <= _LARGEST and not _template(path):
+            if path.is_file() and _SMALLEST <= path.stat().st_size <= _LARGEST:
                 paths[suffix].append(path)
     drawn = {
         suffix: [found[i] for i in random.permutation(len(found))[:_PER_TYPE]]
@@ -118,11 +117,6 @@ def _collected(work: Path, random: np.random.Generator) -> Iterator[tuple[str, b
             yield kind, stream.getvalue()
     for content in texts[:_PER_TYPE]:
         yield "gzip", gzip.compress(content, mtime=0)
-
-
-def _template(path: Path) -> bool:
-    """Whether an HTML file is a template, which is another type."""
-    return path.suffix == ".html" and any(mark in path.read_bytes() for mark in (b"{%", b"{{"))
 
 
 def _zip(*contents: bytes) -> bytes:
