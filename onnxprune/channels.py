@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -35,6 +36,7 @@ def analyze(
     facts: Facts,
     *,
     granularity: Granularity = "auto",
+    approximate: bool = False,
     rules: Mapping[str, Rule] = RULES,
 ) -> Analysis:
     """Find all removable units, by a walk and a rehearsal.
@@ -46,15 +48,18 @@ def analyze(
         graph: the graph.
         facts: its shapes and values.
         granularity: what may go of attention: whole heads, or width within every head.
+        approximate: channels may go that a normalisation runs over; their groups are marked.
         rules: operator -> rule.
 
     Raises:
         Infeasible: no consistent set of units was found (a rule is broken).
     """
-    record = Walk(graph, facts, rules).run()
+    record = Walk(graph, facts, rules, approximate=approximate).run()
     refused: list[tuple[Ids, int, str]] = []
     for _ in range(200):
-        analysis = _Resolution(graph, record, granularity, refused).analysis()
+        analysis = replace(
+            _Resolution(graph, record, granularity, refused).analysis(), approximate=approximate
+        )
         trouble = _rehearse(graph, facts, rules, analysis, SHARES if record.cut else SHARES[:1])
         if trouble is None:
             return analysis
@@ -79,7 +84,7 @@ def _rehearse(
         for group in analysis.groups:
             kept[group.units] = keep_best(group, random.random(group.size), int(share * group.size))
         try:
-            Walk(graph, facts, rules, selection(analysis, kept)).run()
+            Walk(graph, facts, rules, selection(analysis, kept), approximate=analysis.approximate).run()
         except Inconsistent as trouble:
             return trouble
     return None
@@ -250,6 +255,9 @@ class _Resolution:
         for grid in self.grids:
             lanes.setdefault(int(group[grid.rows[0][0]]), []).append(grid)
         floors = self._floors(group)
+        normalised = np.zeros(self.count, bool)
+        for ids in self.record.normalised:
+            normalised[self.unit[ids]] = True
         result = []
         for key, made in nodes.items():
             members = distinct(
@@ -262,7 +270,8 @@ class _Resolution:
                     f for f in floors.get(key, []) if np.isin(f, members).all() and f.size < members.size
                 )
                 free = _independent(lanes.get(key, []))
-                result.append(Group(name, members, tuple(sorted(set(made))), free, own))
+                loose = bool(normalised[members].any())
+                result.append(Group(name, members, tuple(sorted(set(made))), free, own, loose))
         return tuple(sorted(result, key=lambda g: g.nodes))
 
     def _floors(self, group: Units) -> dict[int, list[Units]]:

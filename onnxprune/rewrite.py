@@ -30,7 +30,8 @@ def rewrite(
     """
     if kept.all():
         return graph
-    record = Walk(graph, facts, rules, Selection(kept[analysis.unit], analysis.unit)).run()
+    stays = Selection(kept[analysis.unit], analysis.unit)
+    record = Walk(graph, facts, rules, stays, approximate=analysis.approximate).run()
     _edit_constants(graph, record)
     return graph.edited(record.edits)
 

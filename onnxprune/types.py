@@ -138,6 +138,7 @@ class Analysis:
         readers: where units are summed over.
         tensors: places of every tensor that has any.
         blocked: output channels that can't be removed.
+        approximate: whether groups may hold what a normalisation runs over.
     """
 
     unit: Units
@@ -147,6 +148,7 @@ class Analysis:
     readers: tuple[Reader, ...]
     tensors: Mapping[str, tuple[Place, ...]]
     blocked: tuple[Blocked, ...]
+    approximate: bool = False
 
     @property
     def group_of(self) -> Units:

@@ -49,11 +49,12 @@ def operate(
     dims: Mapping[str, int] | None = None,
     rules: Mapping[str, Rule] = RULES,
     granularity: Granularity = "auto",
+    approximate: bool = False,
 ) -> Surgery:
     """Remove units at random: a share of every group, or, if that is `None`, a random share of each."""
     graph = Graph(model)
     facts = infer(graph, dims)
-    analysis = analyze(graph, facts, rules=rules, granularity=granularity)
+    analysis = analyze(graph, facts, rules=rules, granularity=granularity, approximate=approximate)
     random = np.random.default_rng(seed)
     kept = np.ones(analysis.count, bool)
     for group in analysis.groups:

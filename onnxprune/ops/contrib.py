@@ -208,8 +208,8 @@ def skip_norm(op: Op) -> list[Label]:
     if any(op.shape(i) is None for i in inputs):
         return op.barrier(f"the shapes that {op.node.op} reads are not known")
     total = op.combine([(i, letters[len(shape) - len(op.shape(i) or ()) :]) for i in inputs], letters)
-    label = op.keep_shape(total, [last], f"{op.node.op} normalises over its channels")
-    return [label, (), (), label][: len(op.node.outputs)]
+    op.normalise(total, [last], f"{op.node.op} normalises over its channels")
+    return [total, (), (), total][: len(op.node.outputs)]
 
 
 def embedding_norm(op: Op) -> list[Label]:
@@ -221,8 +221,8 @@ def embedding_norm(op: Op) -> list[Label]:
     block = block_on(out, 2)
     if block is not None:
         op.produce(block)
-    label = op.keep_shape(out, [2], f"{op.node.op} normalises over its channels")
-    return [label, (), label][: len(op.node.outputs)]
+    op.normalise(out, [2], f"{op.node.op} normalises over its channels")
+    return [out, (), out][: len(op.node.outputs)]
 
 
 # ---------------------------------------------------------------- fused layers

@@ -30,7 +30,8 @@ def instance_norm(op: Op) -> list[Label]:
     if shape is None:
         return op.barrier("the shape of its input is not known")
     letters: list[Letter] = list(range(len(shape)))
-    label = op.keep_shape(op.label(0), range(2, len(shape)), "InstanceNormalization mixes positions")
+    label = op.label(0)
+    op.normalise(label, range(2, len(shape)), "InstanceNormalization normalises over its channels")
     return [op.combine([(0, letters), (1, [1]), (2, [1])], letters, {0: (shape, label)})]
 
 
@@ -40,7 +41,8 @@ def layer_norm(op: Op) -> list[Label]:
     if shape is None:
         return op.barrier("the shape of its input is not known")
     axis = op.attr("axis", -1) % len(shape)
-    label = op.keep_shape(op.label(0), range(axis, len(shape)), f"{op.node.op} normalises over its channels")
+    label = op.label(0)
+    op.normalise(label, range(axis, len(shape)), f"{op.node.op} normalises over its channels")
     letters: list[Letter] = list(range(len(shape)))
     operands: list[tuple[int, Sequence[Letter]]] = [(0, letters)]
     given = (i for i in range(1, len(op.node.inputs)) if op.has(i))
@@ -60,9 +62,8 @@ def group_norm(op: Op) -> list[Label]:
         tuple(b for b in label if 1 not in b.axes), range(2, len(shape)), "GroupNormalization mixes positions"
     )
     inside = tuple(b.moved([a + 1 for a in b.axes]) for b in rest if 0 not in b.axes)
-    grid = op.keep_shape(
-        tuple(b.moved([1, 2]) for b in split_axis(op, label, 1, groups)), [2], "GroupNormalization"
-    )
+    grid = tuple(b.moved([1, 2]) for b in split_axis(op, label, 1, groups))
+    op.normalise(grid, [2], "GroupNormalization normalises over its channels")
     space: list[Letter] = [f"s{a}" for a in range(2, len(shape))]
     view = (shape[0], groups, shape[1] // groups, *shape[2:])
     operands: list[tuple[int, Sequence[Letter]]] = [(0, ["b", "g", "c", *space])]
@@ -90,7 +91,9 @@ def softmax(op: Op) -> list[Label]:
     coerced = op.opset < 13 and op.node.op in ("Softmax", "LogSoftmax", "Hardmax")
     axis = op.attr("axis", 1 if coerced else -1) % len(shape)
     axes = range(axis, len(shape)) if coerced else [axis]
-    return [op.keep_shape(op.label(0), axes, f"{op.node.op} runs over its channels")]
+    mix = op.normalise if op.node.op == "LpNormalization" else op.mix
+    mix(op.label(0), axes, f"{op.node.op} runs over its channels")
+    return [op.label(0)]
 
 
 def over_channels(op: Op) -> list[Label]:
@@ -101,9 +104,8 @@ def over_channels(op: Op) -> list[Label]:
 
 def mean_variance(op: Op) -> list[Label]:
     """MeanVarianceNormalization over `axes`."""
-    return [
-        op.keep_shape(op.label(0), op.attr("axes", [0, 2, 3]), "MeanVarianceNormalization over its channels")
-    ]
+    op.normalise(op.label(0), op.attr("axes", [0, 2, 3]), "MeanVarianceNormalization over its channels")
+    return [op.label(0)]
 
 
 RULES: dict[str, Rule] = {

@@ -7,6 +7,9 @@ import numpy as np
 from .label import Label
 from .walk import Op, Rule
 
+_NORMS = frozenset({"ReduceMean", "ReduceL2"})
+"""What normalisations are made of: with fewer channels it says nearly the same of those that stay."""
+
 
 def reduction(op: Op) -> list[Label]:
     """Reduce*: over the given axes, or all."""
@@ -26,7 +29,8 @@ def reduction(op: Op) -> list[Label]:
 
 
 def _reduced(op: Op, axes: list[int]) -> Label:
-    label = op.mix(op.label(0), axes, f"{op.node.op} runs over its channels")
+    mix = op.normalise if op.node.op in _NORMS else op.mix
+    label = mix(op.label(0), axes, f"{op.node.op} runs over its channels")
     if op.attr("keepdims", 1):
         return label
     return tuple(b.moved([a - sum(x < a for x in axes) for a in b.axes]) for b in label)

@@ -136,6 +136,8 @@ class Record:
 
     edges: list[tuple[Ids, Ids]] = field(default_factory=list)
     frozen: list[Frozen] = field(default_factory=list)
+    normalised: list[Ids] = field(default_factory=list)
+    """Ids that may go although a normalisation runs over them."""
     covers: list[Cover] = field(default_factory=list)
     grids: list[tuple[int, Ids]] = field(default_factory=list)
     cut: list[Ids] = field(default_factory=list)
@@ -156,14 +158,22 @@ class Walk:
         facts: its shapes and values.
         rules: operator -> rule.
         selection: what stays; `None` to analyse.
+        approximate: channels may go that a normalisation runs over.
     """
 
     def __init__(
-        self, graph: Graph, facts: Facts, rules: Mapping[str, Rule], selection: Selection | None = None
+        self,
+        graph: Graph,
+        facts: Facts,
+        rules: Mapping[str, Rule],
+        selection: Selection | None = None,
+        *,
+        approximate: bool = False,
     ) -> None:
         self.graph = graph
         self.facts = facts
         self.selection = selection
+        self.approximate = approximate
         self.record = Record()
         self.new_values: dict[str, Array] = {}
         self.weights: set[str] = set(graph.constants)
@@ -517,6 +527,15 @@ class Op:
         """As `mix`, but the output has the same axes: returns the label itself."""
         self.mix(label, axes, reason)
         return label
+
+    def normalise(self, label: Label, axes: Sequence[int], reason: str) -> Label:
+        """As `mix`, but some may go if approximations are allowed: the others change little."""
+        if not self.walk.approximate:
+            return self.mix(label, axes, reason)
+        touched = [b for b in label if set(b.axes) & set(axes)]
+        self.walk.record.normalised += [b.old.ravel() for b in touched]
+        rest = [(b, [a for a in b.axes if a not in axes]) for b in label]
+        return tuple(self.project(b, left) for b, left in rest if left)
 
     def grid(self, ids: Ids) -> None:
         """The cells of this grid that stay must close up to a rectangle."""

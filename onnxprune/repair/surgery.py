@@ -42,7 +42,8 @@ class Surgery:
     @cached_property
     def _record(self) -> Record:
         selection = Selection(self.kept[self.analysis.unit], self.analysis.unit)
-        return Walk(self.graph, self.facts, RULES, selection).run()
+        loose = self.analysis.approximate
+        return Walk(self.graph, self.facts, RULES, selection, approximate=loose).run()
 
     @cached_property
     def changed(self) -> frozenset[str]:
