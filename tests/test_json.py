@@ -35,7 +35,7 @@ def check(name: str, data: Any) -> None:
     Draft202012Validator(strict(schema(name))).validate(data)
 
 
-@pytest.mark.parametrize("name", ["plan", "report", "inspect"])
+@pytest.mark.parametrize("name", ["plan", "report", "inspect", "pareto"])
 def test_schemas_are_valid_and_versioned(name):
     Draft202012Validator.check_schema(schema(name))
     version = schema(name)["properties"]["version"]["const"]
@@ -58,6 +58,40 @@ def test_plans_and_reports(here, evidence):
     assert (report["verdict"]["accuracy"] is not None) == bool(evidence)
     assert {g["kept"] < g["size"] for g in report["groups"]} == {True}
     assert [b["by"] for b in report["blocked"]] == ["output"]
+
+
+def test_drops(here):
+    evidence = ["--calib", "calib.npz", "--labels", "held.npz"]
+    assert (
+        run(["prune", "model.onnx", "-o", "out.onnx", "--max-drop", "20%", *evidence, "--report", "r.json"])
+        == 0
+    )
+    report = json.loads((here / "r.json").read_text())
+    check("report", report)
+    assert report["verdict"]["drop"]["metric"] == "accuracy"
+
+
+def test_curves(here):
+    command = [
+        "prune",
+        "model.onnx",
+        "-o",
+        "out.onnx",
+        "--pareto",
+        "2",
+        "--calib",
+        "calib.npz",
+        "--report",
+        "r.json",
+    ]
+    assert run(command) == 0
+    curve = json.loads((here / "r.json").read_text())
+    Draft202012Validator(schema("pareto")).validate(curve)
+    named = schema("pareto")["properties"]["models"]["items"]["properties"]
+    for model in curve["models"]:
+        assert (here / model["model"]).exists()
+        check("report", {k: v for k, v in model.items() if k not in named})
+    assert curve.keys() == schema("pareto")["properties"].keys()
 
 
 def test_verdicts(here, capsys):
