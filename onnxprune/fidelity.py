@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from .graph import Array, Graph
+from .runtime import Session
 from .types import Floats
 
 _SUM_TOLERANCE = 1e-3
@@ -88,6 +89,36 @@ class Loss:
         """The mean over outputs, 0 where there are none; infinite where an output is broken."""
         found = [_share(sums) for sums in self._sums.values()]
         return float(np.mean(found)) if found else 0.0
+
+
+class Judge:
+    """Compares graphs with the original on samples, which this runs only once.
+
+    Args:
+        original: the graph.
+        batches: its inputs; they and the outputs stay in memory.
+
+    Raises:
+        InputError: the graph can't be run.
+    """
+
+    def __init__(self, original: Graph, batches: Iterable[Mapping[str, Array]]) -> None:
+        self._taps = telling(original)
+        self._batches = list(batches)
+        session = Session(original.tapped(self._taps).serialized())
+        self._expected = [session.run(feeds) for feeds in self._batches]
+
+    def loss(self, other: Graph) -> float:
+        """What another graph loses: see `Loss`.
+
+        Raises:
+            InputError: the graph can't be run.
+        """
+        session = Session(other.tapped(self._taps).serialized())
+        loss = Loss()
+        for feeds, expected in zip(self._batches, self._expected, strict=True):
+            loss.add(expected, session.run(feeds))
+        return loss.value
 
 
 def _are_probabilities(x: Floats) -> bool:

@@ -27,7 +27,7 @@ def ladders(
     ]
     if evidence.choice is None or evidence.stats is None or not settings.evaluations:
         return made
-    batches = list(evidence.choice.first(MOST).batches(settings.batch))
+    batches = evidence.choice.first(MOST).batches(settings.batch)
     measured = sensitivities(ready, made, evidence.stats, batches, settings.evaluations, progress)
     typical = _typical(made, measured)
     return [

@@ -18,6 +18,9 @@ from .prepare import Prepared, Progress
 from .sessions import open_session
 from .settings import Settings
 
+FITTED, JUDGED = 2048, 256
+"""Samples that weights are fitted to, and that a repair is judged on, at the most: time grows with them."""
+
 
 def silent(_: str) -> None:
     """Progress that nobody is told."""
@@ -111,8 +114,8 @@ def _repaired(job: Job, kept: Mask, pruned: Graph) -> Outcome:
     return repair(
         surgery,
         settings.repair,
-        list(evidence.fit.batches(settings.batch)),
-        list(evidence.choice.batches(settings.batch)),
+        evidence.fit.some(FITTED, settings.seed).batches(settings.batch),
+        evidence.choice.first(JUDGED).batches(settings.batch),
         memory=settings.memory,
         seed=settings.seed,
         progress=lambda done, total: job.progress(f"Repairing weights: {done} of {total}"),

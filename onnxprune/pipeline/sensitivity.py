@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from ..allocate import Ladder
-from ..fidelity import Loss, telling
-from ..graph import Array, Graph
+from ..fidelity import Judge
+from ..graph import Graph
 from ..repair import projected
 from ..stats import Stats
 from ..types import Mask
 from ..validate import masked
 from .evidence import Feeds
 from .prepare import Prepared, Progress
-from .sessions import open_session
 
 LEVELS = (0.5, 0.25, 0.75)
 """Shares of a group to take out, the most telling first."""
@@ -25,7 +24,7 @@ def sensitivities(
     ready: Prepared,
     ladders: Sequence[Ladder],
     stats: Stats,
-    batches: Sequence[Feeds],
+    batches: Iterable[Feeds],
     evaluations: int,
     progress: Progress = lambda _: None,
 ) -> list[dict[int, float]]:
@@ -44,13 +43,11 @@ def sensitivities(
     """
     jobs = _jobs(ladders, evaluations)
     found: list[dict[int, float]] = [{} for _ in ladders]
-    taps = telling(ready.graph)
-    with open_session(ready.graph.tapped(taps)) as session:
-        expected = [session.run(feeds) for feeds in batches]
+    judge = Judge(ready.graph, batches)
     for done, (index, rung) in enumerate(jobs):
         progress(f"Measuring what groups are worth: {done} of {len(jobs)}")
         variant = _without(ready, ladders[index], rung, stats)
-        found[index][rung] = _loss(variant.tapped(taps), batches, expected)
+        found[index][rung] = judge.loss(variant)
     return found
 
 
@@ -72,11 +69,3 @@ def _without(ready: Prepared, ladder: Ladder, rung: int, stats: Stats) -> Graph:
     kept[ladder.group.units] = ladder.stays(rung)
     reference = masked(ready.graph, ready.facts, ready.analysis, kept)
     return projected(reference, ready.graph, ready.analysis, stats, ladder.group, kept)
-
-
-def _loss(graph: Graph, batches: Sequence[Feeds], expected: Sequence[Mapping[str, Array]]) -> float:
-    loss = Loss()
-    with open_session(graph) as session:
-        for feeds, wanted in zip(batches, expected, strict=True):
-            loss.add(wanted, session.run(feeds))
-    return loss.value

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 from ..errors import InputError
+from ..fidelity import Judge
 from ..graph import Array, Graph
 from .merging import merge
-from .outcome import Judge
 from .projection import projected
 from .reuse import reuse
 from .sequential import Repaired, fold
@@ -32,7 +33,7 @@ class Outcome:
         graph: the graph.
         mode: how it was repaired in the end: `none`, `bias`, `fold`, `reuse` or `merge`.
         consumers: what became of each consumer.
-        before: relative squared error of the graph's outputs without repair; `None` where it wasn't measured.
+        before: what the outputs lose without repair (see `fidelity.Loss`); `None` where it wasn't measured.
         after: with it.
         notes: what the user should know.
     """
@@ -61,20 +62,20 @@ def repair(
         surgery: what was done.
         mode: what may change. Without samples, weights alone decide: channels that are gone are merged into
             similar ones that stay.
-        batches: samples to fit on; two batches or more, so that one half can judge what the other has fitted.
-        held: other samples, to judge the outcome on; some of the fit by default.
+        batches: samples to fit on, gone through several times; two batches or more, so that one half can
+            judge what the other has fitted.
+        held: other samples, to judge the outcome on; some of the fit by default. They stay in memory.
         memory: bytes of activations to hold before they go to a temporary folder.
         seed: which rows are looked at where there are more than enough.
         progress: told how many steps are done, of how many.
     """
     if mode == "none" or surgery.kept.all():
         return Outcome(surgery.pruned, "none")
-    samples = [] if batches is None else list(batches)
-    if not samples:
+    samples = list(batches) if isinstance(batches, Iterator) else batches
+    if samples is None or next(iter(samples), None) is None:
         return Outcome(merge(surgery), "merge")
-    others = [] if held is None else list(held)
-    judge = Judge(surgery.graph, others or samples[:: -(-len(samples) // JUDGES)])
-    before = judge.error(surgery.pruned)
+    judge = Judge(surgery.graph, islice(samples, JUDGES) if held is None else held)
+    before = judge.loss(surgery.pruned)
     notes: list[str] = []
     for candidate in _candidates(mode):
         try:
@@ -85,7 +86,7 @@ def repair(
                 graph, lines = fold(
                     surgery, samples, weights=weights, memory=memory, seed=seed, progress=progress
                 )
-            after = judge.error(graph)
+            after = judge.loss(graph)
         except InputError as error:
             notes.append(f"repair by {candidate} was given up: {error}")
             continue

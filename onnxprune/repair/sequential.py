@@ -61,7 +61,8 @@ def fold(
 
     Args:
         surgery: what was done.
-        batches: inputs; two batches or more, as one half judges what the other has fitted.
+        batches: inputs, gone through twice; two batches or more, as one half judges what the other has
+            fitted.
         weights: whether weights may change, or biases only.
         memory: bytes of activations to hold before they go to a temporary folder.
         seed: which rows are taken where there are more than enough.
@@ -75,8 +76,7 @@ def fold(
         return surgery.pruned, ()
     shelf = Shelf(memory)
     try:
-        samples = list(batches)
-        before, after = Prefix(samples, shelf), Prefix(samples, shelf)
+        before, after = Prefix(batches, shelf), Prefix(batches, shelf)
         return _run(surgery, found, before, after, (weights, seed), progress)
     finally:
         shelf.close()

@@ -68,23 +68,9 @@ class Samples:
         """
         return (checked(feeds, self.specs, self.source) for feeds in self.read(self.indices.tolist()))
 
-    def batches(self, size: int = 32) -> Iterator[Feeds]:
-        """Samples of equal shapes together, at most `size` of them; one by one if the model's batch is fixed.
-
-        Raises:
-            InputError: a sample doesn't fit the model, or can't be read.
-        """
-        if not self.joinable:
-            yield from self
-            return
-        pending: list[Feeds] = []
-        for feeds in self:
-            if pending and (len(pending) == size or _alike(feeds) != _alike(pending[0])):
-                yield _joined(pending)
-                pending = []
-            pending.append(feeds)
-        if pending:
-            yield _joined(pending)
+    def batches(self, size: int = 32) -> Batches:
+        """Samples of equal shapes together, at most `size`; one by one if the model's batch is fixed."""
+        return Batches(self, size)
 
     def first(self, count: int) -> Samples:
         """At most so many, from the start."""
@@ -108,6 +94,37 @@ class Samples:
         size = min(max(round(fraction * self.count), 1), self.count - 1)
         mixed = np.random.default_rng(seed).permutation(self.indices)
         return replace(self, indices=np.sort(mixed[:size])), replace(self, indices=np.sort(mixed[size:]))
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Samples in batches: read anew each time they are gone through, never all in memory.
+
+    Attributes:
+        samples: what they are made of.
+        size: samples that run together at the most.
+    """
+
+    samples: Samples
+    size: int
+
+    def __iter__(self) -> Iterator[Feeds]:
+        """One batch at a time, as often as wanted.
+
+        Raises:
+            InputError: a sample doesn't fit the model, or can't be read.
+        """
+        if not self.samples.joinable:
+            yield from self.samples
+            return
+        pending: list[Feeds] = []
+        for feeds in self.samples:
+            if pending and (len(pending) == self.size or _alike(feeds) != _alike(pending[0])):
+                yield _joined(pending)
+                pending = []
+            pending.append(feeds)
+        if pending:
+            yield _joined(pending)
 
 
 def ready(specs: tuple[InputSpec, ...], source: str, count: int, read: Read) -> Samples:
