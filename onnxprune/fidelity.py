@@ -132,8 +132,7 @@ def _are_probabilities(x: Floats) -> bool:
 
 def _divergence(p: Floats, q: Floats) -> dict[str, Floats]:
     """Sums over rows; those of the original alone say how much there is to lose."""
-    p, q = (np.maximum(x.reshape(-1, x.shape[-1]), 0) for x in (p, q))
-    p, q = p / p.sum(-1, keepdims=True), np.maximum(q, _TINY)
+    p, q = p.reshape(-1, p.shape[-1]), np.maximum(q.reshape(-1, q.shape[-1]), _TINY)
     q = q / q.sum(-1, keepdims=True)
     logs = np.log(np.maximum(p, _TINY))
     return {

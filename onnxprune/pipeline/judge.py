@@ -105,6 +105,15 @@ def compare(
 ) -> Verdict:
     """Judge any two models that should do the same, on samples or, without any, on random inputs.
 
+    Args:
+        original: a file, or a graph.
+        pruned: what to compare with it.
+        calib: samples.
+        labels: an `.npz` with inputs and `labels`, to measure accuracy on.
+        batch: samples that run together.
+        seed: of random inputs.
+        measure_latency: run both side by side.
+
     Raises:
         InputError: a model can't be read or run, their inputs or outputs differ, or samples don't fit.
     """

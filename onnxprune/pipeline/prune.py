@@ -266,6 +266,16 @@ def apply(
 
     Repair is replayed as well; where it was fitted to samples it needs them again, as `calib`.
 
+    Args:
+        model: a file, or a graph.
+        plan: a plan, or its file.
+        calib: the samples that repair was fitted to; without them it is left out, and a note says so.
+        labels: an `.npz` with inputs and `labels`, to measure accuracy on.
+        batch: samples that run together.
+        memory: bytes of activations to hold in memory.
+        measure_latency: run both models side by side for the verdict.
+        progress: told what begins.
+
     Raises:
         InputError: the plan does not fit; the message names the first difference.
         CheckFailed: the surgery was not exact.

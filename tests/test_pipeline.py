@@ -1,0 +1,174 @@
+"""The Python API: what `prune` gives, what it leaves alone, and that its stages can be used one by one."""
+
+from __future__ import annotations
+
+import inspect
+
+import numpy as np
+import onnx
+import pytest
+from test_cli_prune import WIDTH, classifier
+
+import onnxprune
+from onnxprune import pipeline
+from onnxprune.errors import Infeasible, UsageError
+from onnxprune.graph import Graph, load
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pipeline") / "model.onnx"
+    onnx.save(classifier(), path)
+    return path
+
+
+def draw(count: int, seed: int = 0) -> list[dict[str, np.ndarray]]:
+    """Samples of the classifier's input."""
+    random = np.random.default_rng(seed)
+    name = classifier().graph.input[0].name
+    return [{name: random.standard_normal((1, 3, 5, 3)).astype(np.float32)} for _ in range(count)]
+
+
+def prune(model, **options):
+    return onnxprune.prune(model, **{"ratio": 0.5, "measure_latency": False, **options})
+
+
+def data(result) -> bytes:
+    return result.model.SerializeToString(deterministic=True)
+
+
+class TestResult:
+    def test_it_has_the_model_the_plan_and_the_verdict(self, file, tmp_path):
+        result = prune(file)
+        onnx.checker.check_model(result.model, full_check=True)
+        assert {(g.size, g.kept) for g in result.plan.groups} == {(WIDTH, WIDTH // 2), (10, 5)}
+        assert result.verdict.exact
+        assert result.verdict.after.params < result.verdict.before.params
+        assert (result.verdict.speed, result.verdict.drift, result.verdict.accuracy) == (None, None, None)
+        assert result.save(tmp_path / "out.onnx") == (tmp_path / "out.onnx").stat().st_size
+        assert onnx.load(tmp_path / "out.onnx") == result.model
+
+    def test_a_path_its_text_and_a_graph_are_the_same(self, file):
+        assert data(prune(file)) == data(prune(str(file))) == data(prune(load(file)))
+
+    def test_the_graph_that_was_given_stays_as_it_was(self):
+        graph = Graph(classifier())
+        before = graph.model.SerializeToString()
+        prune(graph, calib=draw(60))
+        assert graph.model.SerializeToString() == before
+
+    def test_sizes_are_those_of_the_models(self, file):
+        result = prune(file, simplify=False)
+        for size, model in ((result.verdict.before, onnx.load(file)), (result.verdict.after, result.model)):
+            assert size.params == sum(int(np.prod(t.dims)) for t in model.graph.initializer)
+            assert size.bytes == model.ByteSize()
+
+    def test_progress_is_told(self, file):
+        said = []
+        prune(file, progress=said.append)
+        assert "Analysing channels" in said
+        assert len(said) == len([text for text in said if text])
+
+
+class TestNothingToRemove:
+    def test_the_model_comes_back_unchanged(self, file):
+        result = prune(file, ratio=0.01, force=True)
+        assert result.model == onnx.load(file)
+        assert result.plan.groups == ()
+        assert result.verdict.before == result.verdict.after
+
+    def test_it_is_refused_unless_it_is_forced(self, file):
+        with pytest.raises(Infeasible, match="nothing would be removed"):
+            prune(file, ratio=0.01)
+
+    def test_so_it_is_where_groups_are_too_small(self, file):
+        result = prune(file, min_channels=100, force=True)
+        assert result.model == onnx.load(file)
+
+
+class TestEvidence:
+    def test_labels_measure_and_decide_nothing(self, file, tmp_path):
+        name = classifier().graph.input[0].name
+        x = np.concatenate([s[name] for s in draw(40, seed=1)])
+        np.savez(tmp_path / "held.npz", **{name: x, "labels": np.arange(40) % 6})
+        without, marked = (
+            prune(file, calib=draw(60)),
+            prune(file, calib=draw(60), labels=tmp_path / "held.npz"),
+        )
+        assert data(without) == data(marked)
+        assert without.verdict.accuracy is None
+        assert marked.verdict.accuracy[0].total == 40
+
+    def test_samples_that_judge_are_not_fitted_to(self, file):
+        """Each sample is worth a different number, so that those of each use can be told apart."""
+        name = classifier().graph.input[0].name
+        numbered = [{name: np.full((1, 3, 5, 3), i, np.float32)} for i in range(200)]
+        ready = pipeline.prepare(file)
+        calib = pipeline.opened(numbered, ready.graph)
+        evidence = pipeline.gather(ready, onnxprune.criteria.get("obs"), calib, None)
+        uses = [
+            {float(row.flat[0]) for batch in part.batches(32) for row in batch[name]}
+            for part in (evidence.fit, evidence.choice, evidence.held)
+        ]
+        assert sum(map(len, uses)) == len(set.union(*uses)) == 200
+        assert len(uses[0]) > 100
+        assert evidence.stats.samples == len(uses[0])
+
+    def test_more_samples_repair_better(self, file):
+        """Drift is measured on samples that were not fitted to, so overfitting would show."""
+        few, many = (prune(file, calib=draw(n)).verdict.drift.relative for n in (12, 400))
+        (name,) = few
+        assert many[name] < few[name]
+
+    def test_the_same_samples_give_the_same_bytes_and_others_don_t(self, file):
+        made = [data(prune(file, calib=draw(60, seed=s))) for s in (0, 0, 1)]
+        assert made[0] == made[1] != made[2]
+
+    def test_repair_changes_values_and_never_shapes(self, file):
+        none, fold = (prune(file, calib=draw(60), repair=mode, force=True) for mode in ("none", "fold"))
+        shapes = [{t.name: tuple(t.dims) for t in r.model.graph.initializer} for r in (none, fold)]
+        assert shapes[0] == shapes[1]
+        assert none.plan.groups == fold.plan.groups
+        assert data(none) != data(fold)
+
+
+class TestBudget:
+    @pytest.mark.parametrize("share", [0.0, 1.0, -0.5, 1.5])
+    def test_a_ratio_is_a_share(self, file, share):
+        with pytest.raises(UsageError, match="is not between 0 and 1"):
+            prune(file, ratio=share)
+
+    def test_there_must_be_one(self, file):
+        with pytest.raises(UsageError, match="no budget is given"):
+            prune(file, ratio=None)
+
+    @pytest.mark.parametrize(("kind", "unit"), [("macs", "kMACs"), ("params", "k"), ("size", "kB")])
+    def test_amounts_and_shares(self, file, kind, unit):
+        field = "bytes" if kind == "size" else kind
+        whole = getattr(onnxprune.compare(file, file, measure_latency=False).before, field)
+        for limit in (0.8, f"{0.8 * whole / 1000} {unit}"):
+            result = prune(file, **{"ratio": None, kind: limit})
+            assert 0.4 * whole < getattr(result.verdict.after, field) <= 0.8 * whole
+
+
+class TestApi:
+    def test_what_is_exported_is_documented_and_typed(self):
+        for name in onnxprune.__all__:
+            thing = getattr(onnxprune, name)
+            assert inspect.getdoc(thing), name
+            if inspect.isfunction(thing):
+                signature = inspect.signature(thing)
+                assert signature.return_annotation is not inspect.Signature.empty, name
+                untyped = [
+                    p for p in signature.parameters.values() if p.annotation is inspect.Parameter.empty
+                ]
+                assert not untyped, name
+                undocumented = [p for p in signature.parameters if f"{p}:" not in str(inspect.getdoc(thing))]
+                assert not undocumented, name
+
+    def test_compare_judges_any_two_models(self, file):
+        verdict = onnxprune.compare(file, prune(file).graph, calib=draw(10), measure_latency=False)
+        assert verdict.surgery_error is None
+        assert verdict.drift.samples == 10
+        same = onnxprune.compare(file, file, measure_latency=False)
+        assert set(same.drift.relative.values()) == {0.0}
