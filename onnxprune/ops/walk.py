@@ -604,15 +604,18 @@ class Op:
         merged = self._merge(
             [b for i, _, blocks in seen if not self.is_constant(i) for b in blocks], followers
         )
+        stays: set[int] = set()
         for i, lengths, blocks in seen:
             covered = {a for b in blocks for a in b.axes}
             for letter, length in lengths.items():
                 if length == sizes[letter] > 1 and order[letter] not in covered:
                     name = self.node.inputs[i]
+                    stays.add(order[letter])
                     for block in merged:
                         if order[letter] in block.axes:
                             row = self.project(block, [order[letter]])
                             self.freeze([row], f"meets '{name}', which has no removable channels")
+        merged = [b for b in merged if not set(b.axes) <= stays]
         kept = {order[letter] for letter in out if letter in order}
         for block in merged:
             if not set(block.axes) <= kept:
