@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -854,11 +854,15 @@ def _propagate(
     shapes: dict[str, Shape | None] = {}
     types: dict[str, TypeProto] = {}
     values: dict[str, Array] = {}
+    sizes: dict[str, Array] = {}
+    known_sizes = ChainMap(values, sizes)
     for name, tensor in graph.constants.items():
         shapes[name] = tuple(tensor.dims)
         types[name] = onnx.helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
         if is_value(tensor.data_type, shapes[name] or ()):
             values[name] = graph.array(name)
+        elif _is_tiny(graph, name) and tensor.data_type != TensorProto.STRING:
+            sizes[name] = graph.array(name)
     for v in graph.model.graph.input:
         if v.name not in graph.constants and v.type.HasField("tensor_type"):
             shape = tuple(
@@ -881,7 +885,9 @@ def _propagate(
                     if value.size <= VALUE_LIMIT:
                         values[name] = value
             continue
-        inferred = _infer_node(graph, node, types, values)
+        made = evaluate(graph, node, shapes, known_sizes)
+        sizes.update((o, v) for o, v in zip(node.outputs, made or [], strict=False) if o and v.size <= TINY)
+        inferred = _infer_node(graph, node, types, known_sizes)
         for name in filter(None, node.outputs):
             proto = inferred.get(name)
             shapes[name] = _static(proto) if proto is not None else None
@@ -936,7 +942,6 @@ def _by_schema(
             attrs = {k: v for k, v in node.attrs.items() if k in schema.attributes}
             proto = make_node(kind, node.inputs[: schema.max_input], node.outputs, node.name, **attrs)
         known = {i: numpy_helper.from_array(values[i], i) for i in node.inputs if i in values}
-        known |= {i: graph.constants[i] for i in node.inputs if i in graph.constants and _is_tiny(graph, i)}
         present = {i: types[i] for i in node.inputs if i in types}
         return onnx.shape_inference.infer_node_outputs(
             schema,
