@@ -177,7 +177,7 @@ class Walk:
         self.record = Record()
         self.new_values: dict[str, Array] = {}
         self.weights: set[str] = set(graph.constants)
-        """Constants and what is computed from nothing else."""
+        """Constants and what is computed from nothing else but shapes."""
         self._rules = rules
         self._followed: set[tuple[str, int]] = set()
         """Constants, and the nodes whose rules follow their ids."""
@@ -391,7 +391,8 @@ class Walk:
 
     def _apply(self, node: Node) -> None:
         op = Op(self, node)
-        if node.inputs and not node.captured and all(i in self.weights for i in node.inputs if i):
+        inputs = [i for i in node.inputs if i]
+        if inputs and not node.captured and all(i in self.weights or i in self.facts.values for i in inputs):
             self.weights.update(node.outputs)
         rule = self._rules.get(node.op)
         if rule is None or node.captured:
