@@ -250,7 +250,7 @@ def verdict_table(verdict: Verdict) -> Table:
         )
     if verdict.surgery_error is not None:
         table.add_row(
-            "surgery error", "", f"{verdict.surgery_error:.1e}", "exact" if verdict.exact else "NOT EXACT"
+            "surgery error", "", f"{verdict.surgery_error:.1e}", "exact" if verdict.exact else "approximate"
         )
     if verdict.drift is not None:
         for name, value in verdict.drift.relative.items():

@@ -10,6 +10,9 @@ from nets import PRIMES, SQUARE, Dims, Net, run
 from onnx import numpy_helper
 from surgery import Surgery, operate
 
+from onnxprune import apply, prune
+from onnxprune.graph import Graph
+
 EPSILON = 1e-5
 
 
@@ -84,3 +87,20 @@ def test_normalised_width(name: str, dims: Dims) -> None:
     (found,) = run(loose.pruned.model, n.feeds()[0])
     (expected,) = narrower(loose, NORMS[name], dims)
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_pruning_marks_what_is_approximate() -> None:
+    n = Net("pruned")
+    stream(n, NORMS["LayerNormalization"])
+    graph = Graph(n.finished())
+    exact = prune(graph, ratio=0.5, repair="none", simplify=False, force=True)
+    assert exact.verdict.exact
+    assert not any(g.approximate for g in exact.plan.groups)
+    loose = prune(graph, ratio=0.5, repair="none", simplify=False, allow_approximate=True, force=True)
+    assert not loose.verdict.exact
+    assert loose.verdict.surgery_error is not None
+    assert loose.verdict.surgery_error < 1e-5  # of the part that is exact
+    assert [g.approximate for g in loose.plan.groups].count(True) == 1
+    assert loose.verdict.after.params < exact.verdict.after.params
+    again = apply(graph, loose.plan)
+    assert again.graph.serialized() == loose.graph.serialized()

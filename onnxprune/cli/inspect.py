@@ -21,13 +21,25 @@ def inspect(
     granularity: Annotated[
         Granularity, typer.Option(help="What may go of attention: auto, head or width.")
     ] = "auto",
+    allow_approximate: Annotated[
+        bool,
+        typer.Option(
+            "--allow-approximate", help="Channels may go that a normalisation runs over: not exact."
+        ),
+    ] = False,
     dim: Dims = None,
 ) -> None:
     """Show every layer, its group of channels, and what blocks those that can't be pruned."""
     sizes = parsed_dims(dim)
     output = Output(quiet=json)
     with output.progress() as progress:
-        ready = prepare(model, simplify=simplify, granularity=granularity, progress=progress)
+        ready = prepare(
+            model,
+            simplify=simplify,
+            granularity=granularity,
+            allow_approximate=allow_approximate,
+            progress=progress,
+        )
     found = inspection(ready.graph, ready.facts, ready.analysis, sizes)
     if json:
         typer.echo(as_json(found.data()))

@@ -106,6 +106,12 @@ def prune(
     granularity: Annotated[
         Granularity, typer.Option(help="What may go of attention: auto, head or width.")
     ] = "auto",
+    allow_approximate: Annotated[
+        bool,
+        typer.Option(
+            "--allow-approximate", help="Channels may go that a normalisation runs over: not exact."
+        ),
+    ] = False,
     memory: Annotated[
         float, typer.Option(min=0, help="GB of activations to hold before they go to a temporary folder.")
     ] = 2.0,
@@ -136,6 +142,7 @@ def prune(
         min_channels=min_channels,
         keep=keep or (),
         granularity=granularity,
+        allow_approximate=allow_approximate,
         simplify=simplify,
         seed=seed,
         batch=batch or 32,

@@ -30,6 +30,7 @@ def judge(  # noqa: PLR0913  (all that a verdict is about)
     ready: Prepared,
     graph: Graph,
     surgery: float,
+    exact: bool,
     evidence: Evidence,
     labels: Labelled | None,
     settings: Settings,
@@ -43,7 +44,8 @@ def judge(  # noqa: PLR0913  (all that a verdict is about)
     Args:
         ready: the original.
         graph: the result.
-        surgery: the error of the surgery, which was proved exact.
+        surgery: the error of the surgery, as far as it is exact.
+        exact: whether it is exact in all parts.
         evidence: with the samples to measure drift on.
         labels: to measure accuracy on.
         settings: how samples run.
@@ -56,7 +58,7 @@ def judge(  # noqa: PLR0913  (all that a verdict is about)
             before=size(ready.original),
             after=size(graph),
             surgery_error=surgery,
-            exact=True,
+            exact=exact,
             drift=drift(before, after, evidence.held.batches(settings.batch))
             if evidence.held is not None
             else None,

@@ -41,6 +41,7 @@ def prepare(
     *,
     simplify: bool = True,
     granularity: Granularity = "auto",
+    allow_approximate: bool = False,
     keep: Sequence[str] = (),
     progress: Progress = lambda _: None,
 ) -> Prepared:
@@ -50,6 +51,7 @@ def prepare(
         model: a file, or a graph.
         simplify: clean the graph first; the result is checked in ONNX Runtime.
         granularity: what may go of attention: heads or width.
+        allow_approximate: channels may go that a normalisation runs over; that is not exact.
         keep: patterns (`*`, `?`) of node or weight names whose channels must stay.
         progress: told what begins.
 
@@ -69,7 +71,7 @@ def prepare(
     resolved = with_known_branches(graph, facts)
     if resolved is not graph:
         graph, facts = resolved, infer(resolved)
-    analysis = analyze(graph, facts, granularity=granularity)
+    analysis = analyze(graph, facts, granularity=granularity, approximate=allow_approximate)
     return Prepared(original, graph, facts, _without(graph, analysis, keep), tuple(notes))
 
 

@@ -63,6 +63,7 @@ def prune(  # noqa: PLR0913  (a keyword for each flag)
     min_channels: int = 1,
     keep: Sequence[str] = (),
     granularity: Granularity = "auto",
+    allow_approximate: bool = False,
     simplify: bool = True,
     seed: int = 0,
     batch: int = 32,
@@ -97,6 +98,7 @@ def prune(  # noqa: PLR0913  (a keyword for each flag)
         min_channels: keep at least this many of each group.
         keep: patterns of node or weight names whose channels must stay.
         granularity: what may go of attention.
+        allow_approximate: channels may go that a normalisation runs over; that is not exact.
         simplify: clean the graph first; not for `bn-scale`, as cleaning folds what it reads.
         seed: of everything random.
         batch: samples that run together.
@@ -124,6 +126,7 @@ def prune(  # noqa: PLR0913  (a keyword for each flag)
         min_channels,
         keep,
         granularity,
+        allow_approximate,
         simplify,
         seed,
         batch,
@@ -227,6 +230,7 @@ def begin(
         model,
         simplify=settings.simplify,
         granularity=settings.granularity,
+        allow_approximate=settings.allow_approximate,
         keep=settings.keep,
         progress=progress,
     )
@@ -285,13 +289,20 @@ def apply(
     settings = Settings(
         repair=made.get("repair", "none"),
         granularity=made.get("granularity", "auto"),
+        allow_approximate=bool(made.get("allow_approximate", False)),
         simplify=bool(made.get("simplify", True)),
         seed=int(made.get("seed", 0)),
         batch=batch,
         memory=memory,
         force=True,
     )
-    ready = prepare(model, simplify=settings.simplify, granularity=settings.granularity, progress=progress)
+    ready = prepare(
+        model,
+        simplify=settings.simplify,
+        granularity=settings.granularity,
+        allow_approximate=settings.allow_approximate,
+        progress=progress,
+    )
     kept = plans.fit(plan, ready.graph, ready.analysis)
     evidence = Evidence()
     plain = get_criterion("l1")

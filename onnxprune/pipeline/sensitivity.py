@@ -10,6 +10,7 @@ from ..allocate import Ladder
 from ..fidelity import Judge
 from ..graph import Graph
 from ..repair import projected
+from ..rewrite import rewrite
 from ..stats import Stats
 from ..types import Mask
 from ..validate import masked
@@ -67,5 +68,7 @@ def _jobs(ladders: Sequence[Ladder], evaluations: int) -> list[tuple[int, int]]:
 def _without(ready: Prepared, ladder: Ladder, rung: int, stats: Stats) -> Graph:
     kept: Mask = np.ones(ready.analysis.count, bool)
     kept[ladder.group.units] = ladder.stays(rung)
+    if ladder.group.approximate:  # what a normalisation makes of zeros is not what it makes without them
+        return rewrite(ready.graph, ready.facts, ready.analysis, kept)
     reference = masked(ready.graph, ready.facts, ready.analysis, kept)
     return projected(reference, ready.graph, ready.analysis, stats, ladder.group, kept)

@@ -134,6 +134,7 @@ class Settings:
         min_channels: keep at least this many of each group.
         keep: patterns (`*`, `?`) of node or weight names whose channels must stay.
         granularity: what may go of attention.
+        allow_approximate: channels may go that a normalisation runs over; that is not exact.
         simplify: clean the graph first.
         seed: of everything random.
         batch: samples that run together, where the model allows it.
@@ -151,6 +152,7 @@ class Settings:
     min_channels: int = 1
     keep: Sequence[str] = ()
     granularity: Granularity = "auto"
+    allow_approximate: bool = False
     simplify: bool = True
     seed: int = 0
     batch: int = 32
@@ -180,6 +182,7 @@ class Settings:
             "min_channels": self.min_channels,
             "keep": list(self.keep),
             "granularity": self.granularity,
+            "allow_approximate": self.allow_approximate,
             "simplify": self.simplify,
             "seed": self.seed,
             "evaluations": self.evaluations,

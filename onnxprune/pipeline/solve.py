@@ -132,6 +132,7 @@ def finished(
         ready,
         graph,
         made.surgery_error or 0.0,
+        not any(group.approximate for group in plan.groups),
         job.evidence,
         job.labels,
         settings,

@@ -53,7 +53,7 @@ def _refreshed(job: Job, way: Route, kept: Mask) -> Route:
     settings, evidence = job.settings, job.evidence
     graph = tried(job, kept).graph
     facts = infer(graph)
-    analysis = analyze(graph, facts, granularity=settings.granularity)
+    analysis = analyze(graph, facts, granularity=settings.granularity, approximate=settings.allow_approximate)
     smaller = Prepared(graph, graph, facts, analysis)
     if evidence.fit is not None:
         stats = statistics(
