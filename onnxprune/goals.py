@@ -59,7 +59,8 @@ class Goals:
         """The cost that an allocation brings down, so that these goals are met with the least loss."""
         if self.latency is not None:
             return "latency"
-        return "params" if self.macs is None and self.memory is None else "macs"
+        weights_only = set(self.given()) <= {"--params", "--size"} and self.given()
+        return "params" if weights_only else "macs"
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,7 @@ def test_nothing_is_tried_twice_where_the_first_fits():
         ({"memory": MEMORY}, "macs"),
         ({"latency": LATENCY, "macs": MACS, "size": SIZE}, "latency"),
         ({"macs": MACS, "size": SIZE}, "macs"),
+        ({}, "macs"),
     ],
 )
 def test_what_is_brought_down(goals, driver):

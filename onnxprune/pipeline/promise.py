@@ -85,8 +85,8 @@ def lost(graph: Graph, exams: Exams) -> tuple[Drop, Drop]:
 def most(job: Job, way: Route, exams: Exams, limit: float) -> Candidate:
     """The narrowest on the way down that loses no more than allowed.
 
-    On the samples that decide it stays within by one standard error of what they can tell; on those that
-    confirm it stays within.
+    On the samples that decide it stays within by one standard error of what they can tell, if any does; on
+    those that confirm it stays within.
 
     Raises:
         Infeasible: even the smallest cut loses more.
@@ -102,13 +102,16 @@ def most(job: Job, way: Route, exams: Exams, limit: float) -> Candidate:
         effort=replace(_EFFORT, tolerance=_CLOSE * limit),
         executor=job.executor,
     )
-    confirmed = found.confirmed(lambda candidate: candidate.unseen.value <= limit)
-    if confirmed is not None:
-        return confirmed.candidate
-    if not found.within:
-        smallest = found.closest.candidate
-        raise drop_refused(limit, smallest.seen.value, smallest.share, way.descent.what)
-    widest = found.within[-1].candidate
+    # Few samples leave nothing within by a margin: then what is within at all will do.
+    bare = tuple(replace(trial, excess=trial.candidate.seen.value - limit) for trial in found.trials)
+    loosely = replace(found, trials=bare)
+    for search in (found, loosely):
+        confirmed = search.confirmed(lambda candidate: candidate.unseen.value <= limit)
+        if confirmed is not None:
+            return confirmed.candidate
+    widest = max((trial.candidate for trial in found.trials), key=lambda candidate: candidate.share)
+    if not loosely.within:
+        raise drop_refused(limit, widest.seen.value, widest.share, way.descent.what)
     raise Infeasible(
         f"the promise of {100 * limit:g} points holds on the samples that decide, but not on those that "
         f"confirm: {100 * widest.unseen.value:.3g} are lost there at {widest.share:.3g} of "

@@ -1,0 +1,429 @@
+"""Budgets as people mean them, met by `prune` on a small classifier whose labels are its own answers."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import onnx
+import pytest
+from nets import Net
+
+from onnxprune import goals, pipeline
+from onnxprune.bench import sizes
+from onnxprune.channels import analyze
+from onnxprune.check.memory import peak
+from onnxprune.cli import run
+from onnxprune.errors import CheckFailed, Infeasible, UsageError
+from onnxprune.graph import Graph, infer
+from onnxprune.ops.cost import macs
+from onnxprune.pipeline import Budget, Settings, pareto, prune
+from onnxprune.pipeline.steps import origins
+from onnxprune.rewrite import rewrite
+from onnxprune.runtime import ExecutionOptions, Session
+from onnxprune.runtime.latency import Timings
+from onnxprune.speed import Timing, profiled
+
+
+def classifier() -> onnx.ModelProto:
+    """Convolutions with a residual connection, and a head of five classes."""
+    n = Net("budgets")
+    x = n.Relu(n.conv(n.input("batch", 3, 4, 4), 32, kernel=(3, 3), pads=[1] * 4))
+    y = n.Relu(n.conv(x, 48, kernel=(3, 3), pads=[1] * 4))
+    x = n.Relu(n.Add(n.conv(y, 32, kernel=(1, 1)), x))
+    x = n.Relu(n.conv(x, 40, kernel=(3, 3), strides=[2, 2], pads=[1] * 4))
+    n.output(n.gemm(n.Flatten(x), 5))
+    return n.finished()
+
+
+MODEL = classifier()
+GRAPH = Graph(MODEL)
+INPUT = MODEL.graph.input[0].name
+OUTPUT = MODEL.graph.output[0].name
+
+
+def samples(count: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((count, 3, 4, 4)).astype(np.float32)
+
+
+def answers(graph: Graph, x: np.ndarray) -> np.ndarray:
+    return Session(graph.serialized()).run({INPUT: x})[OUTPUT].argmax(axis=1)
+
+
+CALIB = [{INPUT: part} for part in np.array_split(samples(120, 1), 4)]
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory):
+    """400 samples that the original classifies rightly, but for 20."""
+    x = samples(400, 2)
+    labels = answers(GRAPH, x)
+    labels[:20] = (labels[:20] + 1) % 5
+    path = tmp_path_factory.mktemp("held") / "held.npz"
+    np.savez(path, **{INPUT: x, "labels": labels})
+    return path
+
+
+def cut(**options):
+    """Prune, without measuring latency unless that is what the test is about."""
+    return prune(GRAPH, **{"measure_latency": False, "evaluations": 0, **options})
+
+
+def total_macs(graph: Graph) -> int:
+    return sum(macs(graph, infer(graph, {"batch": 1})).values())
+
+
+def peak_memory(graph: Graph) -> int:
+    return peak(graph, infer(graph, {"batch": 1})).total
+
+
+COSTS = {"macs": total_macs, "params": Graph.parameters, "size": Graph.size, "memory_peak": peak_memory}
+
+
+class TestCosts:
+    @pytest.mark.parametrize("name", COSTS)
+    @pytest.mark.parametrize("share", [0.6, "45%"])
+    def test_a_share(self, name, share):
+        result = cut(**{name: share})
+        found = COSTS[name](result.graph) / COSTS[name](GRAPH)
+        limit = 0.45 if share == "45%" else share
+        assert limit - 0.1 < found <= limit
+        assert result.plan.options[name] == share
+
+    def test_an_amount(self, tmp_path):
+        result = cut(size="60kB")
+        path = tmp_path / "small.onnx"
+        result.save(path)
+        assert 55_000 < path.stat().st_size <= 60_000
+        assert any("--size" in note and "60 kB" in note for note in result.verdict.warnings)
+
+    def test_several_together(self):
+        result = cut(macs="0.2 MMACs", params=0.6, memory_peak=0.95)
+        assert total_macs(result.graph) <= 0.2e6
+        assert result.graph.parameters() <= 0.6 * GRAPH.parameters()
+        assert peak_memory(result.graph) <= 0.95 * peak_memory(GRAPH)
+
+    @pytest.mark.parametrize("mode", ["none", "bias", "fold", "reuse"])
+    def test_what_repair_adds_counts(self, mode):
+        result = cut(size=0.5, calib=CALIB, repair=mode)
+        assert 0.35 < result.graph.size() / GRAPH.size() <= 0.5
+
+    def test_a_batch_multiplies_amounts_of_macs(self):
+        timing = Timing(batch=4)
+        result = cut(macs=f"{2 * total_macs(GRAPH)}e-6 MMACs", timing=timing)
+        assert 0.4 < total_macs(result.graph) / total_macs(GRAPH) <= 0.5
+
+    def test_below_the_floor(self):
+        with pytest.raises(Infeasible) as caught:
+            cut(size="2kB")
+        assert caught.value.where == "--size"
+        assert "kB is the least, with every group as narrow as it may be (most in '" in str(caught.value)
+        with pytest.raises(Infeasible, match=r"can't be reached: at least .* \(most in 'Conv"):
+            cut(macs=0.001)
+
+    def test_within_already(self):
+        with pytest.raises(Infeasible, match="is within --size 10 MB already: nothing has to be removed"):
+            cut(size="10MB")
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ({}, "no budget is given; give --ratio, --macs"),
+            ({"ratio": 0.5, "macs": 0.5}, "--ratio can't be combined with --macs"),
+            ({"macs": 1.5}, "--macs: 1.5 is not between 0 and 1"),
+            ({"size": "8 apples"}, "--size: .*no unit"),
+            ({"macs": 0.5, "metric": "accuracy"}, "--metric: says nothing without --max-drop"),
+            ({"macs": 0.5, "round_to": 0}, "--round-to: 0 is not above zero"),
+            ({"macs": 0.5, "steps": 0}, "--steps: 0 is not above zero"),
+            ({"ratio": 0.5, "steps": 2}, "--steps: goes with a budget of cost"),
+            ({"macs": 0.5, "timing": Timing(dims={"width": 3})}, "no input has a dimension 'width'"),
+        ],
+    )
+    def test_wrong_usage(self, options, words):
+        with pytest.raises(UsageError, match=words):
+            cut(**options)
+
+
+class TestWidths:
+    def test_auto_keeps_multiples_of_eight(self):
+        result = cut(macs=0.5)
+        assert {g.kept % 8 for g in result.plan.groups} == {0}
+        assert result.plan.options["multiple"] == 8
+
+    def test_a_number_is_kept_to(self):
+        result = cut(macs=0.5, round_to=16)
+        sizes = {g.size for g in result.plan.groups if g.kept % 16}
+        assert not sizes
+
+    def test_one_lets_widths_be_odd(self):
+        assert any(g.kept % 8 for g in cut(macs=0.5, round_to=1).plan.groups)
+
+
+class FakeClock:
+    """Kernels and whole models that take as long as their MACs say; channels in blocks of 16."""
+
+    def kernels(self, models, feeds, options):
+        return np.array([[self.seconds(Graph(onnx.load_from_string(m)))] * 6 for m in models])
+
+    def latency(self, sessions, feeds, **_):
+        return Timings(np.array([[s.seconds] * 6 for s in sessions]))
+
+    def seconds(self, graph: Graph) -> float:
+        total = 1e-6
+        for index, count in macs(graph, infer(graph, {"batch": 1})).items():
+            out = graph.shape_of_constant(graph.nodes[index].inputs[1])[0]
+            total += 1e-9 * count * np.ceil(out / 16) * 16 / out
+        return float(total)
+
+
+@pytest.fixture
+def clock(monkeypatch, tmp_path):
+    """A latency table of the model on a fake machine, and latency measured on it."""
+    fake = FakeClock()
+
+    class Timed(Session):
+        def __init__(self, data, options=None):
+            super().__init__(data, options)
+            self.seconds = fake.seconds(Graph(onnx.load_from_string(data)))
+
+    monkeypatch.setattr(goals, "Session", Timed)
+    monkeypatch.setattr(goals, "latency", fake.latency)
+    monkeypatch.setenv("ONNXPRUNE_CACHE", str(tmp_path / "cache"))
+    ready = pipeline.prepare(GRAPH)
+    options = ExecutionOptions(threads=1)
+    timing = Timing(options, table_out=tmp_path / "table.json")
+    profiled(ready.graph, ready.facts, ready.analysis, timing, measure=fake.kernels)
+    return fake, Timing(options, table_in=tmp_path / "table.json")
+
+
+class TestLatency:
+    def test_it_lands_just_within(self, clock):
+        fake, timing = clock
+        result = cut(latency=0.6, timing=timing)
+        assert 0.5 <= fake.seconds(result.graph) / fake.seconds(GRAPH) <= 0.6
+        assert result.plan.options["multiple"] == 16
+
+    def test_an_amount_of_time(self, clock):
+        fake, timing = clock
+        wanted = 0.6 * fake.seconds(GRAPH)
+        result = cut(latency=f"{wanted * 1e6:.3f}us", timing=timing)
+        assert 0.8 * wanted < fake.seconds(result.graph) <= wanted
+
+    def test_the_same_table_gives_the_same_bytes(self, clock):
+        _, timing = clock
+        first, second = (cut(latency=0.6, timing=timing, calib=CALIB) for _ in range(2))
+        assert first.graph.serialized() == second.graph.serialized()
+
+    def test_a_table_says_which_widths_are_liked_for_other_budgets(self, clock):
+        _, timing = clock
+        assert cut(macs=0.5, timing=timing).plan.options["multiple"] == 16
+
+    def test_what_is_surely_too_slow_is_refused(self, clock, monkeypatch):
+        _, timing = clock
+        slow = lambda sessions, feeds, **_: Timings(np.array([[2.0] * 6, [1.0] * 6]))  # noqa: E731
+        monkeypatch.setattr("onnxprune.pipeline.judge.latency", slow)
+        with pytest.raises(CheckFailed, match=r"takes 2 of the latency, more than 0.6 of the latency"):
+            cut(latency=0.6, timing=timing, measure_latency=True)
+        assert cut(latency=0.6, timing=timing, measure_latency=True, force=True).verdict.speed.ratio == 2
+
+
+class TestDrop:
+    def test_the_most_that_keeps_the_promise(self, held):
+        result = cut(max_drop="5%", calib=CALIB, labels=held)
+        drop = result.verdict.drop
+        assert drop.metric == "accuracy"
+        assert drop.samples == 200
+        assert drop.value <= 0.05
+        assert drop.low <= drop.value <= drop.high
+        before, after = result.verdict.accuracy
+        assert before.value - after.value <= 0.05
+        assert total_macs(result.graph) < 0.8 * total_macs(GRAPH)
+        less = cut(max_drop="2%", calib=CALIB, labels=held)
+        assert total_macs(less.graph) > total_macs(result.graph)
+
+    def test_without_labels_by_agreement(self):
+        result = cut(max_drop=0.1, calib=CALIB)
+        assert result.verdict.drop.metric == "agreement"
+        assert result.verdict.drop.before == 1
+        assert result.verdict.drop.value <= 0.1
+        assert result.verdict.drop.samples == 30
+
+    def test_a_function_of_ones_own(self, held):
+        def margin(outputs, labels):
+            scores = np.sort(outputs[OUTPUT], axis=1)
+            assert len(labels) == len(scores)
+            return float((scores[:, -1] - scores[:, -2]).mean())
+
+        result = cut(max_drop=0.05, metric=margin, calib=CALIB, labels=held)
+        assert result.verdict.drop.metric == "margin"
+        assert result.verdict.drop.value <= 0.05
+        assert result.verdict.drop.low is None
+
+    def test_even_the_smallest_cut_is_too_much(self):
+        originals = []
+
+        def same(outputs, _):
+            """Whether outputs are exactly those of the original, which is marked first, on both parts."""
+            if len(originals) < 2:
+                originals.append(outputs[OUTPUT])
+            return float(any(np.array_equal(outputs[OUTPUT], known) for known in originals))
+
+        words = r"even the smallest cut, to 0\.\d+ of the .*, loses 100 points: 99 points more than the 1"
+        with pytest.raises(Infeasible, match=words):
+            cut(max_drop="1%", metric=same, calib=CALIB)
+
+    def test_with_a_cost_both_hold_or_it_is_said(self, held):
+        result = cut(macs=0.8, max_drop="6%", calib=CALIB, labels=held)
+        assert 0.7 < total_macs(result.graph) / total_macs(GRAPH) <= 0.8
+        assert result.verdict.drop.value <= 0.06
+        with pytest.raises(Infeasible, match=r"the other budgets cost .* points of accuracy"):
+            cut(macs=0.1, max_drop="1%", calib=CALIB, labels=held, repair="none")
+
+    def test_a_pool_of_workers_changes_nothing(self, held):
+        options = {"max_drop": "5%", "calib": CALIB, "labels": held}
+        with ThreadPoolExecutor(2) as pool:
+            pooled = cut(**options, executor=pool)
+        assert pooled.graph.serialized() == cut(**options).graph.serialized()
+
+    @pytest.mark.parametrize(
+        ("options", "words"),
+        [
+            ({}, "can't be judged without samples; give --labels or --calib"),
+            ({"metric": "accuracy", "calib": CALIB}, "accuracy needs --labels"),
+            ({"metric": "f1", "calib": CALIB}, "no such metric"),
+        ],
+    )
+    def test_wrong_usage(self, options, words):
+        with pytest.raises(UsageError, match=words):
+            cut(max_drop="5%", **options)
+
+
+class TestSteps:
+    def test_units_are_found_again(self):
+        facts = infer(GRAPH)
+        analysis = analyze(GRAPH, facts)
+        kept = np.random.default_rng(3).random(analysis.count) < 0.6
+        kept |= analysis.group_of < 0
+        narrow = rewrite(GRAPH, facts, analysis, kept)
+        after = analyze(narrow, infer(narrow))
+        origin = origins(analysis, kept, after)
+        whole = {m.constant: m.places for m in analysis.members}
+        compared = 0
+        for member in after.members:
+            for place in member.places:
+                if len(place.axes) > 1 or len(set(place.units.tolist())) < place.units.size:
+                    continue  # one row for each unit is what can be looked up
+                if (after.group_of[place.units] < 0).any():
+                    continue
+                axis = place.axes[0]
+                before = next(p for p in whole[member.constant] if p.axes == place.axes)
+                rows = [int(np.flatnonzero(before.units == origin[unit])[0]) for unit in place.units]
+                kept_rows = GRAPH.array(member.constant).take(rows, axis)
+                own = narrow.array(member.constant)
+                if kept_rows.shape == own.shape:
+                    np.testing.assert_array_equal(kept_rows, own)
+                    compared += 1
+        assert compared >= 4  # biases and a first and a last filter, which have only one axis of units
+
+    def test_statistics_are_refreshed(self):
+        seen = []
+        result = cut(macs=0.4, steps=3, schedule="cubic", calib=CALIB, progress=seen.append)
+        assert 0.3 < total_macs(result.graph) / total_macs(GRAPH) <= 0.4
+        steps = [text for text in seen if text.startswith("Step")]
+        assert [text[:14] for text in steps] == ["Step 1 of 3: t", "Step 2 of 3: t"]
+        assert result.verdict.exact
+        assert not np.array_equal(result.kept, cut(macs=0.4, calib=CALIB).kept)
+
+    def test_without_samples(self):
+        result = cut(params=0.5, steps=2)
+        assert result.graph.parameters() <= 0.5 * GRAPH.parameters()
+
+
+class TestPareto:
+    def test_models_along_the_curve(self, held):
+        found = pareto(GRAPH, 3, settings=Settings(evaluations=0), calib=CALIB, labels=held)
+        assert found.quality == "accuracy"
+        costs = [choice.cost for choice in found.choices]
+        assert costs == sorted(costs, reverse=True)
+        assert costs[-1] <= 0.2
+        for choice in found.choices:
+            graph = choice.candidate.graph
+            assert choice.cost == pytest.approx(total_macs(graph) / total_macs(GRAPH), abs=1e-6)
+            assert choice.candidate.verdict.exact
+
+    def test_the_budget_is_where_it_ends(self):
+        settings = Settings(evaluations=0)
+        with ThreadPoolExecutor(2) as pool:
+            found = pareto(GRAPH, 2, Budget(params=0.5), settings, calib=CALIB, executor=pool)
+        assert found.quality == "agreement"
+        assert [0.6 < c.cost <= 0.75 for c in found.choices] == [True, False]
+        assert 0.4 < found.choices[1].cost <= 0.5
+
+    def test_not_along_a_ratio(self):
+        with pytest.raises(UsageError, match="--pareto: goes along a cost"):
+            pareto(GRAPH, 2, Budget(ratio=0.5), calib=CALIB)
+
+
+class TestCommand:
+    @pytest.fixture
+    def here(self, tmp_path, monkeypatch, held):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("ONNXPRUNE_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setenv("COLUMNS", "160")
+        onnx.save(MODEL, "m.onnx")
+        np.savez("calib.npz", **{INPUT: samples(120, 1)})
+        self.labels = str(held)
+        return tmp_path
+
+    def run(self, *options):
+        return run(["prune", "m.onnx", "-o", "s.onnx", "--evals", "0", *options])
+
+    def test_a_promise(self, here, capsys):
+        options = ["--max-drop", "5pt", "--calib", "calib.npz", "--labels", self.labels]
+        assert self.run(*options, "--report", "r.json", "--plan-out", "p.json") == 0
+        assert "accuracy on 200 held-out samples" in capsys.readouterr().out
+        report = json.loads((here / "r.json").read_text())
+        assert report["verdict"]["drop"]["value"] <= 0.05
+        assert run(["apply", "m.onnx", "p.json", "-o", "again.onnx", "--calib", "calib.npz"]) == 0
+        assert (here / "again.onnx").read_bytes() == (here / "s.onnx").read_bytes()
+
+    def test_a_metric_of_ones_own(self, here, capsys):
+        (here / "mine_of_budgets.py").write_text(
+            f"def top(outputs, labels):\n    return outputs['{OUTPUT}'].argmax(axis=1) == labels\n"
+        )
+        options = ["--calib", "calib.npz", "--labels", self.labels, "--metric", "mine_of_budgets:top"]
+        assert self.run("--max-drop", "5%", *options) == 0
+        assert "mine_of_budgets:top on 200 held-out" in capsys.readouterr().out
+
+    def test_a_curve(self, here, capsys):
+        pytest.importorskip("matplotlib")
+        options = ["--calib", "calib.npz", "--report", "r.json", "--plan-out", "p.json"]
+        assert self.run("--pareto", "2", "--macs", "0.4", *options) == 0
+        assert "s-2.onnx" in capsys.readouterr().out
+        made = {p.name for p in here.iterdir()} - {"m.onnx", "calib.npz", "cache"}
+        assert made == {"s-1.onnx", "s-2.onnx", "s-pareto.svg", "p-1.json", "p-2.json", "r.json"}
+        report = json.loads((here / "r.json").read_text())
+        assert [m["model"] for m in report["models"]] == ["s-1.onnx", "s-2.onnx"]
+
+    @pytest.mark.parametrize(
+        ("options", "code", "words"),
+        [
+            (["--size", "1kB"], 3, "is the least"),
+            (["--macs", "0.5", "--round-to", "some"], 2, "--round-to: 'some' is neither a number"),
+            (["--latency", "5 miles"], 2, "no unit of latency"),
+            (["--macs", "0.5", "--provider", "Nope", "--profile-out", "t.json"], 2, "Nope"),
+            (["--latency", "0.5", "--profile-in", "nowhere.json"], 2, "No such file"),
+            (["--macs", "0.5", "--dim", "n"], 2, "--dim: 'n' is not NAME=SIZE"),
+            ([], 2, "no budget is given"),
+        ],
+    )
+    def test_what_is_refused(self, here, capsys, options, code, words):
+        assert self.run(*options) == code
+        err = capsys.readouterr().err.splitlines()[-1]
+        assert words in err
+        assert not (here / "s.onnx").exists()
+
+
+def test_sizes_are_of_one_sample():
+    assert sizes(GRAPH) == {"batch": 1}
