@@ -17,7 +17,11 @@ import numpy as np
 from .graph import Edits, Graph, Node, make_node
 from .selection import keep_best
 from .sites import Consumer
+from .stats import Moments
 from .types import Analysis, Floats, Mask, Units
+
+RIDGE = 1e-3
+"""Of the mean variance, added to the variances of what is regressed on."""
 
 Masks = Mapping[str, Mask]
 """Name of a convolution's weight -> (filters, input channels), whether each kernel stays."""
@@ -175,10 +179,51 @@ def zeroed(graph: Graph, kept: Masks) -> Graph:
     return graph.edited(edits)
 
 
+def compensated(graph: Graph, kept: Masks, found: Mapping[str, Moments]) -> Graph:
+    """The graph with kernels that make up for those that go, which are zero.
+
+    For every filter, what the channels it loses said is regressed on the ones it keeps, with the second
+    moments of what the convolution reads, as if taps of a kernel were independent; means go into the bias.
+
+    Args:
+        graph: the graph.
+        kept: its masks.
+        found: name of a weight -> moments, with Gram matrices, of what its convolution reads.
+    """
+    edits = Edits()
+    for weight, mask in kept.items():
+        array, moments = graph.array(weight), found[weight]
+        new = _regressed(array.reshape(*mask.shape, -1).astype(np.float64), mask, moments)
+        shift = (array.reshape(*mask.shape, -1) - new).sum(axis=2) @ moments.mean
+        edits.constants[weight] = new.reshape(array.shape).astype(array.dtype)
+        node: Node = graph.readers[weight][0][0]
+        bias = node.inputs[2] if len(node.inputs) > 2 else ""
+        if not bias or bias in graph.constants:
+            old = graph.array(bias) if bias else np.zeros(len(mask), array.dtype)
+            edits.literals[node.index, 2] = (old + shift).astype(array.dtype)
+    return graph.edited(edits)
+
+
+def _regressed(array: Floats, mask: Mask, moments: Moments) -> Floats:
+    """(filters, channels, taps), zero where the mask is."""
+    covariance = moments.covariance
+    ridge = (RIDGE + len(covariance) / moments.rows) * np.trace(covariance) / len(covariance)
+    new = np.where(mask[:, :, None], array, 0.0)
+    rows, which = np.unique(mask, axis=0, return_inverse=True)
+    for k, row in enumerate(rows):
+        if row.all():
+            continue
+        inner = covariance[np.ix_(row, row)] + ridge * np.eye(int(row.sum()))
+        spread = np.linalg.solve(inner, covariance[np.ix_(row, ~row)])
+        filters = np.flatnonzero(which == k)
+        new[np.ix_(filters, row)] += np.einsum("kd,tdp->tkp", spread, array[np.ix_(filters, ~row)])
+    return new
+
+
 def _grouped(graph: Graph, weight: str, mask: Mask, groups: int) -> tuple[Graph | None, str]:
     """A Gather and a grouped convolution in place of a dense one, or why not."""
     if len(mask) % groups:
-        return None, f"{len(mask)} filters don't divide into {groups} groups"
+        return None, f"filters don't divide into {groups} groups"
     blocks = mask.reshape(groups, -1, mask.shape[1])
     if (blocks != blocks[:, :1]).any():
         return None, "filters of a group keep different channels"

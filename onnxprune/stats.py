@@ -13,6 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from .errors import UsageError
+
 Floats = NDArray[np.float64]
 
 Need = Literal["consumers", "norms", "pooled", "zeros", "kernels"]
@@ -76,45 +78,51 @@ class Moments:
     @property
     def mean(self) -> Floats:
         """float64 (C,), over rows."""
-        return _known(self.sum, "sum") / self.rows
+        return known(self.sum, "sum") / self.rows
 
     @property
     def second(self) -> Floats:
         """float64 (C,), the mean of x² over rows."""
         squares = self.squares if self.gram is None else np.diagonal(self.gram)
-        return _known(squares, "squares") / self.rows
+        return known(squares, "squares") / self.rows
 
     @property
     def covariance(self) -> Floats:
         """float64 (C, C), centred second moments over rows (divided by their number)."""
-        return _known(self.gram, "gram") / self.rows - np.outer(self.mean, self.mean)
+        return known(self.gram, "gram") / self.rows - np.outer(self.mean, self.mean)
 
     @property
     def cross_covariance(self) -> Floats:
         """float64 (C, D), centred, of the pair."""
-        other = _known(self.other_sum, "other_sum") / self.rows
-        return _known(self.cross, "cross") / self.rows - np.outer(self.mean, other)
+        other = known(self.other_sum, "other_sum") / self.rows
+        return known(self.cross, "cross") / self.rows - np.outer(self.mean, other)
 
     @property
     def zero_fraction(self) -> Floats:
         """float64 (C,), the fraction of rows that are exactly zero."""
-        return _known(self.zeros, "zeros") / self.rows
+        return known(self.zeros, "zeros") / self.rows
 
     @property
     def norm_variance(self) -> Floats:
         """float64 (C,), variance over samples of the channel's Frobenius norm."""
-        return _variance(_known(self.norms, "norms"), _known(self.norm_squares, "norm_squares"), self.samples)
+        return _variance(known(self.norms, "norms"), known(self.norm_squares, "norm_squares"), self.samples)
 
     @property
     def kernel_variance(self) -> Floats:
         """float64 (T, S), variance over samples of the norm of filter t on input channel s."""
-        norms = _known(self.kernel_norms, "kernel_norms")
-        return _variance(norms, _known(self.kernel_squares, "kernel_squares"), self.samples)
+        norms = known(self.kernel_norms, "kernel_norms")
+        return _variance(norms, known(self.kernel_squares, "kernel_squares"), self.samples)
 
 
-def _known(array: Floats | None, name: str) -> Floats:
+def known(array: NDArray[Any] | None, name: str) -> NDArray[Any]:
+    """An array of moments that must be there.
+
+    Raises:
+        UsageError: it was not asked for when they were gathered.
+    """
     if array is None:
-        raise ValueError(f"these moments were gathered without '{name}'")
+        hint = "run 'onnxprune calibrate' with --for and this criterion"
+        raise UsageError(f"the statistics have no '{name}'", where="--stats", hint=hint)
     return array
 
 

@@ -581,6 +581,21 @@ def test_selection_rules_of_papers():
             wrong()
 
 
+def test_rules_by_name():
+    scores = np.array([3.0, 1.0, 2.0, 5.0, 4.0])
+    for text, expected in {
+        "percentile:40": 3,
+        "deviations": 4,
+        "deviations:0": 3,
+        "count:2": 2,
+        "count:9": 5,
+    }.items():
+        assert rules.parsed(text)(scores).sum() == expected, text
+    for text in ("percentile", "percentile:100", "count:0", "count:1.5", "best:3", ""):
+        with pytest.raises(UsageError, match="--select"):
+            rules.parsed(text)
+
+
 def test_graphs_of_these_tests_are_valid():
     for graph in (residual_net(), chain()):
         assert isinstance(graph, Graph)

@@ -7,7 +7,7 @@ import pytest
 from calibration import build, dumped, images, in_batches, residual_net, rows_of
 from onnx.helper import make_node
 
-from onnxprune.errors import InputError
+from onnxprune.errors import InputError, UsageError
 from onnxprune.moments import POSITIONS, Kernel, Meter, Request
 from onnxprune.runtime import Session
 
@@ -60,7 +60,7 @@ def test_squares_without_a_gram_matrix():
     (m,) = gathered(relu(["N", 4, 5]), [Request("y", 1, x.shape, frozenset({"squares"}))], {"x": x}, 4)
     assert m.gram is None
     np.testing.assert_allclose(m.second, (rows_of(np.maximum(x, 0)) ** 2).mean(0), rtol=1e-5)
-    with pytest.raises(ValueError, match="gram"):
+    with pytest.raises(UsageError, match="gram"):
         m.covariance  # noqa: B018
 
 

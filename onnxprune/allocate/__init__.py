@@ -7,7 +7,7 @@ from .cost import Cost, macs_model, parameters_model
 from .descent import Descent, liked_ladders
 from .ladder import Ladder, corrected
 from .latency import latency_model
-from .uniform import by_ratio
+from .uniform import by_ratio, by_rule
 
 __all__ = [
     "Cost",
@@ -15,6 +15,7 @@ __all__ = [
     "Ladder",
     "by_budget",
     "by_ratio",
+    "by_rule",
     "corrected",
     "latency_model",
     "liked_ladders",

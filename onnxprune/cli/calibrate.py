@@ -104,10 +104,12 @@ def merged(files: list[Path]) -> Stats:
     """The statistics in these files, added up.
 
     Raises:
-        InputError: a file can't be read, or is of another model.
+        InputError: a file can't be read, or is of another model or for other criteria.
     """
     found = [measure.load(path) for path in files]
     for path, stats in zip(files, found, strict=True):
         if stats.fingerprint != found[0].fingerprint:
             raise InputError(f"is of another model than '{files[0]}'", where=str(path))
+        if set(stats.moments) != set(found[0].moments):
+            raise InputError(f"was gathered for other criteria than '{files[0]}'", where=str(path))
     return total(found)

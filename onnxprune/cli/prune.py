@@ -60,6 +60,21 @@ def prune(
         str | None,
         typer.Option(help="What may fall: accuracy, agreement, or a function of yours, module:function."),
     ] = None,
+    select: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RULE",
+            help="What a rule keeps of every group: percentile:MU, deviations:K or count:N.",
+        ),
+    ] = None,
+    inbound: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="Share of the input channels that every filter keeps."),
+    ] = None,
+    inbound_groups: Annotated[
+        int,
+        typer.Option(min=0, metavar="G", help="Let G groups of filters read their own channels, if faster."),
+    ] = 0,
     pareto: Annotated[
         int | None,
         typer.Option(min=2, metavar="N", help="Write N models along the curve of cost against quality."),
@@ -151,8 +166,9 @@ def prune(
         steps=steps,
         schedule=schedule,
         force=force,
+        inbound_groups=inbound_groups,
     )
-    limits = (ratio, macs, params, size, latency, memory_peak, max_drop, metric)
+    limits = (ratio, macs, params, size, latency, memory_peak, max_drop, metric, select, inbound)
     budget = None if pareto is not None and not any(limits) else pipeline.Budget(*limits)
     evidence: dict[str, Any] = {
         "calib": calibration(calib, count, preset, image_size, mean, std, layout, scale),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..sites import activations, outputs
-from ..stats import Moments, Need
+from ..stats import Moments, Need, known
 from ..types import Floats, Scores
 from .base import Context, by_key, require_samples
 
@@ -35,9 +35,7 @@ class Entropy:
         return by_key(context, places, self._entropies)
 
     def _entropies(self, moments: Moments) -> Floats:
-        if moments.pooled is None:
-            raise ValueError("these moments were gathered without 'pooled'")
-        values = moments.pooled.astype(np.float64)
+        values = known(moments.pooled, "pooled").astype(np.float64)
         samples, channels = values.shape
         low, width = values.min(axis=0), np.ptp(values, axis=0)
         part = (values - low) / np.where(width > 0, width, 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ..errors import UsageError
@@ -40,3 +42,33 @@ def best(scores: Floats, count: int) -> Mask:
     kept = np.zeros(len(scores), bool)
     kept[np.argsort(-scores, kind="stable")[:count]] = True
     return kept
+
+
+Rule = Callable[[Floats], Mask]
+"""From the scores of a layer to which of its units stay."""
+
+
+def parsed(text: str) -> Rule:
+    """The rule that `percentile:MU`, `deviations:K` or `count:N` names; K is 1 if it isn't given.
+
+    A layer that has fewer than N units keeps all of them.
+
+    Raises:
+        UsageError: the text names none, or its number is out of range.
+    """
+    name, _, number = text.partition(":")
+    try:
+        if name == "percentile":
+            mu = float(number)
+            percentile(np.zeros(1), mu)
+            return lambda scores: percentile(scores, mu)
+        if name == "deviations":
+            k = float(number or 1)
+            return lambda scores: deviations(scores, k)
+        if name == "count" and int(number) > 0:
+            n = int(number)
+            return lambda scores: best(scores, min(n, len(scores)))
+    except ValueError:
+        pass
+    hint = "such as percentile:30, deviations:1 or count:64"
+    raise UsageError(f"'{text}' is no rule", where="--select", hint=hint)

@@ -58,8 +58,8 @@ def along(job: Job, budget: Budget | None, number: int) -> Pareto:
         Infeasible: the budget can't be met.
     """
     ends = budget or Budget(macs=LEAST)
-    if ends.ratio is not None:
-        raise UsageError("goes along a cost, not along --ratio", where="--pareto", hint="say --macs")
+    if ends.ratio is not None or ends.select is not None or ends.inbound is not None:
+        raise UsageError("goes along a cost, not along what is kept", where="--pareto", hint="say --macs")
     way = route(job, ends.goals)
     with open_session(job.ready.original) as original:
         if ends.drop is not None and not ends.goals.given():

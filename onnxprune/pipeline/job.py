@@ -61,16 +61,23 @@ class Made:
         kept: (analysis.count,), whether each unit stays.
         outcome: the graph, repaired.
         surgery_error: of the surgery, which was proved exact; `None` where that is still to be done.
+        notes: what else was done to the graph, in words.
     """
 
     kept: Mask
     outcome: Outcome
     surgery_error: float | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def graph(self) -> Graph:
         """The graph."""
         return self.outcome.graph
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing was done to it."""
+        return bool(self.kept.all()) and not self.notes
 
 
 def proved(job: Job, kept: Mask) -> Made:

@@ -64,7 +64,7 @@ def judge(  # noqa: PLR0913  (all that a verdict is about)
             else None,
             accuracy=_accuracies(before, after, labels, settings.batch),
             drop=drop,
-            speed=None if timing is None else _speed_of(ready.original, graph, timing),
+            speed=None if timing is None else speed_of(ready.original, graph, timing),
             warnings=(*ready.notes, *evidence.notes, *notes),
         )
 
@@ -164,7 +164,8 @@ def _accuracies(
     return accuracy(before, labels.batches(batch)), accuracy(after, labels.batches(batch))
 
 
-def _speed_of(original: Graph, graph: Graph, timing: Timing) -> Speed:
+def speed_of(original: Graph, graph: Graph, timing: Timing) -> Speed:
+    """Run two models side by side."""
     with open_session(original, timing.options) as before, open_session(graph, timing.options) as after:
         return _speed(before, after, feeds_for(before.inputs, sizes(original, timing.dims, timing.batch)))
 

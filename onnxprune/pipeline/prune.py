@@ -14,7 +14,8 @@ from .. import plan as plans
 from ..channels import Granularity
 from ..criteria import Criterion
 from ..criteria import get as get_criterion
-from ..errors import Infeasible
+from ..criteria.inbound_variance import InboundVariance
+from ..errors import Infeasible, InputError, UsageError
 from ..graph import Graph
 from ..quality import Function
 from ..repair import Mode
@@ -54,6 +55,8 @@ def prune(  # noqa: PLR0913  (a keyword for each flag)
     memory_peak: Amount | None = None,
     max_drop: Amount | None = None,
     metric: str | Function | None = None,
+    select: str | None = None,
+    inbound: float | None = None,
     calib: Source | Calibration | None = None,
     labels: str | os.PathLike[str] | Labelled | None = None,
     stats: str | os.PathLike[str] | Stats | None = None,
@@ -72,6 +75,7 @@ def prune(  # noqa: PLR0913  (a keyword for each flag)
     steps: int = 1,
     schedule: Kind = "linear",
     force: bool = False,
+    inbound_groups: int = 0,
     timing: Timing | None = None,
     measure_latency: bool = True,
     executor: Executor | None = None,
@@ -89,6 +93,8 @@ def prune(  # noqa: PLR0913  (a keyword for each flag)
         memory_peak: bytes in use during a run to keep at the most.
         max_drop: how far the metric may fall.
         metric: what may fall.
+        select: a rule that says how much of every group stays.
+        inbound: share of the input channels that every filter keeps.
         calib: samples, for scores, repair and drift; three tenths are held back.
         labels: an `.npz` with inputs and `labels`, to measure accuracy on.
         stats: statistics that `onnxprune calibrate` gathered; else they are measured on `calib`.
@@ -107,6 +113,7 @@ def prune(  # noqa: PLR0913  (a keyword for each flag)
         steps: in how many steps to go there.
         schedule: how much goes in each.
         force: give a result that is not faster or drifts far, too.
+        inbound_groups: let so many groups of filters read their own channels, where that is faster.
         timing: how latency is measured.
         measure_latency: run both models side by side for the verdict.
         executor: where candidates are made, many at a time; here by default.
@@ -118,7 +125,7 @@ def prune(  # noqa: PLR0913  (a keyword for each flag)
         CheckFailed: the surgery was not exact (a bug), or the result drifts far.
         InputError: the model or the samples can't be read or don't fit.
     """
-    budget = Budget(ratio, macs, params, size, latency, memory_peak, max_drop, metric)
+    budget = Budget(ratio, macs, params, size, latency, memory_peak, max_drop, metric, select, inbound)
     settings = Settings(
         criterion,
         repair,
@@ -135,6 +142,7 @@ def prune(  # noqa: PLR0913  (a keyword for each flag)
         steps,
         schedule,
         force,
+        inbound_groups,
     )
     return prune_to(
         model,
@@ -223,6 +231,8 @@ def begin(
         InputError: the model or the samples can't be read or don't fit.
     """
     settings = settings or Settings()
+    if budget is not None and budget.inbound is not None:
+        settings = _by_inbound(settings)
     criterion = _criterion(settings, sampled=calib is not None or stats is not None)
     if criterion.name in _READS_NORMS:
         settings = replace(settings, simplify=False)
@@ -304,6 +314,12 @@ def apply(
         progress=progress,
     )
     kept = plans.fit(plan, ready.graph, ready.analysis)
+    if "inbound" in made:
+        raise InputError(
+            "a plan of --inbound can't be replayed: it says which channels go, not which kernels",
+            where=ready.original.where,
+            hint="run 'prune --inbound' again",
+        )
     evidence = Evidence()
     plain = get_criterion("l1")
     if calib is not None:
@@ -318,6 +334,18 @@ def apply(
     marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, ready.original)
     job = Job(ready, evidence, plain, settings, marked, measure_latency=measure_latency, progress=progress)
     return finished(job, proved(job, kept), dict(made))
+
+
+def _by_inbound(settings: Settings) -> Settings:
+    """With the criterion that `inbound` goes by.
+
+    Raises:
+        UsageError: another one was asked for.
+    """
+    name = InboundVariance().name
+    if settings.criterion not in (None, name):
+        raise UsageError(f"goes by {name}", where="--inbound", hint="leave out --criterion")
+    return replace(settings, criterion=name)
 
 
 def _criterion(settings: Settings, *, sampled: bool) -> Criterion:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from .. import budget
 from ..channels import Granularity
-from ..criteria import Criterion
+from ..criteria import Criterion, rules
 from ..errors import UsageError
 from ..goals import Goals
 from ..ops.rate import fitting
@@ -29,9 +29,12 @@ _COSTS = {
 }
 
 
+_ALONE = ("ratio", "select", "inbound")
+
+
 @dataclass(frozen=True)
 class Budget:
-    """How much stays: `ratio` alone, or any of the others together.
+    """How much stays: `ratio`, `select` or `inbound` alone, or any of the others together.
 
     Attributes:
         ratio: share of the channels of every group to remove.
@@ -43,6 +46,9 @@ class Budget:
         max_drop: how far the metric may fall, absolutely: 0.01, "1%", "1pt". Alone: as much goes as may.
         metric: what may fall: `accuracy` (with labels), `agreement` with the original, `module:function`, or
             a function (see `onnxprune.quality`); by default the first with labels, else the second.
+        select: a rule that says how much of every group stays: `percentile:MU`, `deviations:K`, `count:N`
+            (see `onnxprune.criteria.rules`).
+        inbound: share of the input channels that every filter keeps, by `inbound-variance`.
     """
 
     ratio: float | None = None
@@ -53,22 +59,29 @@ class Budget:
     memory_peak: Amount | None = None
     max_drop: Amount | None = None
     metric: str | Function | None = None
+    select: str | None = None
+    inbound: float | None = None
 
     def __post_init__(self) -> None:
         """Check it.
 
         Raises:
-            UsageError: there is none, `ratio` is not alone, or one can't be read.
+            UsageError: there is none, one is not alone that must be, or one can't be read.
         """
         given = self.given()
         if not given:
             raise UsageError("no budget is given", hint=f"give {_spelled(self)}")
-        if self.ratio is not None:
-            if len(given) > 1:
-                others = ", ".join(_option(name) for name in given if name != "ratio")
-                raise UsageError(f"--ratio can't be combined with {others}", hint="leave one of them out")
-            if not 0 < self.ratio < 1:
-                raise UsageError(f"{self.ratio:g} is not between 0 and 1", where="--ratio")
+        alone = next((name for name in _ALONE if name in given), None)
+        if alone is not None and len(given) > 1:
+            others = ", ".join(_option(name) for name in given if name != alone)
+            raise UsageError(
+                f"{_option(alone)} can't be combined with {others}", hint="leave one of them out"
+            )
+        for name, share in (("ratio", self.ratio), ("inbound", self.inbound)):
+            if share is not None and not 0 < share < 1:
+                raise UsageError(f"{share:g} is not between 0 and 1", where=_option(name))
+        if self.select is not None:
+            rules.parsed(self.select)
         if self.metric is not None and self.max_drop is None:
             raise UsageError("says nothing without --max-drop", where="--metric")
         _ = self.goals, self.drop
@@ -143,6 +156,8 @@ class Settings:
             to the network's outputs; 0: what their consumers lose is all that counts.
         steps: in how many steps to go there, with statistics of what is left after each.
         schedule: how much goes in each step; see `search.schedule`.
+        inbound_groups: let so many groups of filters read their own channels, where that is faster; 0: zero
+            the kernels that go.
         force: give a result that is not faster, or drifts far, too.
     """
 
@@ -161,6 +176,7 @@ class Settings:
     steps: int = 1
     schedule: Kind = "linear"
     force: bool = False
+    inbound_groups: int = 0
 
     def __post_init__(self) -> None:
         """Check it.
@@ -188,4 +204,5 @@ class Settings:
             "evaluations": self.evaluations,
             "steps": self.steps,
             "schedule": self.schedule,
+            **({"inbound_groups": self.inbound_groups} if self.inbound_groups else {}),
         }

@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .. import plan as plans
-from ..allocate import by_ratio
-from ..criteria import Context
+from ..allocate import by_ratio, by_rule
+from ..criteria import Context, rules
 from ..errors import CheckFailed, Infeasible, UsageError
 from ..goals import caps
 from ..graph import Graph, save
 from ..repair import Outcome
 from ..types import Drop, Mask, Plan, Verdict
+from .inbound import with_inbound
 from .job import Job, Made, proved
 from .judge import judge, require_worth
 from .prepare import Prepared
@@ -62,8 +63,10 @@ def solve(job: Job, budget: Budget) -> Result:
         Infeasible: the budget can't be met, or the result is no gain.
         CheckFailed: the surgery was not exact (a bug), the result drifts far, or is slower than was asked.
     """
-    if budget.ratio is not None:
-        return finished(job, proved(job, _by_ratio(job, budget.ratio)), planned(job, budget))
+    if budget.inbound is not None:
+        return finished(job, with_inbound(job, budget.inbound), planned(job, budget))
+    if budget.ratio is not None or budget.select is not None:
+        return finished(job, proved(job, _by_group(job, budget)), planned(job, budget))
     way = route(job, budget.goals)
     plan = planned(job, budget, way)
     if budget.drop is None:
@@ -82,16 +85,22 @@ def solve(job: Job, budget: Budget) -> Result:
     return finished(job, made, plan, way=way, drop=drop)
 
 
-def _by_ratio(job: Job, ratio: float) -> Mask:
+def _by_group(job: Job, budget: Budget) -> Mask:
     settings, ready = job.settings, job.ready
     if settings.steps > 1:
-        raise UsageError("goes with a budget of cost, not with --ratio", where="--steps")
+        option = "--ratio" if budget.select is None else "--select"
+        raise UsageError(f"goes with a budget of cost, not with {option}", where="--steps")
     scores = job.criterion.scores(Context(ready.graph, ready.analysis, job.evidence.stats, settings.seed))
-    return by_ratio(
+    round_to = 1 if settings.round_to == "auto" else settings.round_to
+    if budget.select is None:
+        ratio = budget.ratio or 0.0
+        return by_ratio(ready.analysis, scores, ratio, round_to=round_to, min_channels=settings.min_channels)
+    rule = rules.parsed(budget.select)
+    return by_rule(
         ready.analysis,
         scores,
-        ratio,
-        round_to=1 if settings.round_to == "auto" else settings.round_to,
+        lambda score: int(rule(score).sum()),
+        round_to=round_to,
         min_channels=settings.min_channels,
     )
 
@@ -119,13 +128,13 @@ def finished(
         CheckFailed: it drifts far, or is slower than was asked.
     """
     ready, settings = job.ready, job.settings
-    if made.kept.all() and not settings.force:
+    if made.untouched and not settings.force:
         raise Infeasible(
             "no group is large enough to lose so little: nothing would be removed",
             where=ready.original.where,
             hint="ask for more pruning, or --force to have the model as it is",
         )
-    graph = ready.original if made.kept.all() else made.graph
+    graph = ready.original if made.untouched else made.graph
     plan = plans.make_plan(ready.graph, ready.analysis, made.kept, options)
     job.progress("Comparing with the original")
     verdict = judge(
@@ -138,7 +147,7 @@ def finished(
         settings,
         job.timing if job.measure_latency else None,
         drop=drop,
-        notes=() if way is None else _reached(job, way, graph),
+        notes=(*made.notes, *(() if way is None else _reached(job, way, graph))),
     )
     if not settings.force:
         require_worth(verdict, ready.original.where, f"repair '{made.outcome.mode}'")
