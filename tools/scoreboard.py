@@ -47,6 +47,7 @@ What pruning costs in quality, without training and without labels. Every number
 - **default** is `onnxprune prune MODEL -o OUT --macs SHARE --calib SAMPLES`: what consumers lose decides
   which channels go, what each group does to the network's own output decides where, and the weights that are
   left are repaired in closed form.
+- `--steps 4` is the same in four steps, each repaired before the next is chosen.
 - `l1`, no repair is `--criterion l1 --repair none`, without samples.
 - onnxsim 0.8.1 is the best of its four ways: uncalibrated or calibrated, each by layer or with one threshold.
 - Torch-Pruning 1.6.1 is the best of five criteria (L1, L2, LAMP, FPGM, BN scale), each by layer or with one
@@ -119,6 +120,7 @@ def fill(book: Book, name: str, work: Path, shares: Sequence[float], keep_stale:
 METHODS: Mapping[str, tuple[Callable[[Path], Method], Callable[[], str]]] = {
     "l1": (lambda _: onnxprune("--criterion", "l1", "--repair", "none", calibrated=False), source_version),
     OURS: (lambda _: onnxprune(calibrated=True), source_version),
+    "steps": (lambda _: onnxprune("--steps", "4", calibrated=True), source_version),
     "onnxsim": (onnxsim, lambda: " ".join(ONNXSIM)),
     "torch-pruning": (torch_pruning, lambda: " ".join(TORCH)),
 }
