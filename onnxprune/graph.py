@@ -493,13 +493,7 @@ def _apply(graph: Graph, edits: Edits) -> ModelProto:
     for name, array in edits.added.items():
         proto.initializer.append(_tensor(array, name))
         taken.add(name)
-    for (index, i), array in edits.literals.items():
-        n = proto.node[index]
-        old = n.input[i] if i < len(n.input) else ""
-        name = _fresh_name(f"{old or n.output[0]}.pruned", taken)
-        proto.initializer.append(_tensor(array, name))
-        n.input.extend([""] * (i + 1 - len(n.input)))
-        n.input[i] = name
+    _put_literals(graph, proto, edits, taken)
     for (index, i), name in edits.rewire.items():
         n = proto.node[index]
         n.input.extend([""] * (i + 1 - len(n.input)))
@@ -527,6 +521,28 @@ def _apply(graph: Graph, edits: Edits) -> ModelProto:
             _resize(v, edits.shapes[v.name])
     _drop_unread(proto, graph, edits)
     return model
+
+
+def _put_literals(graph: Graph, proto: GraphProto, edits: Edits, taken: set[str]) -> None:
+    """Values that one input alone reads: under the old name, if nothing else reads that."""
+    initializers = {t.name: t for t in proto.initializer}
+    for (index, i), array in edits.literals.items():
+        n = proto.node[index]
+        old = n.input[i] if i < len(n.input) else ""
+        if old in initializers and _is_read_once(graph, old, edits):
+            initializers[old].CopyFrom(_tensor(array, old))
+            continue
+        name = _fresh_name(f"{old or n.output[0]}.pruned", taken)
+        proto.initializer.append(_tensor(array, name))
+        n.input.extend([""] * (i + 1 - len(n.input)))
+        n.input[i] = name
+
+
+def _is_read_once(graph: Graph, name: str, edits: Edits) -> bool:
+    """Whether a constant has one reader, now and with the nodes that are inserted."""
+    inserted = any(name in n.input for nodes in edits.before.values() for n in nodes)
+    listed = name in graph.outputs or any(v.name == name for v in graph.model.graph.input)
+    return len(graph.readers[name]) == 1 and not inserted and not listed and name not in edits.rewire.values()
 
 
 def _fresh_name(base: str, taken: set[str]) -> str:

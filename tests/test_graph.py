@@ -216,12 +216,19 @@ class TestEditing:
         assert after.nodes[1].inputs[1] == "shared.pruned"
         np.testing.assert_array_equal(after.array("shared"), graph.array("shared"))
 
-    def test_what_nothing_reads_any_more_goes(self):
+    def test_a_literal_of_the_only_reader_keeps_its_name(self):
         graph = Graph(small())
         weight = graph.nodes[2].inputs[1]
         after = graph.edited(Edits(literals={(2, 1): np.ones((6, 7, 1, 1), np.float32)}))
-        assert weight not in after.constants
-        assert set(after.constants) - {f"{weight}.pruned"} == set(graph.constants) - {weight}
+        assert set(after.constants) == set(graph.constants)
+        assert (after.array(weight) == 1).all()
+
+    def test_what_nothing_reads_any_more_goes(self):
+        graph = Graph(small())
+        weight = graph.nodes[2].inputs[1]
+        added = {"other": np.ones((6, 7, 1, 1), np.float32)}
+        after = graph.edited(Edits(rewire={(2, 1): "other"}, added=added))
+        assert set(after.constants) == set(graph.constants) - {weight} | {"other"}
 
     def test_nodes_can_be_inserted_and_inputs_rewired(self):
         graph = Graph(small())
