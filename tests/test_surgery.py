@@ -54,7 +54,7 @@ def test_same_bytes_twice(row: Row) -> None:
 class Deaf(Op):
     """Constants that hold a width stay as they are."""
 
-    def set_value(self, i: int, wanted: object) -> None:
+    def set_value(self, i: int, wanted: object, *, lengths: bool = False) -> None:
         self._handled.add(i)
 
 
