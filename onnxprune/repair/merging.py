@@ -11,9 +11,9 @@ import numpy as np
 
 from ..graph import Edits, Graph
 from ..ops.label import block_on, locate, rank
-from ..sites import filters
-from ..types import Floats, Group, Reader, Units
+from ..types import Floats, Group, Mask, Reader, Units
 from .consumers import consumers
+from .makers import Maker, Mixed, makers
 from .surgery import Surgery
 
 LEAST_COSINE = 0.45
@@ -36,50 +36,49 @@ def merge(surgery: Surgery) -> Graph:
 
 
 def _match(surgery: Surgery, group: Group, partner: Units, factor: Floats) -> None:
-    """Find for each unit that is gone the one that stays with the most similar filter."""
-    if any(surgery.graph.nodes[i].op == "BatchNormalization" for i in _touching(surgery, group)):
-        return  # what it does to scales is not in the filters
-    parts = [_by_unit(group, f.rows, f.units) for f in filters(surgery.graph, surgery.analysis, group)]
-    biases = [_by_unit(group, rows, units) for rows, units in _biases(surgery, group)]
-    vectors = np.concatenate([*parts, *biases], axis=1) if parts else np.zeros((group.size, 0))
-    norms = np.linalg.norm(vectors, axis=1)
+    """Find for each unit that is gone the one that stays with the most similar filters."""
     stays = surgery.kept[group.units]
-    if stays.all() or not stays.any() or not vectors.size:
+    if stays.all() or not stays.any():
         return
-    safe = np.where(norms > 0, norms, 1)[:, None]
-    cosines = (vectors / safe)[~stays] @ (vectors / safe)[stays].T
+    try:
+        found = makers(surgery.graph, surgery.analysis, group)
+    except Mixed:
+        return
+    cosines, factors = _similar([m for m in found if not m.serial], [m for m in found if m.serial], stays)
     best = cosines.argmax(1)
     similar = cosines.max(1) >= LEAST_COSINE
     gone, kept = np.flatnonzero(~stays)[similar], np.flatnonzero(stays)[best[similar]]
     partner[group.units[gone]] = group.units[kept]
-    factor[group.units[gone]] = norms[gone] / np.where(norms[kept] > 0, norms[kept], 1)
+    factor[group.units[gone]] = np.take_along_axis(factors, best[:, None], 1)[similar, 0]
 
 
-def _touching(surgery: Surgery, group: Group) -> set[int]:
-    names = {
-        n
-        for n, places in surgery.analysis.tensors.items()
-        for p in places
-        if np.isin(p.units, group.units).any()
-    }
-    return {node.index for n in names for node, _ in surgery.graph.readers.get(n, [])}
+def _similar(first: list[Maker], then: list[Maker], stays: Mask) -> tuple[Floats, Floats]:
+    """Cosines between what is gone and what stays, and how many times as large the former is.
+
+    What is added up must be alike in all of its parts, by one factor f. A depthwise filter behind it then
+    reads f times as much, so what counts there is how (f d_j, c_j) is like (d_k, c_k), weights and biases.
+
+    Returns:
+        (gone, stays), twice.
+    """
+    if not first:
+        return np.zeros(((~stays).sum(), stays.sum())), np.ones(((~stays).sum(), stays.sum()))
+    vectors = np.concatenate([part for m in first for part in (m.rows, m.bias)], axis=1)
+    products, norms = vectors[~stays] @ vectors[stays].T, np.linalg.norm(vectors, axis=1)
+    cosines = _ratio(products, norms[~stays, None] * norms[stays])
+    factors = _ratio(np.repeat(norms[~stays, None], stays.sum(), 1), norms[stays])
+    for m in then:
+        products = factors * (m.rows[~stays] @ m.rows[stays].T) + m.bias[~stays] @ m.bias[stays].T
+        weights, biases = (np.square(a).sum(1) for a in (m.rows, m.bias))
+        gone = np.sqrt(np.square(factors) * weights[~stays, None] + biases[~stays, None])
+        kept = np.sqrt(weights + biases)[stays]
+        cosines = cosines * np.maximum(_ratio(products, gone * kept), 0)
+        factors = _ratio(gone, kept)
+    return cosines, factors
 
 
-def _by_unit(group: Group, rows: Floats, units: Units) -> Floats:
-    """(group.size, d): the rows of each unit one behind the other, zeros where it has none."""
-    times = rank(units)
-    result = np.zeros((group.size, int(times.max(initial=0)) + 1, rows.shape[1]))
-    result[np.searchsorted(group.units, units), times] = rows
-    return result.reshape(group.size, -1)
-
-
-def _biases(surgery: Surgery, group: Group) -> list[tuple[Floats, Units]]:
-    found = []
-    for member in surgery.analysis.members:
-        units = member.places[0].units.ravel() if len(member.places) == 1 else np.zeros(0, np.int64)
-        if units.size == np.prod(member.view) and np.isin(units, group.units).all() and units.size:
-            found.append((surgery.graph.array(member.constant).astype(np.float64).reshape(-1, 1), units))
-    return found
+def _ratio(a: Floats, b: Floats) -> Floats:
+    return np.asarray(np.where(b > 0, a / np.where(b > 0, b, 1), 0))
 
 
 def _redirect(
