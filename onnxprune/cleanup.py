@@ -29,7 +29,8 @@ def cleaned(graph: Graph, facts: Facts) -> tuple[Graph, str | None]:
         return graph, f"cleaning was skipped: onnxslim failed ({type(error).__name__})"
     if candidate.inputs != graph.inputs or candidate.outputs != graph.outputs:
         return graph, "cleaning was dropped: it changed inputs or outputs"
-    before, after = Session(graph.serialized()), Session(candidate.serialized())
+    before = Session(graph.serialized(), where=graph.where)
+    after = Session(candidate.serialized(), where=graph.where)
     feeds = random_feeds(before.inputs, np.random.default_rng(0), facts.dims)
     left, right = before.run(feeds), after.run(feeds)
     for name, a in left.items():

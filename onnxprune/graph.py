@@ -129,9 +129,16 @@ class Graph:
         return max((o.version for o in self.model.opset_import if o.domain in same), default=0)
 
     def array(self, name: str) -> Array:
-        """The value of a constant, in the dtype it is stored in (ml_dtypes for bfloat16 and friends)."""
+        """The value of a constant, in the dtype it is stored in (ml_dtypes for bfloat16 and friends).
+
+        Raises:
+            InputError: what is stored isn't what the shape says, or can't be read.
+        """
         tensor = self.constants[name]
-        return numpy_helper.to_array(tensor, str(self.path.parent) if self.path else "")
+        try:
+            return numpy_helper.to_array(tensor, str(self.path.parent) if self.path else "")
+        except (ValueError, TypeError, OSError, onnx.checker.ValidationError) as error:
+            raise InputError(f"tensor '{name}' can't be read ({error})", where=self.where) from None
 
     def shape_of_constant(self, name: str) -> Shape:
         """The shape of a constant, without reading its value."""
@@ -286,9 +293,19 @@ def external_files(path: str | os.PathLike[str]) -> tuple[str, ...]:
     Raises:
         InputError: there is no such file, or it is not an ONNX model.
     """
-    tensors = external._get_all_tensors(_parse(Path(path)))
-    used = {external.ExternalDataInfo(t).location for t in tensors if external.uses_external_data(t)}
-    return tuple(sorted(used))
+    file = Path(path)
+    tensors = external._get_all_tensors(_parse(file))
+    return tuple(sorted({_place(t, file)[0] for t in tensors if external.uses_external_data(t)}))
+
+
+def _place(tensor: TensorProto, file: Path) -> tuple[str, int]:
+    """The file that holds a tensor's external data, and the byte there at which it ends."""
+    entries = {e.key: e.value for e in tensor.external_data}
+    try:
+        return entries["location"], int(entries.get("offset", 0)) + int(entries.get("length", 0))
+    except (KeyError, ValueError):
+        reason = f"external data of tensor '{tensor.name}' has no place"
+        raise InputError(reason, where=str(file)) from None
 
 
 def _parse(file: Path) -> ModelProto:
@@ -320,7 +337,7 @@ def _load_external(model: ModelProto, file: Path, weights: bool) -> None:
     for tensor in external._get_all_tensors(model):
         if not external.uses_external_data(tensor):
             continue
-        location = external.ExternalDataInfo(tensor).location
+        location, end = _place(tensor, file)
         target = (folder / location).resolve()
         if not target.is_relative_to(folder):
             reason = f"external data '{location}' of tensor '{tensor.name}' lies outside the model's folder"
@@ -328,6 +345,9 @@ def _load_external(model: ModelProto, file: Path, weights: bool) -> None:
         if not target.is_file():
             reason = f"external data file '{location}' of tensor '{tensor.name}' is missing"
             raise InputError(reason, where=str(file), hint="put it beside the model")
+        if (size := target.stat().st_size) < end:
+            reason = f"is truncated: tensor '{tensor.name}' ends at byte {end} of {size}"
+            raise InputError(f"external data file '{location}' {reason}", where=str(file))
         if weights:
             try:
                 external.load_external_data_for_tensor(tensor, str(folder))
@@ -449,6 +469,9 @@ def write_atomic(file: Path, data: bytes) -> int:
 def _temporary(file: Path) -> Iterator[Path]:
     """A name beside `file` that becomes it on success and vanishes on failure."""
     try:
+        if file.exists() and not file.is_file():  # root could put a file in the place of /dev/null
+            reason = "is a directory" if file.is_dir() else "is a device, not a file"
+            raise InputError(reason, where=str(file))
         handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
         os.close(handle)
     except OSError as error:

@@ -11,6 +11,9 @@ from rich.console import Console
 from ..errors import OnnxpruneError
 from . import apply, bench, calibrate, check, diff, inspect, profile, prune, validate
 
+_INTERRUPTED = 130
+"""What shells make of a signal: 128 and its number."""
+
 app = typer.Typer(
     name="onnxprune",
     help="Make an ONNX model smaller and faster: remove whole channels, repair the rest, prove it.",
@@ -46,17 +49,14 @@ def run(arguments: list[str]) -> int:
     """
     stderr = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
-        return int(app(arguments, prog_name="onnxprune", standalone_mode=False) or 0)
+        code = int(app(arguments, prog_name="onnxprune", standalone_mode=False) or 0)
+        text = "interrupted" if code == _INTERRUPTED else ""
     except OnnxpruneError as error:
         code, text = error.exit_code, str(error)
-    except typer.Exit as error:
-        return error.exit_code
-    except typer.Abort:
-        return 130
     except typer.TyperException as error:
         code, text = 2, _wrong_usage(error)
-    except KeyboardInterrupt:
-        code, text = 130, "interrupted; nothing was written"
+    except (KeyboardInterrupt, typer.Abort):
+        code, text = _INTERRUPTED, "interrupted"
     except MemoryError:
         code, text = 3, "out of memory"
     except Exception as error:

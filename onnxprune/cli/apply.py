@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .. import pipeline
-from .output import Output, check_target
+from .output import Output, check_target, files_of
 from .prune import deliver
 from .sampling import (
     BatchSize,
@@ -45,7 +45,7 @@ def apply(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
 ) -> None:
     """Replay a plan on its model, or on a re-export with the same weights' names and shapes."""
-    check_target(model, out, report_out)
+    check_target([*files_of(model), plan], out, report_out)
     output = Output(quiet)
     with output.progress() as progress:
         result = pipeline.apply(

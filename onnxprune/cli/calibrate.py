@@ -58,7 +58,7 @@ def calibrate(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
 ) -> None:
     """Gather what criteria need to know of a model's activations, in one pass over samples."""
-    check_target(files[0], out)
+    check_target(files, out)
     output = Output(quiet)
     if merge:
         stats = merged(files)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from rich.console import Console, RenderableType
 from rich.status import Status
 
 from ..errors import InputError, UsageError
-from ..graph import write_atomic
+from ..graph import external_files, write_atomic
 from ..pipeline import Progress
 
 _FILE_WIDTH = 160  # of tables that go into a file or another program: wide enough for names in one piece
@@ -80,14 +80,23 @@ def write_text(path: Path, text: str) -> None:
     write_atomic(path, text.encode())
 
 
-def check_target(model: Path, *targets: Path | None) -> None:
-    """Refuse outputs that would overwrite the model or can't be written, before any work is done.
+def files_of(model: Path) -> list[Path]:
+    """A model and its external data.
 
     Raises:
-        UsageError: an output is the input, or two outputs are the same file.
+        InputError: there is no such file, or it is not an ONNX model.
+    """
+    return [model, *(model.parent / name for name in external_files(model))]
+
+
+def check_target(inputs: Iterable[Path], *targets: Path | None) -> None:
+    """Refuse outputs that would overwrite an input or can't be written, before any work is done.
+
+    Raises:
+        UsageError: an output is an input, or two outputs are the same file.
         InputError: a folder is missing or can't be written to.
     """
-    seen = {model.resolve(): "the input"}
+    seen = {file.resolve(): "an input" for file in inputs}
     for target in filter(None, targets):
         same = seen.get(target.resolve())
         if same is not None:
@@ -95,12 +104,13 @@ def check_target(model: Path, *targets: Path | None) -> None:
                 f"is {same}", where=str(target), hint="choose another name; originals are never touched"
             )
         seen[target.resolve()] = f"also another output ({target})"
-        if target.is_dir():
-            raise InputError("is a directory", where=str(target))
         folder = target.parent
         if not folder.is_dir():
             raise InputError("its folder does not exist", where=str(target))
         probe(target)
+        if target.exists() and not target.is_file():
+            reason = "is a directory" if target.is_dir() else "is a device, not a file"
+            raise InputError(reason, where=str(target), hint="name a file")
 
 
 def probe(target: Path) -> None:

@@ -16,7 +16,7 @@ from ..repair import Mode
 from ..report import VERSION, plan_table, report, verdict_table
 from ..search import Kind, pareto_table, plot
 from .options import Dims, ProfileIn, ProfileOut, Provider, Threads, timed
-from .output import Output, as_json, check_target, write_text
+from .output import Output, as_json, check_target, files_of, write_text
 from .sampling import (
     Calib,
     Count,
@@ -149,7 +149,7 @@ def prune(
     A budget is a share of what the model has (0.5, 50%) or an amount (8MB, 5ms); several may be combined.
     """
     numbers = [None] if pareto is None else list(range(1, pareto + 1))
-    check_target(model, *(_numbered(out, n) for n in numbers), plan_out, report_out, profile_out)
+    check_target(files_of(model), *(_numbered(out, n) for n in numbers), plan_out, report_out, profile_out)
     settings = pipeline.Settings(
         criterion=criterion,
         repair=repair,

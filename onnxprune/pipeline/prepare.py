@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from ..channels import Granularity, analyze
 from ..cleanup import cleaned
+from ..errors import UsageError
 from ..fold import folded
 from ..graph import Facts, Graph, infer, load, require_finite, with_known_branches
 from ..types import Analysis, Blocked
@@ -57,6 +58,7 @@ def prepare(
 
     Raises:
         InputError: the model can't be read or run.
+        UsageError: a pattern of `keep` names nothing.
     """
     original = model if isinstance(model, Graph) else load(model)
     require_finite(original)
@@ -72,7 +74,17 @@ def prepare(
     if resolved is not graph:
         graph, facts = resolved, infer(resolved)
     analysis = analyze(graph, facts, granularity=granularity, approximate=allow_approximate)
+    _require_names(keep, original, graph)
     return Prepared(original, graph, facts, _without(graph, analysis, keep), tuple(notes))
+
+
+def _require_names(patterns: Sequence[str], *graphs: Graph) -> None:
+    """A pattern that means nothing would leave what it should protect unprotected."""
+    names = {name for graph in graphs for node in graph.nodes for name in (node.name, *node.inputs)}
+    for pattern in patterns:
+        if pattern not in names and not any(fnmatch.fnmatchcase(name, pattern) for name in names):
+            hint = "'onnxprune inspect' lists the nodes"
+            raise UsageError("no node or weight has such a name", where=f"--keep {pattern}", hint=hint)
 
 
 def _without(graph: Graph, analysis: Analysis, patterns: Sequence[str]) -> Analysis:

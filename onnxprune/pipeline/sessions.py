@@ -15,7 +15,7 @@ from ..runtime import ExecutionOptions, Session
 def open_session(graph: Graph, options: ExecutionOptions | None = None) -> Iterator[Session]:
     """A session for a graph; one too large for protobuf goes through a temporary folder."""
     if graph.size() <= PROTOBUF_LIMIT:
-        yield Session(graph.serialized(), options)
+        yield Session(graph.serialized(), options, where=graph.where)
         return
     with tempfile.TemporaryDirectory(prefix="onnxprune-") as folder:
         path = Path(folder) / "model.onnx"

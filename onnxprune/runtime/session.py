@@ -81,6 +81,7 @@ class Session:
         model: the serialized model, or the path of a file (needed when weights lie in files beside it).
         options: how to execute it.
         trace: where to record what every kernel does, as the beginning of a path; see `end_trace`.
+        where: what messages call a serialized model.
 
     Raises:
         InputError: ONNX Runtime can't load the model.
@@ -93,10 +94,11 @@ class Session:
         options: ExecutionOptions | None = None,
         *,
         trace: str | None = None,
+        where: str = "model",
     ) -> None:
         options = options or ExecutionOptions()
         if isinstance(model, bytes):
-            self._where = "model"
+            self._where = where
         else:
             self._where = os.fspath(model)
             if not Path(model).is_file():
