@@ -42,7 +42,7 @@ def ladders(
     ]
 
 
-MOST = 64
+MOST = 32
 """Samples that groups are measured on: more of them change little and cost time."""
 
 
