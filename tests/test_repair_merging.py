@@ -27,8 +27,9 @@ def normalised(n, x, factors):
     more = n.positive(c)  # of the second half: factors * more of the first
     spread = np.sqrt(np.concatenate([var, var]) + 1e-3)
     scale = np.concatenate([gamma, gamma * more]) * spread
-    shift = np.concatenate([beta, beta * factors * more])
-    means = np.concatenate([mean, mean * factors])
+    other = n.weight(c)  # its own mean, made up for by its shift
+    shift = np.concatenate([beta, (beta - gamma * mean) * factors * more + gamma * more * other])
+    means = np.concatenate([mean, other])
     return n.node(
         "BatchNormalization", x, scale, shift, means, np.concatenate([var, var]), epsilon=1e-3
     ), factors * more
