@@ -12,7 +12,7 @@ from ..fidelity import Judge
 from ..graph import Array, Graph
 from .merging import merge
 from .projection import projected
-from .reuse import reuse
+from .reuse import arranged
 from .sequential import Repaired, fold
 from .surgery import Surgery
 
@@ -74,18 +74,23 @@ def repair(
     samples = list(batches) if isinstance(batches, Iterator) else batches
     if samples is None or next(iter(samples), None) is None:
         return Outcome(merge(surgery), "merge")
-    judge = Judge(surgery.graph, islice(samples, JUDGES) if held is None else held)
-    before = judge.loss(surgery.pruned)
+    try:
+        judge = Judge(surgery.graph, islice(samples, JUDGES) if held is None else held)
+        before = judge.loss(surgery.pruned)
+    except InputError as error:
+        return Outcome(surgery.pruned, "none", notes=(f"no repair could be judged: {error}",))
     notes: list[str] = []
-    for candidate in _candidates(mode):
+    widened = arranged(surgery) if mode == "reuse" else surgery
+    for candidate in _candidates(mode, bool(widened.restored)):
         try:
-            if candidate == "reuse":
-                graph, lines = reuse(surgery, samples, memory=memory, seed=seed, progress=progress)
-            else:
-                weights = candidate == "fold"
-                graph, lines = fold(
-                    surgery, samples, weights=weights, memory=memory, seed=seed, progress=progress
-                )
+            graph, lines = fold(
+                widened if candidate == "reuse" else surgery,
+                samples,
+                weights=candidate != "bias",
+                memory=memory,
+                seed=seed,
+                progress=progress,
+            )
             after = judge.loss(graph)
         except InputError as error:
             notes.append(f"repair by {candidate} was given up: {error}")
@@ -95,6 +100,8 @@ def repair(
     return Outcome(surgery.pruned, "none", (), before, before, tuple(notes))
 
 
-def _candidates(mode: Mode) -> Sequence[str]:
+def _candidates(mode: Mode, restoring: bool) -> Sequence[str]:
     """What to try, until something helps."""
-    return {"bias": ("bias",), "reuse": ("reuse", "fold", "bias")}.get(mode, ("fold", "bias"))
+    if mode == "bias":
+        return ("bias",)
+    return ("reuse", "fold", "bias") if restoring else ("fold", "bias")

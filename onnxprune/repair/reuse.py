@@ -7,17 +7,16 @@ if it pays; other groups lose their channels everywhere, and what reads them is 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..graph import Array, Graph, Node
+from ..graph import Node
 from ..ops.cost import macs
 from ..types import Units
 from .behind import is_free
 from .consumers import is_depthwise, weight_of
-from .sequential import Repaired, fold
 from .surgery import Surgery
 
 _RESTORED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -38,20 +37,11 @@ class _Layer:
     gain: float
 
 
-def reuse(
-    surgery: Surgery,
-    batches: Iterable[Mapping[str, Array]],
-    *,
-    memory: float = 2e9,
-    seed: int = 0,
-    progress: Callable[[int, int], None] = lambda _done, _all: None,
-) -> tuple[Graph, tuple[Repaired, ...]]:
-    """Restore channels behind every layer that loses some, where it pays; see `fold` for the rest."""
-    return fold(arranged(surgery), batches, memory=memory, seed=seed, progress=progress)
-
-
 def arranged(surgery: Surgery) -> Surgery:
-    """The same removal, with channels left out by layers alone and restored behind them where that pays."""
+    """The same removal, with channels left out by layers alone, to be restored behind them, where that pays.
+
+    `fold` then fits these layers, too.
+    """
     groups = surgery.analysis.groups
     cost = macs(surgery.graph, surgery.facts)
     layers = {i: _layer(surgery, surgery.graph.nodes[i], cost) for g in groups for i in g.nodes}
