@@ -6,6 +6,7 @@ import copy
 
 import numpy as np
 
+from .fidelity import SQUASHED, squashed, telling
 from .graph import Facts, Graph
 from .runtime import Session, random_feeds
 
@@ -29,8 +30,8 @@ def cleaned(graph: Graph, facts: Facts) -> tuple[Graph, str | None]:
         return graph, f"cleaning was skipped: onnxslim failed ({type(error).__name__})"
     if candidate.inputs != graph.inputs or candidate.outputs != graph.outputs:
         return graph, "cleaning was dropped: it changed inputs or outputs"
-    before = Session(graph.serialized(), where=graph.where)
-    after = Session(candidate.serialized(), where=graph.where)
+    also = [name for name in telling(graph) if name in graph.producer and name in candidate.producer]
+    before, after = (Session(g.tapped(also).serialized(), where=graph.where) for g in (graph, candidate))
     feeds = random_feeds(before.inputs, np.random.default_rng(0), facts.dims)
     left, right = before.run(feeds), after.run(feeds)
     for name, a in left.items():
@@ -38,7 +39,9 @@ def cleaned(graph: Graph, facts: Facts) -> tuple[Graph, str | None]:
         if a.shape != b.shape or a.dtype != b.dtype:
             return graph, f"cleaning was dropped: it changed the shape of '{name}'"
         if a.dtype.kind == "f" and a.size:
-            scale = float(np.nanmax(np.abs(a), initial=0.0)) or 1.0
+            behind = squashed(graph, name) if name in graph.outputs else ()
+            least = SQUASHED if behind and {*behind} <= {*also} else 0.0
+            scale = max(float(np.nanmax(np.abs(a), initial=0.0)), least) or 1.0
             if not np.allclose(a / scale, b / scale, atol=TOLERANCE, rtol=0, equal_nan=True):
                 return graph, f"cleaning was dropped: it changed the values of '{name}'"
     return candidate, None

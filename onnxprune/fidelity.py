@@ -14,6 +14,8 @@ from .types import Floats
 _SUM_TOLERANCE = 1e-3
 _TINY = 1e-12
 
+SQUASHED = 1.0
+"""What a Sigmoid gives is as precise as a number near 1, however small: what it is taken of says more."""
 
 _SQUASHING = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "Tanh"})
 _REARRANGING = frozenset(
@@ -38,8 +40,15 @@ def telling(graph: Graph) -> tuple[str, ...]:
     Saturated probabilities change only when it is too late; what they come from tells long before.
     """
     found = dict.fromkeys(graph.outputs)
-    wanted = list(graph.outputs)
-    seen = set(wanted)
+    for output in graph.outputs:
+        found.update(dict.fromkeys(squashed(graph, output)))
+    return tuple(found)
+
+
+def squashed(graph: Graph, output: str) -> tuple[str, ...]:
+    """What the Softmax or Sigmoid is taken of that an output is, or is put together from."""
+    found: dict[str, None] = {}
+    wanted, seen = [output], {output}
     while wanted:
         node = graph.producer.get(wanted.pop())
         if node is None:

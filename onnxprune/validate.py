@@ -6,10 +6,11 @@ reader of a removed channel reads zero there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
+from .fidelity import SQUASHED
 from .graph import Array, Edits, Facts, Graph, make_node
 from .runtime import Session
 from .types import Accuracy, Analysis, Drift, Mask, Reader, Shape, Units
@@ -65,8 +66,14 @@ def _merged(mask: Shape, view: Shape, shape: Shape) -> Shape:
     return (*mask[:split], mask[split] * mask[split + 1], *mask[split + 2 :])
 
 
-def relative_error(expected: Array, actual: Array) -> float:
-    """Largest difference, relative to the largest expected magnitude; infinite where they don't compare."""
+def relative_error(expected: Array, actual: Array, least: float = 0.0) -> float:
+    """Largest difference, relative to the largest expected magnitude; infinite where they don't compare.
+
+    Args:
+        expected: what should be.
+        actual: what is.
+        least: a magnitude that counts for this much at least.
+    """
     if expected.shape != actual.shape or expected.dtype != actual.dtype:
         return float("inf")
     if not expected.size:
@@ -77,17 +84,20 @@ def relative_error(expected: Array, actual: Array) -> float:
         return float("inf")
     if not finite.any():
         return 0.0
-    scale = float(np.abs(a[finite]).max()) or 1.0
+    scale = max(float(np.abs(a[finite]).max()), least) or 1.0
     return float(np.abs(a[finite] - b[finite]).max()) / scale
 
 
-def surgery_error(original: Session, pruned: Session, feeds: Feeds) -> tuple[float, bool]:
+def surgery_error(
+    original: Session, pruned: Session, feeds: Feeds, squashed: Collection[str] = ()
+) -> tuple[float, bool]:
     """How far the pruned graph is from the masked original.
 
     Args:
         original: the masked original.
         pruned: the pruned graph, before any repair.
         feeds: real or random inputs.
+        squashed: outputs that a Softmax or Sigmoid gives; what it is taken of should be an output as well.
 
     Returns:
         The largest relative error of any output, and whether rounding explains all of them.
@@ -97,7 +107,7 @@ def surgery_error(original: Session, pruned: Session, feeds: Feeds) -> tuple[flo
     for name, value in expected.items():
         if value.dtype.kind not in "fiub" and value.dtype.name not in EXACT:
             continue
-        error = relative_error(value, actual[name])
+        error = relative_error(value, actual[name], SQUASHED if name in squashed else 0.0)
         worst = max(worst, error)
         exact = exact and error <= EXACT.get(value.dtype.name, EXACT_DEFAULT)
     return worst, exact

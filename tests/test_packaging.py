@@ -54,5 +54,5 @@ def test_every_import_is_a_declared_dependency():
 def test_errors_of_the_command_line_are_told_from_bugs(capsys):
     from onnxprune.cli import run
 
-    assert run(["prune", "--bogus"]) == 2
-    assert capsys.readouterr().err.startswith("onnxprune: No such option: --bogus; see")
+    assert run(["prune", "--zzz"]) == 2
+    assert capsys.readouterr().err.startswith("onnxprune: No such option: --zzz; see")

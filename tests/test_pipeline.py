@@ -7,12 +7,15 @@ import inspect
 import numpy as np
 import onnx
 import pytest
+from nets import Net
 from test_cli_prune import WIDTH, classifier
 
 import onnxprune
 from onnxprune import pipeline
-from onnxprune.errors import Infeasible, UsageError
-from onnxprune.graph import Graph, load
+from onnxprune.errors import CheckFailed, Infeasible, UsageError
+from onnxprune.graph import Edits, Graph, load
+from onnxprune.rewrite import rewrite
+from onnxprune.validate import surgery_error
 
 
 @pytest.fixture(scope="module")
@@ -172,3 +175,40 @@ class TestApi:
         assert verdict.drift.samples == 10
         same = onnxprune.compare(file, file, measure_latency=False)
         assert set(same.drift.relative.values()) == {0.0}
+
+
+class TestSaturation:
+    """Sigmoids that give next to nothing: rounding is no error, and what they are taken of tells one."""
+
+    @pytest.fixture
+    def model(self):
+        n = Net("saturated")
+        y = n.Relu(n.conv(n.input("batch", 3, 5, 3), 16))
+        n.output(n.Sigmoid(n.Sub(n.conv(y, 6), 16.0)))
+        return n.finished()
+
+    def test_rounding_is_no_error(self, model):
+        class Answer:
+            def __init__(self, value):
+                self.value = np.asarray([value], np.float32)
+
+            def run(self, feeds):
+                return {"y": self.value}
+
+        right, rounded, wrong = Answer(6e-8), Answer(9e-8), Answer(2e-3)
+        assert surgery_error(right, rounded, {}, ["y"])[1]
+        assert not surgery_error(right, wrong, {}, ["y"])[1]
+        assert not surgery_error(right, rounded, {})[1]
+        assert prune(Graph(model), force=True).verdict.exact
+
+    def test_an_error_is_found(self, model, monkeypatch):
+        """The output alone would not show it: it is below 1e-5 whatever goes in."""
+
+        def wrong(*arguments):
+            graph = rewrite(*arguments)
+            name = graph.nodes[-3].inputs[1]
+            return graph.edited(Edits(constants={name: graph.array(name) * np.float32(1.05)}))
+
+        monkeypatch.setattr("onnxprune.pipeline.operate.rewrite", wrong)
+        with pytest.raises(CheckFailed, match="the surgery is not exact"):
+            prune(Graph(model))
