@@ -510,7 +510,7 @@ def _apply(graph: Graph, edits: Edits) -> ModelProto:
             doc = target.doc_string
             target.CopyFrom(_tensor(array, name))
             target.doc_string = doc
-        for v in proto.input:
+        for v in [*proto.input, *proto.value_info]:
             if v.name == name:
                 _resize(v, dict(enumerate(array.shape)))
     for name, array in edits.added.items():
@@ -982,7 +982,10 @@ def _by_schema(
             proto = make_node(kind, node.inputs[: schema.max_input], node.outputs, node.name, **attrs)
         known = {i: numpy_helper.from_array(values[i], i) for i in node.inputs if i in values}
         present = {i: types[i] for i in node.inputs if i in types}
-        return onnx.shape_inference.infer_node_outputs(
+        elem = types[node.inputs[0]].tensor_type.elem_type if node.op in BASES else 0
+        if node.op in BASES:
+            present = {i: _as_float(t) for i, t in present.items()}
+        found = onnx.shape_inference.infer_node_outputs(
             schema,
             proto,
             present,
@@ -992,6 +995,14 @@ def _by_schema(
         )
     except Exception:  # onnx raises many kinds; a shape that is not known is a barrier later on
         return {}
+    for made in found.values() if elem else ():
+        made.tensor_type.elem_type = elem
+    return dict(found)
+
+
+def _as_float(proto: TypeProto) -> TypeProto:
+    """The same shape, for operators on quantised values that are otherwise like those on floats."""
+    return onnx.helper.make_tensor_type_proto(TensorProto.FLOAT, _static(proto))
 
 
 def _is_tiny(graph: Graph, name: str) -> bool:

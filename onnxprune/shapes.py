@@ -53,6 +53,17 @@ def _matmul(attrs: Attributes, inputs: Sequence[Shape | None]) -> list[Shape | N
     return [(*np.broadcast_shapes(a[:-2], b[:-2]), rows, columns)]
 
 
+def _product(a: int, b: int, like: int) -> ShapeRule:
+    def shapes(attrs: Attributes, inputs: Sequence[Shape | None]) -> list[Shape | None]:
+        return _matmul(attrs, [inputs[a], inputs[b]])
+
+    return ShapeRule(shapes, like)
+
+
+def _matmul_bits(attrs: Attributes, inputs: Sequence[Shape | None]) -> list[Shape | None]:
+    return [None if inputs[0] is None else (*inputs[0][:-1], attrs["N"])]
+
+
 def _attention(attrs: Attributes, inputs: Sequence[Shape | None]) -> list[Shape | None]:
     """Attention with a fused weight (C, q + k + v)."""
     x, w = inputs[:2]
@@ -124,10 +135,14 @@ SHAPES: Mapping[str, ShapeRule] = MappingProxyType(
         "LessOrEqual": _broadcast(0, 1),
         "com.microsoft:Attention": ShapeRule(_attention),
         "com.microsoft:DequantizeLinear": ShapeRule(_same, like=1),
+        "com.microsoft:DynamicQuantizeMatMul": _product(0, 1, like=0),
         "com.microsoft:EmbedLayerNormalization": ShapeRule(_embedding, like=2),
         "com.microsoft:FusedMatMul": ShapeRule(_matmul),
         "com.microsoft:GroupQueryAttention": ShapeRule(_grouped_query),
+        "com.microsoft:MatMulIntegerToFloat": _product(0, 1, like=2),
+        "com.microsoft:MatMulNBits": ShapeRule(_matmul_bits),
         "com.microsoft:MultiHeadAttention": ShapeRule(_multi_head),
+        "com.microsoft:QGemm": _product(0, 3, like=0),
         "com.microsoft:QLinearAdd": _broadcast(0, 3),
         "com.microsoft:QLinearConcat": ShapeRule(_concat, like=1),
         "com.microsoft:QLinearGlobalAveragePool": ShapeRule(_global_pool),
@@ -140,6 +155,10 @@ SHAPES: Mapping[str, ShapeRule] = MappingProxyType(
 """Operator -> shapes, where onnx knows none."""
 
 BASES: Mapping[str, str] = MappingProxyType(
-    {"com.microsoft:FusedConv": "Conv", "com.microsoft:FusedGemm": "Gemm"}
+    {
+        "com.microsoft:FusedConv": "Conv",
+        "com.microsoft:FusedGemm": "Gemm",
+        "com.microsoft:QLinearAveragePool": "AveragePool",
+    }
 )
 """Operators that are a standard one and more, with outputs of its shapes."""

@@ -425,6 +425,30 @@ INDEX = [
     ),
     Row("GatherND", lambda n: n.GatherND(n.dense(), [[0, 1], [1, 2]])),
     Row("GatherND", lambda n: n.GatherND(n.dense(), np.full((n.B, 1), 1), batch_dims=1), "batched", since=12),
+    Row(
+        "GatherElements",
+        lambda n: n.GatherElements(n.dense(), n.Expand([[[0], [2]]], [n.B, 2, n.C]), axis=1),
+        since=13,
+    ),
+    Row(
+        "GatherElements",
+        lambda n: n.GatherElements(n.dense(), np.zeros((n.B, n.H, 3), np.int64), axis=2),
+        "of channels",
+        since=11,
+        blocked="looks up",
+    ),
+    Row(
+        "ScatterElements",
+        lambda n: n.ScatterElements(
+            n.dense(), n.Expand([[[0]]], [n.B, 1, n.C]), n.dense(n.input(n.B, 1, 3)), axis=1
+        ),
+        since=13,
+    ),
+    Row(
+        "ScatterND",
+        lambda n: n.ScatterND(n.dense(), [[0, 1], [1, 2]], n.gemm(n.input(2, 3))),
+        since=11,
+    ),
     Row("Pad", lambda n: n.Pad(n.conv(), pads=[0, 0, 1, 1, 0, 0, 1, 1]), until=10),
     Row("Pad", lambda n: n.Pad(n.conv(), pads=[0, 0, 1, 1, 0, 0, 1, 1], mode="reflect"), "reflect", until=10),
     Row("Pad", lambda n: n.Pad(n.conv(), [0, 0, 1, 1, 0, 0, 1, 1]), "pads as input", since=11),
@@ -548,6 +572,11 @@ REDUCE = [
     Row("CumSum", lambda n: n.CumSum(n.conv(), 1), "of channels", blocked="runs over"),
     Row("TopK", lambda n: n.TopK(n.conv(), [2], outputs=2, axis=2)[0], since=10),
     Row("TopK", lambda n: n.TopK(n.dense(), [2], outputs=2)[0], "of channels", since=10, blocked="runs over"),
+    Row(
+        "ReverseSequence",
+        lambda n: n.ReverseSequence(n.dense(), np.arange(n.B) + 1, time_axis=1, batch_axis=0),
+        since=10,
+    ),
     Row("Trilu", lambda n: n.Trilu(n.conv())),
     Row("Trilu", lambda n: n.Trilu(n.dense()), "of channels", blocked="Trilu"),
 ]
@@ -1159,8 +1188,9 @@ def qlinear(n: Net, kind: str, *tensors: str, **attributes: Any) -> str:
 
 
 def dynamic_product(n: Net, x: str) -> str:
+    """Weights are of seven bits, as sums of pairs are cut off at 16 bits on some processors."""
     values, _, zero = n.DynamicQuantizeLinear(x, outputs=3)
-    return str(n.MatMulInteger(values, whole_numbers(n, n.C, 6), zero))
+    return str(n.MatMulInteger(values, whole_numbers(n, n.C, 6) // 2, zero))
 
 
 QUANTISED = [
@@ -1249,8 +1279,61 @@ QUANTISED = [
     Row(
         "DynamicQuantizeLinear",
         lambda n: dynamic_product(n, n.dense()),
-        blocked="depends on all channels",
         since=11,
+    ),
+    Row(
+        "com.microsoft:DynamicQuantizeMatMul",
+        lambda n: n.microsoft(
+            "DynamicQuantizeMatMul", n.dense(), whole_numbers(n, n.C, 6), scales(n, 6), None, n.weight(6)
+        ),
+    ),
+    Row(
+        "com.microsoft:MatMulIntegerToFloat",
+        lambda n: n.microsoft(
+            "MatMulIntegerToFloat",
+            quantized(n, n.dense()),
+            whole_numbers(n, n.C, 6),
+            SCALE,
+            scales(n, 6),
+            ZERO,
+            whole_numbers(n, 6),
+        ),
+    ),
+    Row(
+        "com.microsoft:MatMulNBits",
+        lambda n: n.microsoft(
+            "MatMulNBits",
+            n.input(n.B, n.H, 32),
+            whole_numbers(n, n.C, 2, 8, kind=np.uint8),
+            scales(n, 2 * n.C),
+            N=n.C,
+            K=32,
+            bits=4,
+            block_size=16,
+        ),
+    ),
+    Row(
+        "com.microsoft:QGemm",
+        lambda n: dequantized(
+            n,
+            n.microsoft(
+                "QGemm",
+                quantized(n, n.gemm()),
+                SCALE,
+                ZERO,
+                whole_numbers(n, 6, n.C),
+                scales(n, 6),
+                np.zeros(6, np.int8),
+                whole_numbers(n, 6).astype(np.int32),
+                SCALE,
+                ZERO,
+                transB=1,
+            ),
+        ),
+    ),
+    Row(
+        "com.microsoft:QLinearAveragePool",
+        lambda n: qlinear(n, "QLinearAveragePool", n.conv(), kernel_shape=[2, 2]),
     ),
     Row(
         "com.microsoft:QuantizeLinear",

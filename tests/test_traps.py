@@ -468,6 +468,19 @@ def weight_split_in_three(n: Net) -> Any:
     return n.Mul(n.MatMul(x, q), n.Sigmoid(n.Add(n.MatMul(x, k), n.MatMul(x, v))))
 
 
+def test_recorded_shapes_of_constants_follow() -> None:
+    net = Net("recorded")
+    net.read(net.conv(net.conv()))
+    model = net.finished()
+    for tensor in model.graph.initializer:
+        model.graph.value_info.append(
+            helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims))
+        )
+    surgery = operate(model)
+    assert surgery.removed
+    check(surgery, net.feeds()[0])
+
+
 def rows_of_heads(n: Net) -> str:
     """Heads beside a symbolic batch, in a product that is computed; what is left over is inferred."""
     x = n.input("batch", 3, n.H, n.W)

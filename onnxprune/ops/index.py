@@ -358,6 +358,43 @@ def gather_nd(op: Op) -> list[Label]:
     return [tuple(b.moved([a - used + len(index_shape) - 1 + 0 for a in b.axes]) for b in label)]
 
 
+def elements(op: Op) -> list[Label]:
+    """GatherElements and ScatterElements: positions on one axis, computed for each place of the others."""
+    shapes = [op.shape(i) for i in range(len(op.node.inputs))]
+    data = shapes[0]
+    if data is None:
+        return op.barrier(f"the shapes that {op.node.op} reads are not known")
+    axis = op.attr("axis", 0) % len(data)
+    others = [a for a in range(len(data)) if a != axis]
+    if any(s is None or [s[a] for a in others] != [data[a] for a in others] for s in shapes):
+        return op.barrier(f"{op.node.op} takes a corner of its input")
+    letters: list[list[Letter]] = [
+        [a if a != axis else f"axis{i}" for a in range(len(data))] for i in range(len(shapes))
+    ]
+    labels = [op.mix(op.label(i), [axis], f"{op.node.op} looks up positions") for i in range(len(shapes))]
+    views = {i: (s or (), label) for i, (s, label) in enumerate(zip(shapes, labels, strict=True))}
+    return [op.combine(list(enumerate(letters)), letters[1 if len(shapes) == 2 else 0], views)]
+
+
+def scatter_nd(op: Op) -> list[Label]:
+    """Rows of a tensor are replaced: positions on leading axes are computed, the axes behind them pass."""
+    shape, index_shape, updates = op.shape(0), op.shape(1), op.shape(2)
+    if shape is None or not index_shape or updates is None:
+        return op.barrier("the shapes that ScatterND reads are not known")
+    used, lead = index_shape[-1], len(index_shape) - 1
+    if not op.is_constant(1):
+        op.freeze(op.label(1), "are indices")
+    data = op.mix(op.label(0), range(used), "is looked up by ScatterND")
+    rows = op.mix(op.label(2), range(lead), "is looked up by ScatterND")
+    front: list[Letter] = [f"d{a}" for a in range(used)]
+    behind: list[Letter] = list(range(used, len(shape)))
+    operands: list[tuple[int, Sequence[Letter]]] = [
+        (0, [*front, *behind]),
+        (2, [*(f"u{a}" for a in range(lead)), *behind]),
+    ]
+    return [op.combine(operands, [*front, *behind], {0: (shape, data), 2: (updates, rows)})]
+
+
 # ---------------------------------------------------------------- Pad
 
 
@@ -404,6 +441,9 @@ RULES: dict[str, Rule] = {
     "Split": split,
     "Slice": slice_,
     "Gather": gather,
+    "GatherElements": elements,
     "GatherND": gather_nd,
     "Pad": pad,
+    "ScatterElements": elements,
+    "ScatterND": scatter_nd,
 }

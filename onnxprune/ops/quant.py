@@ -39,8 +39,13 @@ def quantize(op: Op) -> list[Label]:
 
 
 def dynamic(op: Op) -> list[Label]:
-    """DynamicQuantizeLinear finds one scale for the whole tensor."""
-    return op.barrier("its scale depends on all channels")
+    """DynamicQuantizeLinear finds one scale for a range that always holds 0: what is gone reads as that."""
+    shape = op.shape(0)
+    if shape is None:
+        return op.barrier("the shape of its input is not known")
+    for block in op.label(0):
+        op.mask(0, shape, block.axes, block.old)
+    return [op.label(0), (), ()]
 
 
 # ---------------------------------------------------------------- layers
@@ -65,24 +70,27 @@ def conv_integer(op: Op) -> list[Label]:
     return convolution(op, vectors=(3,), zeros={0: _zero(op, 2)})
 
 
-def _product(op: Op, a: int, b: int, zero: int, vectors: Sequence[int]) -> list[Label]:
+def _product(op: Op, a: int, b: int, zero: int | None, vectors: Sequence[int]) -> list[Label]:
     """A (..., M, K) with B (..., K, N); `vectors` hold a value for each of N, or one."""
     left, right = op.shape(a), op.shape(b)
     if left is None or right is None or min(len(left), len(right)) < 2:
         return op.barrier(f"the shapes of the {op.node.op} are not known")
-    if not _is_single(op, zero):
+    if zero is not None and not _is_single(op, zero):
         return op.barrier(f"{op.node.op} has a zero point for each row")
     batch = max(len(left), len(right)) - 2
+    own: list[Letter] = ["k", "m"] if op.attr("transA", 0) else ["m", "k"]
+    other: list[Letter] = ["n", "k"] if op.attr("transB", 0) else ["k", "n"]
     operands: list[tuple[int, Sequence[Letter]]] = [
-        (a, [*range(batch - len(left) + 2, batch), "m", "k"]),
-        (b, [*range(batch - len(right) + 2, batch), "k", "n"]),
+        (a, [*range(batch - len(left) + 2, batch), *own]),
+        (b, [*range(batch - len(right) + 2, batch), *other]),
     ]
     for i in vectors:
         if not _is_single(op, i):
             if len(op.shape(i) or ()) > 1:
                 return op.barrier(f"{op.node.op} has scales of several axes")
             operands.append((i, ["n"]))
-    out = op.combine(operands, [*range(batch), "m", "n"], zeros={a: _zero(op, zero)})
+    zeros = {a: "" if zero is None else _zero(op, zero)}
+    out = op.combine(operands, [*range(batch), "m", "n"], zeros=zeros)
     made = block_on(out, batch + 1)
     if made is not None and op.is_weight(b):
         op.produce(made)
@@ -102,6 +110,53 @@ def matmul_integer(op: Op) -> list[Label]:
 
 
 # ---------------------------------------------------------------- com.microsoft
+
+
+def qgemm(op: Op) -> list[Label]:
+    """A, its scale and zero point; B, scales, zero points; C; scale and zero point of the result."""
+    if not _is_single(op, 1):
+        return op.barrier("QGemm has a scale for each row")
+    return _product(op, 0, 3, 2, (4, 5, 6))
+
+
+def dynamic_matmul(op: Op) -> list[Label]:
+    """A as floats, quantised here as DynamicQuantizeLinear does; B, scales, zero points; bias."""
+    return _product(op, 0, 1, None, (2, 3, 4))
+
+
+def matmul_to_float(op: Op) -> list[Label]:
+    """A, B, their scales, their zero points; bias."""
+    if not _is_single(op, 2):
+        return op.barrier("MatMulIntegerToFloat has a scale for each row")
+    return _product(op, 0, 1, 4, (3, 5, 6))
+
+
+def matmul_bits(op: Op) -> list[Label]:
+    """MatMulNBits: B (N, blocks, bytes); scales and zero points for each row and block; bias (N)."""
+    shape, weight = op.shape(0), op.shape(1)
+    if shape is None or weight is None or not all(op.is_constant(i) for i in (1, 2, 3) if op.has(i)):
+        return op.barrier("the weights of the MatMulNBits are not constants")
+    rows, last = weight[0], len(shape) - 1
+    if op.has(4):
+        return op.barrier("MatMulNBits takes its columns in another order")
+    data = op.mix(op.label(0), [last], "MatMulNBits has a scale for each block of its input")
+    letters: list[Letter] = [*range(last), "k"]
+    operands: list[tuple[int, Sequence[Letter]]] = [(0, letters), (1, ["n", "blocks", "bytes"])]
+    views: dict[int, tuple[Shape, Label]] = {0: (shape, data)}
+    views[1] = (weight, op.walk.declare(op.node, op.node.inputs[1], 1, weight, [(0,)]))
+    for i in (2, 3):
+        if op.has(i):
+            view = (rows, math.prod(op.shape(i) or ()) // rows)
+            views[i] = (view, op.walk.declare(op.node, op.node.inputs[i], i, view, [(0,)]))
+            operands.append((i, ["n", f"part{i}"]))
+    if op.has(5):
+        operands.append((5, ["n"]))
+    out = op.combine(operands, [*range(last), "n"], views)
+    made = block_on(out, last)
+    if made is not None:
+        op.produce(made)
+        op.set_attr("N", made.new.size)
+    return [out]
 
 
 def qlinear_binary(op: Op) -> list[Label]:
@@ -158,7 +213,12 @@ RULES: dict[str, Rule] = {
     "QLinearMatMul": qlinear_matmul,
     "QuantizeLinear": quantize,
     "com.microsoft:DequantizeLinear": quantize,
+    "com.microsoft:DynamicQuantizeMatMul": dynamic_matmul,
+    "com.microsoft:MatMulIntegerToFloat": matmul_to_float,
+    "com.microsoft:MatMulNBits": matmul_bits,
+    "com.microsoft:QGemm": qgemm,
     "com.microsoft:QLinearAdd": qlinear_binary,
+    "com.microsoft:QLinearAveragePool": qlinear_pool,
     "com.microsoft:QLinearConcat": qlinear_concat,
     "com.microsoft:QLinearGlobalAveragePool": qlinear_pool,
     "com.microsoft:QLinearLeakyRelu": passing,
@@ -169,6 +229,8 @@ RULES: dict[str, Rule] = {
 MACS = {
     "ConvInteger": _macs(1, _of_conv),
     "MatMulInteger": _macs(1, _of_matmul),
+    "com.microsoft:DynamicQuantizeMatMul": _macs(1, _of_matmul),
+    "com.microsoft:MatMulIntegerToFloat": _macs(1, _of_matmul),
     "QLinearConv": _macs(3, _of_conv),
     "QLinearMatMul": _macs(3, _of_matmul),
 }

@@ -61,6 +61,13 @@ def along(op: Op) -> list[Label]:
     return [label] * len(op.node.outputs)
 
 
+def reverse_sequence(op: Op) -> list[Label]:
+    """Each row of the batch is turned round along time, as far as it goes."""
+    axes = [op.attr("time_axis", 0), op.attr("batch_axis", 1)]
+    op.freeze([] if op.is_constant(1) else op.label(1), "are sequence lengths")
+    return [op.keep_shape(op.label(0), axes, "ReverseSequence turns positions round")]
+
+
 def trilu(op: Op) -> list[Label]:
     """The triangle of the last two axes."""
     shape = op.shape(0)
@@ -76,6 +83,7 @@ RULES: dict[str, Rule] = {
     "ArgMax": arg,
     "ArgMin": arg,
     "CumSum": along,
+    "ReverseSequence": reverse_sequence,
     "TopK": along,
     "Trilu": trilu,
 }
