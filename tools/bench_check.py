@@ -44,12 +44,13 @@ def model(layers: int, data: str) -> ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
 
 
-def timed(*arguments: str, cwd: Path) -> tuple[float, float]:
-    """Seconds, and the peak in megabytes, of a command; the peak is that of all commands so far."""
-    start = time.perf_counter()
+def timed(*arguments: str, cwd: Path) -> tuple[float, float, float]:
+    """Seconds, those of the processor, and the peak in MB; the peak is that of all commands so far."""
+    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run([sys.executable, *arguments], cwd=cwd, check=True, stdout=subprocess.DEVNULL)
-    seconds = time.perf_counter() - start
-    return seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000
+    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return seconds, busy, after.ru_maxrss / 1000
 
 
 def main() -> None:
@@ -69,12 +70,12 @@ def main() -> None:
         graph = timed("-m", "onnxprune", "check", cwd=folder)
         weights = timed("-m", "onnxprune", "check", "--measure", "dead-channels", cwd=folder)
     print(f"{layers * 4 * WIDTH * WIDTH / 1e9:.2f} GB of external data in {layers} layers")
-    for what, (seconds, megabytes) in {
+    for what, (seconds, busy, megabytes) in {
         "onnxprune --help": start,
         "check, graph only": graph,
         "check with dead channels": weights,
     }.items():
-        print(f"{what:26} {seconds:6.2f} s {megabytes:8.0f} MB")
+        print(f"{what:26} {seconds:6.2f} s {busy:6.2f} s CPU {megabytes:8.0f} MB")
 
 
 if __name__ == "__main__":
