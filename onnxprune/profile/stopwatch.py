@@ -19,7 +19,7 @@ Measure = Callable[[Sequence[bytes], Sequence[Feeds], ExecutionOptions], NDArray
 
 _TOGETHER = 24  # models in one sitting: so many are alive at a time, and compared side by side
 _BYTES_TOGETHER = 1 << 28
-_QUANTILE = 0.25  # other processes only ever add time, so what is short is true; the very shortest is luck
+_QUANTILE = 0.1  # other processes only ever add time, so what is short is true; the very shortest is luck
 
 
 @dataclass(frozen=True)
