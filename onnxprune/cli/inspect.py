@@ -38,6 +38,7 @@ def inspect(
             simplify=simplify,
             granularity=granularity,
             allow_approximate=allow_approximate,
+            dims=sizes,
             progress=progress,
         )
     found = inspection(ready.graph, ready.facts, ready.analysis, sizes)

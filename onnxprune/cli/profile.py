@@ -29,12 +29,13 @@ def profile(
 ) -> None:
     """Time every layer in ONNX Runtime, at the width it has and at narrower ones."""
     with Output(quiet or json).progress() as progress:
-        ready = prepare(model, simplify=simplify, progress=progress)
+        timing = timed(provider, threads, batch, dim, profile_in, profile_out)
+        ready = prepare(model, simplify=simplify, dims=timing.dims, progress=progress)
         found = profiled(
             ready.graph,
             ready.facts,
             ready.analysis,
-            timed(provider, threads, batch, dim, profile_in, profile_out),
+            timing,
             progress=progress,
         )
     if json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -53,10 +54,11 @@ def judge(  # noqa: PLR0913  (all that a verdict is about)
         drop: what is promised of the result, if anything.
         notes: to hand on.
     """
+    dims = None if timing is None else timing.dims
     with open_session(ready.original) as before, open_session(graph) as after:
         return Verdict(
-            before=size(ready.original),
-            after=size(graph),
+            before=size(ready.original, dims),
+            after=size(graph, dims),
             surgery_error=surgery,
             exact=exact,
             drift=drift(before, after, evidence.held.batches(settings.batch))
@@ -144,9 +146,9 @@ def compare(
         )
 
 
-def size(graph: Graph) -> Size:
+def size(graph: Graph, dims: Mapping[str, int] | None = None) -> Size:
     """Parameters, multiply-accumulates for one sample, and bytes."""
-    costs = count_macs(graph, infer(graph, one_sample(graph)))
+    costs = count_macs(graph, infer(graph, {**one_sample(graph), **(dims or {})}))
     return Size(graph.parameters(), sum(costs.values()), graph.size())
 
 

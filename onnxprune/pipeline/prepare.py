@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import fnmatch
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ..bench import check_dims, with_hint_of_sizes
 from ..channels import Granularity, analyze
 from ..cleanup import cleaned
-from ..errors import UsageError
+from ..errors import InputError, UsageError
 from ..fold import folded
-from ..graph import Facts, Graph, infer, load, require_finite, with_known_branches
+from ..graph import Facts, Graph, infer, load, require_finite, symbolic_dims, with_known_branches
 from ..types import Analysis, Blocked
 
 Progress = Callable[[str], None]
@@ -44,6 +45,7 @@ def prepare(
     granularity: Granularity = "auto",
     allow_approximate: bool = False,
     keep: Sequence[str] = (),
+    dims: Mapping[str, int] | None = None,
     progress: Progress = lambda _: None,
 ) -> Prepared:
     """Load, clean and analyse a model.
@@ -54,6 +56,7 @@ def prepare(
         granularity: what may go of attention: heads or width.
         allow_approximate: channels may go that a normalisation runs over; that is not exact.
         keep: patterns (`*`, `?`) of node or weight names whose channels must stay.
+        dims: sizes of symbolic dimensions with which the model runs; others are guessed.
         progress: told what begins.
 
     Raises:
@@ -62,17 +65,21 @@ def prepare(
     """
     original = model if isinstance(model, Graph) else load(model)
     require_finite(original)
+    check_dims(symbolic_dims(original), dims or {})
     graph, notes = original, []
     if simplify:
         progress("Cleaning the graph")
-        graph, note = cleaned(original, infer(original))
+        try:
+            graph, note = cleaned(original, infer(original, dims))
+        except InputError as error:
+            raise with_hint_of_sizes(error, symbolic_dims(original).keys() - (dims or {}).keys()) from None
         notes += [note] if note else []
     progress("Analysing channels")
     graph = folded(graph)
-    facts = infer(graph)
+    facts = infer(graph, dims)
     resolved = with_known_branches(graph, facts)
     if resolved is not graph:
-        graph, facts = resolved, infer(resolved)
+        graph, facts = resolved, infer(resolved, dims)
     analysis = analyze(graph, facts, granularity=granularity, approximate=allow_approximate)
     _require_names(keep, original, graph)
     return Prepared(original, graph, facts, _without(graph, analysis, keep), tuple(notes))

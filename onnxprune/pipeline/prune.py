@@ -172,10 +172,9 @@ def prune_to(  # noqa: PLR0913
     progress: Progress = silent,
 ) -> Result:
     """As `prune`, for a budget and settings in one piece each."""
-    job = begin(model, budget, settings, calib=calib, labels=labels, stats=stats, progress=progress)
-    return solve(
-        replace(job, timing=timing or Timing(), measure_latency=measure_latency, executor=executor), budget
-    )
+    timing = timing or Timing()
+    job = begin(model, budget, settings, timing, calib=calib, labels=labels, stats=stats, progress=progress)
+    return solve(replace(job, measure_latency=measure_latency, executor=executor), budget)
 
 
 def pareto(  # noqa: PLR0913
@@ -210,14 +209,16 @@ def pareto(  # noqa: PLR0913
         Infeasible: nothing can be pruned, or the budget can't be met.
         InputError: the model or the samples can't be read or don't fit.
     """
-    job = begin(model, budget, settings, calib=calib, labels=labels, stats=stats, progress=progress)
-    return along(replace(job, timing=timing or Timing(), executor=executor), budget, number)
+    timing = timing or Timing()
+    job = begin(model, budget, settings, timing, calib=calib, labels=labels, stats=stats, progress=progress)
+    return along(replace(job, executor=executor), budget, number)
 
 
 def begin(
     model: str | os.PathLike[str] | Graph,
     budget: Budget | None,
     settings: Settings | None,
+    timing: Timing,
     *,
     calib: Source | Calibration | None,
     labels: str | os.PathLike[str] | Labelled | None,
@@ -242,6 +243,7 @@ def begin(
         granularity=settings.granularity,
         allow_approximate=settings.allow_approximate,
         keep=settings.keep,
+        dims=timing.dims,
         progress=progress,
     )
     if not ready.analysis.groups:
@@ -262,7 +264,7 @@ def begin(
         seed=settings.seed,
         progress=progress,
     )
-    return Job(ready, evidence, criterion, settings, marked, progress=progress)
+    return Job(ready, evidence, criterion, settings, marked, timing, progress=progress)
 
 
 def apply(
