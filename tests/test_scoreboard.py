@@ -74,6 +74,13 @@ def tiny():
     return replace(task, calib=few, feeds=few, score=lambda given: (float(given[0].max()),))
 
 
+def test_a_claim_counts_what_was_not_run():
+    cells = {("default", 0.5): cell(98.9), ("onnxsim", 0.5): cell(50.0)}
+    assert table.unknown([known(cells)], (0.5,)) == 1
+    assert "1 were not" in table.summary([known(cells)], (0.5,))
+    assert table.unknown([known(cells, ours=False)], (0.5,)) == 0
+
+
 def test_of_candidates_within_the_budget_the_best_counts(tmp_path):
     task = tiny()
     whole, small = (run.ROOT / "models" / f"{name}.onnx" for name in ("digits-plain", "digits-mobile"))

@@ -132,7 +132,7 @@ def document(sections: Sequence[Section]) -> str:
         f"The machine: {os.cpu_count()} cores, {platform.machine()}, ONNX Runtime {onnxruntime_version()}."
     )
     return HEADER.format(
-        machine=machine,
+        machine=machine + age,
         summary=summary(sections, SHARES),
         details="\n\n".join(details(section, SHARES) for section in sections),
     )

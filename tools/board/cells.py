@@ -24,6 +24,7 @@ class Cell:
 
     Attributes:
         key: what it depends on; another key means that it is stale.
+        version: of the tool.
         way: how the tool was called.
         error: why there is no model, or none that meets the budget.
         metrics: in the order of the task's, in percent.
@@ -45,6 +46,7 @@ class Cell:
     latency: tuple[float, float, float] | None = None
     seconds: float = 0.0
     peak: int = 0
+    version: str = ""
 
     @property
     def met(self) -> bool:
@@ -166,6 +168,7 @@ class Book:
         for share in due:
             cell = self._best([c for c in candidates if c.share == share], share, key, name)
             if cell is not None:
+                cell = replace(cell, version=version)
                 self._put(name, share, cell)
                 yield share, cell
 
