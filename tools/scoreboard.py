@@ -128,9 +128,12 @@ METHODS: Mapping[str, tuple[Callable[[Path], Method], Callable[[], str]]] = {
 
 def document(sections: Sequence[Section]) -> str:
     """The whole file."""
+    now = {method: version() for method, (_, version) in METHODS.items()}
+    old = sum(cell.version != now[method] for s in sections for (method, _), cell in s.cells.items())
     machine = (
         f"The machine: {os.cpu_count()} cores, {platform.machine()}, ONNX Runtime {onnxruntime_version()}."
     )
+    age = f" {old} cells are of an earlier version of a tool." if old else ""
     return HEADER.format(
         machine=machine + age,
         summary=summary(sections, SHARES),
