@@ -1,0 +1,149 @@
+"""Repair as a whole: never for the worse, whatever the model looks like."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from nets import Net
+from onnx import TensorProto, helper, numpy_helper
+from repairs import operated, samples
+
+from onnxprune.fidelity import Judge
+from onnxprune.repair import repair
+
+
+def predictable(n, x=None):
+    """Layers whose channels say something about one another."""
+    return n.LeakyRelu(n.conv(x, 4 * n.C, kernel=(3, 3), pads=[1, 1, 1, 1]), alpha=0.3)
+
+
+def better(surgery, batches, mode="auto"):
+    """Repaired, valid, and closer to the original on other samples."""
+    outcome = repair(surgery, mode, batches[:-2], batches[-2:])
+    onnx.checker.check_model(outcome.graph.model)
+    judge = Judge(surgery.graph, batches[-2:])
+    assert outcome.mode != "none"
+    assert judge.loss(outcome.graph) < judge.loss(surgery.pruned)
+    return outcome
+
+
+@pytest.mark.parametrize("mode", ["bias", "fold", "reuse", "auto"])
+def test_every_mode_helps(mode):
+    n = Net("modes")
+    n.output(n.conv(predictable(n), 5, kernel=(3, 3), pads=[1, 1, 1, 1]))
+    better(operated(n.finished()), samples(n, 20), mode)
+
+
+def cast(model, kind):
+    """The model in another floating-point type, fed with float32 through Casts."""
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+    for t in model.graph.initializer:
+        if t.data_type == TensorProto.FLOAT:
+            t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(t).astype(dtype), t.name))
+    (source,), (result,) = model.graph.input, model.graph.output
+    for node in model.graph.node:
+        for k, name in enumerate(node.input):
+            node.input[k] = "narrow" if name == source.name else name
+        for k, name in enumerate(node.output):
+            node.output[k] = "wide" if name == result.name else name
+    model.graph.node.insert(0, helper.make_node("Cast", [source.name], ["narrow"], to=kind))
+    model.graph.node.append(helper.make_node("Cast", ["wide"], [result.name], to=TensorProto.FLOAT))
+    return model
+
+
+def narrow(kind):
+    n = Net("narrow", opset=22)
+    x = n.MatMul(n.input(16, n.H, 3), n.weight(3, 4 * n.C))
+    n.output(n.MatMul(n.Relu(x), n.weight(4 * n.C, 5)))
+    return operated(cast(n.finished(), kind)), samples(n, 20)
+
+
+def test_float16_is_fitted_wide_and_stays_narrow():
+    surgery, batches = narrow(TensorProto.FLOAT16)
+    outcome = better(surgery, batches)
+    for name in outcome.graph.constants:
+        assert outcome.graph.dtype(name) in (np.float16, np.int64), name
+
+
+def test_what_onnx_runtime_has_no_kernels_for_stays_as_it_is():
+    surgery, batches = narrow(TensorProto.BFLOAT16)
+    outcome = repair(surgery, "auto", batches)
+    assert outcome.mode == "none"
+    assert outcome.graph is surgery.pruned
+    assert "could be judged" in outcome.notes[0]
+
+
+def test_several_inputs_outputs_and_symbolic_shapes():
+    n = Net("several")
+    x, y = n.input("N", 3, n.H, n.W), n.input("N", 3, n.H, n.W)
+    a = n.Add(predictable(n, x), predictable(n, y))
+    n.output(n.conv(a, 5))
+    n.output(n.gemm(n.Flatten(n.GlobalAveragePool(a)), 3))
+    n.output(n.ArgMax(n.conv(a, 4), axis=1))
+    better(operated(n.finished()), samples(n, 20))
+
+
+def test_integer_inputs():
+    n = Net("tokens")
+    ids = n.input(n.B, n.H, feed=np.arange(n.B * n.H).reshape(n.B, n.H) % 9)
+    x = n.Gather(n.weight(9, 3), ids)
+    n.output(n.dense(n.LeakyRelu(n.dense(x, 4 * n.C), alpha=0.3), 5))
+    random = np.random.default_rng(0)
+    batches = [{ids: random.integers(0, 9, (n.B, n.H))} for _ in range(20)]
+    better(operated(n.finished()), batches)
+
+
+def test_a_body_that_reads_what_was_repaired():
+    n = Net("body")
+    x = predictable(n, n.input("N", 3, n.H, n.W))
+    y = n.conv(x, 4, kernel=(3, 3), pads=[1, 1, 1, 1])
+    z = n.conv(x, 4)
+    test = n.Greater(n.ReduceSum(y, keepdims=0), 0.0)
+    bodies = [
+        helper.make_graph(
+            [helper.make_node(op, [y], [f"{op}_of_y"])], op, [], [onnx.ValueInfoProto(name=f"{op}_of_y")]
+        )
+        for op in ("Relu", "Neg")
+    ]
+    n.output(n.If(test, then_branch=bodies[0], else_branch=bodies[1]))
+    n.output(z)
+    better(operated(n.finished()), samples(n, 20))
+
+
+def test_one_sample_at_a_time_and_one_sample_at_all():
+    n = Net("single")
+    n.B = 1
+    n.output(n.conv(predictable(n), 5))
+    surgery = operated(n.finished())
+    better(surgery, samples(n, 20))
+    outcome = repair(surgery, "auto", samples(n, 1))
+    onnx.checker.check_model(outcome.graph.model)
+    assert outcome.after <= outcome.before
+
+
+def test_samples_that_mislead_are_not_believed():
+    n = Net("misleading")
+    n.output(n.conv(predictable(n), 5))
+    surgery = operated(n.finished())
+    constant = [{k: np.full_like(v, 50.0) for k, v in f.items()} for f in samples(n, 4)]
+    held = samples(n, 4, seed=3)
+    outcome = repair(surgery, "auto", constant, held)
+    judge = Judge(surgery.graph, held)
+    assert judge.loss(outcome.graph) <= judge.loss(surgery.pruned)
+
+
+def test_the_same_seed_gives_the_same_bytes():
+    n = Net("seeds")
+    n.output(n.conv(predictable(n), 5))
+    surgery, batches = operated(n.finished()), samples(n, 6)
+    first, second = (repair(surgery, "auto", batches, seed=4).graph.serialized() for _ in range(2))
+    assert first == second
+
+
+def test_no_samples_left_and_nothing_removed():
+    n = Net("nothing")
+    n.output(n.conv(predictable(n), 5))
+    surgery = operated(n.finished(), choose=lambda g: np.ones(g.size, bool))
+    assert repair(surgery, "auto", samples(n, 2)).mode == "none"
+    assert repair(operated(n.finished()), "auto", []).mode == "merge"
