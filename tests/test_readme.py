@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from onnxprune import compare
 from onnxprune.cli import app, run
 from onnxprune.criteria import CRITERIA
 
@@ -94,6 +95,21 @@ def test_ci_runs_the_tests_as_the_readme_does():
     (line,) = [x for block in blocks(README, "sh") for x in block.splitlines() if "pytest" in x]
     (arguments,) = re.findall(r"-m pytest (.*)", line)
     assert f"python -m pytest {arguments}" in (ROOT / ".ci/run").read_text("utf-8")
+
+
+MODELS = re.findall(
+    r"^\| `(digits-.*\.onnx)` \| (.*) \|", (ROOT / "models/README.md").read_text("utf-8"), re.MULTILINE
+)
+
+
+@pytest.mark.parametrize(("name", "figures"), MODELS, ids=[name for name, _ in MODELS])
+def test_models_are_as_their_table_says(name, figures):
+    path = ROOT / "models" / name
+    verdict = compare(path, path, labels=ROOT / "models/digits-heldout.npz", batch=250, measure_latency=False)
+    size = verdict.before
+    shown = [f"{n:,}" for n in (size.params, size.macs, path.stat().st_size)]
+    assert [*shown, f"{verdict.accuracy[0].value:.2%}"] == figures.split(" | ")
+    assert verdict.accuracy[0].value > 0.98
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
