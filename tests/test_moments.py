@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from calibration import build, dumped, images, in_batches, residual_net, rows_of
@@ -183,6 +185,26 @@ def test_only_sums_come_out():
     out = Session(meter.graph.serialized()).run({"image": images(32)})
     assert sorted(v.shape for v in out.values()) == [(), (8,), (8, 8)]
     assert "head" not in [n.name for n in meter.graph.nodes], "what nothing asks for is not computed"
+
+
+def test_reductions_run_right_behind_what_they_reduce(tmp_path):
+    """Else all activations would be held until the end; ONNX Runtime visits the last outputs first."""
+    requests = [
+        Request("a", 1, (1, 8, 9, 7), frozenset({"gram"})),
+        Request("d", 1, (1, 12, 9, 7), frozenset({"pooled"})),
+        Request("b", 1, (1, 8, 9, 7), frozenset({"gram"})),
+    ]
+    meter = Meter(residual_net(), requests)
+    session = Session(meter.graph.serialized(), trace=str(tmp_path / "trace"))
+    session.run({"image": images(4)})
+    events = json.loads(session.end_trace().read_text())
+    kinds = [e["args"]["op_name"] for e in events if e["name"].endswith("_kernel_time")]
+    kinds = [k for k in kinds if k in ("Conv", "FusedConv", "Gemm", "GlobalAveragePool")]
+    assert [k.replace("Fused", "") for k in kinds] == [
+        *("Conv", "Gemm"),
+        *("Conv", "Gemm"),
+        *("Conv", "Conv", "GlobalAveragePool"),
+    ]
 
 
 def test_disjoint_parts_add_up():

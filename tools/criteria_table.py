@@ -2,83 +2,102 @@
 
     python tools/criteria_table.py [--models digits-plain ...] [--page docs/criteria.md]
 
-Budgets are spread over layers by the scores alone (`--evals 0`, any number of channels), so that the table
+Budgets are spread over layers by the scores alone (as `prune --evals 0 --round-to 1` does), so that the table
 says what criteria are worth and not what measuring layers makes up for. `random` is the mean of three seeds.
-Statistics and repair use 358 of the 512 calibration digits, accuracy is that on the 2,500 held-out ones.
+Statistics and repair use the calibration digits that `prune` doesn't hold back, accuracy is that on the 2,500
+held-out ones.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from pages import replaced, table
 
 from onnxprune import measure, pipeline
-from onnxprune.criteria import CRITERIA, Criterion
-from onnxprune.errors import OnnxpruneError
+from onnxprune.allocate import Descent, Ladder, macs_model
+from onnxprune.criteria import CRITERIA, Context, Criterion
+from onnxprune.errors import UsageError
+from onnxprune.graph import Graph
+from onnxprune.pipeline.job import Job, tried
+from onnxprune.runtime import Session
+from onnxprune.types import Mask
 
 MODELS = Path(__file__).parents[1] / "models"
 NAMES = ("digits-residual", "digits-mobile", "digits-plain")
 SHARES = (0.7, 0.5)
+MODES = ("none", "auto")
 SEEDS = {"random": (0, 1, 2)}
 EVERYTHING = frozenset().union(*(c.needs for c in CRITERIA.values()))
 
 
-def accuracy(
-    model: Path, criterion: Criterion, share: float, repair: str, stats: measure.Stats
-) -> float | None:
-    """In percent; `None` where the criterion has nothing to go by."""
-    found = []
-    for seed in SEEDS.get(criterion.name, (0,)):
-        try:
-            result = pipeline.prune(
-                model,
-                macs=share,
-                criterion=criterion,
-                repair=repair,
-                stats=stats if criterion.needs else None,
-                calib=str(MODELS / "digits-calib.npz"),
-                labels=MODELS / "digits-heldout.npz",
-                evaluations=0,
-                round_to=1,
-                seed=seed,
-                force=True,
-                measure_latency=False,
-            )
-        except OnnxpruneError as error:
-            if criterion.needs or criterion.name == "bn-scale":
-                print(f"{criterion.name}: {error}")
-                return None
-            raise
-        found.append(100 * result.verdict.accuracy[1].value)
-    return float(np.mean(found))
-
-
-def statistics(model: Path) -> measure.Stats:
-    """Of the samples that are not held back."""
-    ready = pipeline.prepare(model)
+def begun(model: Path, *, simplify: bool) -> Job:
+    """A model, with all statistics of the samples that are not held back."""
+    ready = pipeline.prepare(model, simplify=simplify)
     samples = pipeline.opened(str(MODELS / "digits-calib.npz"), ready.graph)
-    fit = pipeline.gather(ready, CRITERIA["l1"], samples, None).fit
+    evidence = pipeline.gather(ready, CRITERIA["l1"], samples, None)
     wanted = measure.requests(ready.graph, ready.facts, ready.analysis, EVERYTHING)
-    return measure.measure(ready.graph, wanted, fit.batches(32), source="digits-calib.npz")
+    stats = measure.measure(ready.graph, wanted, evidence.fit.batches(32), source=samples.source)
+    return Job(ready, replace(evidence, stats=stats), CRITERIA["l1"], pipeline.Settings())
+
+
+def choices(job: Job, criterion: Criterion) -> Iterator[tuple[Mask, ...]]:
+    """Which units stay for each share of the MACs, once for each seed.
+
+    Raises:
+        UsageError: the criterion has nothing to go by.
+    """
+    ready = job.ready
+    cost = macs_model(ready.graph, ready.facts, ready.analysis)
+    for seed in SEEDS.get(criterion.name, (0,)):
+        scores = criterion.scores(Context(ready.graph, ready.analysis, job.evidence.stats, seed))
+        ladders = [Ladder(g, s) for g, s in zip(ready.analysis.groups, scores, strict=True)]
+        descent = Descent(ready.analysis, ladders, cost)
+        yield tuple(descent.kept(share) for share in SHARES)
+
+
+def accuracy(graph: Graph) -> float:
+    """In percent of the held-out digits."""
+    with np.load(MODELS / "digits-heldout.npz") as file:
+        images, labels = file["image"], file["labels"]
+    session, right = Session(graph.serialized()), 0
+    for start in range(0, len(images), 100):
+        part = slice(start, start + 100)
+        (scores,) = session.run({"image": images[part]}).values()
+        right += int((scores.argmax(axis=1) == labels[part]).sum())
+    return 100 * right / len(labels)
+
+
+def cells(job: Job, criterion: Criterion) -> list[str]:
+    """Accuracy for each share, without repair and with it."""
+    try:
+        kept = list(choices(job, criterion))
+    except UsageError as error:
+        print(error)
+        return ["–"] * (len(SHARES) * len(MODES))
+    found = []
+    for share in range(len(SHARES)):
+        for mode in MODES:
+            mine = replace(job, settings=replace(job.settings, repair=mode))
+            found.append(np.mean([accuracy(tried(mine, masks[share]).graph) for masks in kept]))
+    return [f"{value:.2f}" for value in found]
 
 
 def rows(name: str) -> list[list[str]]:
     """The table of one network."""
-    stats = statistics(MODELS / f"{name}.onnx")
-    made = []
+    plain = begun(MODELS / f"{name}.onnx", simplify=True)
+    made = [["unpruned", f"{accuracy(plain.ready.original):.2f}", *[""] * (len(SHARES) * len(MODES) - 1)]]
     for criterion in CRITERIA.values():
-        file = f"{name}-bn.onnx" if criterion.name == "bn-scale" else f"{name}.onnx"
-        started, cells = time.perf_counter(), []
-        for share in SHARES:
-            for repair in ("none", "auto"):
-                value = accuracy(MODELS / file, criterion, share, repair, stats)
-                cells.append("–" if value is None else f"{value:.2f}")
-        print(name, criterion.name, *cells, f"{time.perf_counter() - started:.0f} s", flush=True)
-        made.append([f"`{criterion.name}`", *cells])
+        started = time.perf_counter()
+        scaled = criterion.name == "bn-scale"
+        job = begun(MODELS / f"{name}-bn.onnx", simplify=False) if scaled else plain
+        made.append([f"`{criterion.name}`", *cells(job, criterion)])
+        print(name, *made[-1], f"{time.perf_counter() - started:.0f} s", flush=True)
     return made
 
 
