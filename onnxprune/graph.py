@@ -313,6 +313,8 @@ def _parse(file: Path) -> ModelProto:
     if file.is_dir():
         raise InputError("is a directory", where=where, hint="name an .onnx file")
     try:
+        if file.exists() and not file.is_file():  # a pipe can be read only once, or waits for ever
+            raise InputError("is a device, not a file", where=where, hint="name an .onnx file")
         data = file.read_bytes()
     except FileNotFoundError:
         raise InputError("no such file", where=where) from None

@@ -98,6 +98,11 @@ def directory(project):
     return "is a directory; name an .onnx file"
 
 
+def pipe(project):
+    os.mkfifo(project.root / "bad.onnx")
+    return "is a device, not a file"
+
+
 def lfs_pointer(project):
     (project.root / "bad.onnx").write_text(
         f"version https://git-lfs.github.com/spec/v1\noid sha256:{'ab' * 32}\nsize 12\n"
@@ -142,6 +147,7 @@ UNREADABLE = [
     truncated,
     text,
     directory,
+    pipe,
     lfs_pointer,
     external_missing,
     external_short,
