@@ -468,6 +468,17 @@ def weight_split_in_three(n: Net) -> Any:
     return n.Mul(n.MatMul(x, q), n.Sigmoid(n.Add(n.MatMul(x, k), n.MatMul(x, v))))
 
 
+@pytest.mark.parametrize(("granularity", "rows"), [("head", False), ("width", True), ("auto", False)])
+def test_heads_or_their_width(granularity: Any, rows: bool) -> None:
+    """Heads are units of their own; their width goes as equally many entries of each."""
+    net = Net("heads", SQUARE)
+    net.read(attention(net, 4, 4))
+    surgery = operate(net.finished(), granularity=granularity)
+    assert surgery.removed
+    assert any(group.lanes for group in surgery.analysis.groups) == rows
+    check(surgery, net.feeds()[0])
+
+
 def test_recorded_shapes_of_constants_follow() -> None:
     net = Net("recorded")
     net.read(net.conv(net.conv()))
