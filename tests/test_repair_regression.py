@@ -7,6 +7,8 @@ import pytest
 from scipy.linalg import hilbert
 
 from onnxprune.linalg import solve
+from onnxprune.repair.convolution import Convolution, Transposed
+from onnxprune.repair.product import Gates, Product
 from onnxprune.repair.regression import PENALTIES, Sums, fit
 
 
@@ -153,3 +155,22 @@ def test_systems_are_solved_with_and_without_full_rank():
     found = solve(bad, bad @ np.ones((14, 1)))
     np.testing.assert_allclose(bad @ found, bad @ np.ones((14, 1)), atol=1e-8)
     assert np.abs(found).max() < 100
+
+
+@pytest.mark.parametrize(
+    ("layout", "y", "axis", "outputs"),
+    [
+        (Convolution((1, 1), (1, 1), (1, 1), ((0, 0),) * 2, 1), (3, 5, 2, 7), 0, 1),
+        (Transposed((1, 1), Convolution((1, 1), (1, 1), (1, 1), ((0, 0),) * 2, 1)), (3, 5, 2, 7), 0, 1),
+        (Product(right=True), (3, 5), 0, -1),
+        (Product(right=True), (3, 4, 5), 0, -1),
+        (Product(right=False), (3, 5, 4), 0, -2),
+        (Gates(), (4, 3, 5), 1, -1),
+        (Gates(batch_first=True), (3, 4, 5), 0, -1),
+    ],
+)
+def test_rows_know_their_sample(layout, y, axis, outputs):
+    marks = np.broadcast_to(np.arange(y[axis]).reshape([-1 if k == axis else 1 for k in range(len(y))]), y)
+    rows = np.arange(layout.rows(y))
+    np.testing.assert_array_equal(layout.sample(y, rows), layout.targets(marks, rows)[0, :, 0])
+    assert layout.outputs == outputs

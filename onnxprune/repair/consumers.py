@@ -108,7 +108,7 @@ def layout(node: Node, side: int, weight: Shape, x: Shape, y: Shape) -> Layout |
         return Product(side == 1, turned[1 - side], turned[side], factor) if factor else None
     if node.op == "MatMul":
         return Product(side == 1) if len(weight) == 2 and len(x) > 1 else None
-    return Gates()
+    return Gates(bool(node.attrs.get("layout", 0)))
 
 
 def stages(graph: Graph, keys: Collection[str]) -> dict[int, int]:

@@ -48,6 +48,10 @@ class Convolution(Layout):
         """See `Layout.rows`."""
         return y[0] * math.prod(y[2:])
 
+    def sample(self, y: Shape, rows: Rows) -> Rows:
+        """See `Layout.sample`."""
+        return rows // math.prod(y[2:])
+
     def patches(self, x: Array, y: Shape, rows: Rows) -> Array:
         """See `Layout.patches`."""
         padded = _padded(x, self.pads)
@@ -109,6 +113,10 @@ class Transposed(Layout):
     def rows(self, y: Shape) -> int:
         """See `Layout.rows`."""
         return self.inner.rows(y)
+
+    def sample(self, y: Shape, rows: Rows) -> Rows:
+        """See `Layout.sample`."""
+        return self.inner.sample(y, rows)
 
     def patches(self, x: Array, y: Shape, rows: Rows) -> Array:
         """See `Layout.patches`."""

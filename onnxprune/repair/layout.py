@@ -27,6 +27,10 @@ class Layout(ABC):
         """How many rows an output of this shape has."""
 
     @abstractmethod
+    def sample(self, y: Shape, rows: Rows) -> Rows:
+        """Which sample of the batch each of these rows is of."""
+
+    @abstractmethod
     def patches(self, x: Array, y: Shape, rows: Rows) -> Array:
         """(G, rows, F): what these rows read of the input `x` that gives an output of shape `y`."""
 

@@ -31,6 +31,10 @@ class Product(Layout):
         """See `Layout.rows`."""
         return math.prod(y) // y[-1 if self.right else -2]
 
+    def sample(self, y: Shape, rows: Rows) -> Rows:
+        """See `Layout.sample`."""
+        return rows // (self.rows(y) // y[0]) if len(y) > 2 else rows
+
     def patches(self, x: Array, _y: Shape, rows: Rows) -> Array:
         """See `Layout.patches`."""
         flat = x if self.right != self.turned_x else x.swapaxes(-1, -2)
@@ -63,11 +67,20 @@ class Gates(Layout):
     """What LSTM, GRU and RNN make of their input before time comes in: W (directions, gates * H, I).
 
     There is no tensor of it: targets (T, B, directions * gates * H) are computed from what the original read.
+
+    Attributes:
+        batch_first: whether samples come before time, instead.
     """
+
+    batch_first: bool = False
 
     def rows(self, y: Shape) -> int:
         """See `Layout.rows`."""
         return math.prod(y[:-1])
+
+    def sample(self, y: Shape, rows: Rows) -> Rows:
+        """See `Layout.sample`."""
+        return rows // y[1] if self.batch_first else rows % y[1]
 
     def patches(self, x: Array, _y: Shape, rows: Rows) -> Array:
         """See `Layout.patches`."""

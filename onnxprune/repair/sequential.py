@@ -175,7 +175,7 @@ class _Job:
         if self._layout is None:
             return
         y, entries = self._stays(y, self._layout.outputs)
-        for sums, rows in self._chosen(index, count, self._layout.rows(y.shape)):
+        for sums, rows in self._chosen(index, count, self._layout, y.shape):
             if rows.size:
                 patches = self._layout.patches(p, y.shape, rows)
                 sums.add(patches, self._layout.targets(y, rows, entries))
@@ -194,8 +194,12 @@ class _Job:
         rows = self._surgery.rows_of(node.inputs[1], (3,))
         return np.asarray(x.astype(np.float32) @ rows.reshape(-1, rows.shape[-1]).T.astype(np.float32))
 
-    def _chosen(self, index: int, count: int, rows: int) -> Sequence[tuple[Sums, Array]]:
-        """Rows to take, and the half that they go to: whole batches in turn, where there is more than one."""
+    def _chosen(self, index: int, count: int, place: Layout, y: Shape) -> Sequence[tuple[Sums, Array]]:
+        """Rows to take, and the half that they go to: batches in turn, or else halves of the only one.
+
+        Rows of one sample are much alike, so they must not be in both halves if there is another sample.
+        """
+        rows = place.rows(y)
         inputs = self._weight.size // max(1, self._weight.shape[0])
         most = max(MIN_ROWS, ROWS_PER_INPUT * inputs) // count + 1
         chosen = np.arange(rows)
@@ -203,7 +207,11 @@ class _Job:
             chosen = np.sort(self._random.choice(rows, most, replace=False))
         if count > 1:
             return [(self._sums[index % 2], chosen)]
-        return list(zip(self._sums, np.array_split(chosen, 2), strict=True))
+        sample = place.sample(y, chosen)
+        middle = (int(sample.min()) + int(sample.max()) + 1) / 2
+        if sample.min() == sample.max():
+            return list(zip(self._sums, np.array_split(chosen, 2), strict=True))
+        return [(self._sums[0], chosen[sample < middle]), (self._sums[1], chosen[sample >= middle])]
 
     def finish(self, edits: Edits, weights: bool) -> list[Repaired]:
         """Fit, and write down what to change."""
