@@ -115,11 +115,9 @@ class Revision:
             if not stored.is_file():
                 reason = f"is a git-lfs pointer to {found.size} bytes that aren't on this machine"
                 raise InputError(reason, where=where, hint=f"run 'git lfs fetch origin {self.commit}'")
-            target.unlink()
-            try:
-                os.link(stored, target)
-            except OSError:  # another file system
-                shutil.copyfile(stored, target)
+            shutil.copyfile(
+                stored, target
+            )  # not a hard link: onnx refuses weights in files that have several
         return target
 
     def _stored(self, found: Pointer) -> Path:
