@@ -20,7 +20,9 @@ from .errors import Infeasible
 from .graph import Facts, Graph
 from .ops import RULES
 from .ops.label import Ids, distinct
-from .ops.walk import Cover, Inconsistent, Record, Rule, Selection, Walk
+from .ops.op import Rule
+from .ops.record import Cover, Inconsistent, Record, Selection
+from .ops.walk import Walk
 from .selection import keep_best
 from .types import Analysis, Blocked, Group, Lanes, Mask, Member, Place, Reader, Units
 

@@ -9,7 +9,9 @@ import numpy as np
 from .graph import Array, Facts, Graph, Shape
 from .ops import RULES
 from .ops.label import Label, locate
-from .ops.walk import ConstantLabel, Record, Rule, Selection, Walk
+from .ops.op import Rule
+from .ops.record import ConstantLabel, Record, Selection
+from .ops.walk import Walk
 from .types import Analysis, Mask
 
 

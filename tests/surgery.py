@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxprune.channels import Granularity, analyze
 from onnxprune.graph import Graph, infer
 from onnxprune.ops import RULES
-from onnxprune.ops.walk import Rule
+from onnxprune.ops.op import Rule
 from onnxprune.rewrite import rewrite
 from onnxprune.selection import keep_best
 from onnxprune.types import Analysis, Mask

@@ -18,7 +18,7 @@ from onnx import TensorProto
 from surgery import check, operate
 
 from onnxprune.ops import RULES
-from onnxprune.ops.walk import Rule
+from onnxprune.ops.op import Rule
 
 OPSETS = (9, 23)
 """The opsets to test: from what ONNX Runtime still runs to what exporters write."""

@@ -20,7 +20,9 @@ from onnxprune.errors import OnnxpruneError
 from onnxprune.graph import Graph, infer
 from onnxprune.ops import RULES
 from onnxprune.ops.label import Block, Label
-from onnxprune.ops.walk import Op, Rule, Selection, Walk
+from onnxprune.ops.op import Op, Rule
+from onnxprune.ops.record import Selection
+from onnxprune.ops.walk import Walk
 from onnxprune.rewrite import rewrite
 
 NEWEST = [pytest.param(row, id=f"{row.op}-{row.variant}".replace(" ", "-")) for row in ROWS]

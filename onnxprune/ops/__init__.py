@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from ..graph import Node, Shape
 from . import contrib, elementwise, index, layout, linear, norm, quant, recurrent, reduce, spatial
-from .walk import Rule
+from .op import Rule
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {

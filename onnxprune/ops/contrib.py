@@ -12,9 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..graph import Node, Shape
-from .label import Block, Ids, Label, block_on
+from .label import Block, Ids, Label, block_on, single
 from .linear import conv, conv_macs, gemm, gemm_macs, matmul, matmul_macs
-from .walk import Letter, Op, Rule, single
+from .op import Op, Rule
+from .record import Letter
 
 # ---------------------------------------------------------------- heads
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .label import Label
-from .walk import Op, Rule
+from .op import Op, Rule
 
 
 def elementwise(op: Op) -> list[Label]:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .label import Block, Ids, Label, block_on, locate
-from .walk import Inconsistent, Letter, Op, Rule, single
+from .label import Block, Ids, Label, block_on, locate, single
+from .op import Op, Rule
+from .record import Inconsistent, Letter
 
 
 def pick(op: Op, block: Block, axis: int, positions: Ids) -> tuple[Block, Ids]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..graph import Shape
+
 Ids = NDArray[np.int64]
 
 
@@ -118,3 +120,18 @@ def rectangle(kept: NDArray[np.bool_]) -> tuple[int, ...] | None:
             return None
         shape = (length, *shape)
     return shape
+
+
+def lengths(label: Label, shape: Shape) -> Shape:
+    """A shape with the new lengths of labelled axes."""
+    result = list(shape)
+    for block in label:
+        for axis, length in zip(block.axes, block.new.shape, strict=True):
+            result[axis] = length
+    return tuple(result)
+
+
+def single(label: Label, axis: int) -> Block | None:
+    """The block on an axis if that is all it covers."""
+    block = block_on(label, axis)
+    return block if block is not None and block.axes == (axis,) else None

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..graph import Shape
-from .label import Block, Ids, Label, block_on
-from .walk import GRID_LIMIT, Inconsistent, Op, Rule, lengths
+from .label import Block, Ids, Label, block_on, lengths
+from .op import Op, Rule
+from .record import GRID_LIMIT, Inconsistent
 
 
 def transpose(op: Op) -> list[Label]:

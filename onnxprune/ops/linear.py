@@ -11,8 +11,9 @@ from typing import Any
 
 from ..graph import Node, Shape
 from .index import keep_in_step
-from .label import Block, Label, block_on
-from .walk import Letter, Op, Rule, single
+from .label import Block, Label, block_on, single
+from .op import Op, Rule
+from .record import Letter
 
 
 def _produce(op: Op, label: Label, axis: int) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from .label import Block, Label, block_on
 from .linear import split_axis
-from .walk import Letter, Op, Rule
+from .op import Op, Rule
+from .record import Letter
 
 
 def batch_norm(op: Op) -> list[Label]:

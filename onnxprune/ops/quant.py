@@ -14,8 +14,9 @@ from .elementwise import passing
 from .index import concatenated
 from .label import Label, block_on
 from .linear import convolution
+from .op import Op, Rule
+from .record import Letter
 from .spatial import pool
-from .walk import Letter, Op, Rule
 
 # ---------------------------------------------------------------- to and fro
 

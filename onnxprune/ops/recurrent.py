@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from ..graph import Node, Shape
 from .label import Block, Label
-from .walk import Letter, Op, Rule
+from .op import Op, Rule
+from .record import Letter
 
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 

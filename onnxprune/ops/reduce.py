@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .label import Label
-from .walk import Op, Rule
+from .op import Op, Rule
 
 _NORMS = frozenset({"ReduceMean", "ReduceL2"})
 """What normalisations are made of: with fewer channels it says nearly the same of those that stay."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .label import Ids, Label, block_on
-from .walk import Op, Rule, single
+from .label import Ids, Label, block_on, single
+from .op import Op, Rule
 
 
 def pool(op: Op) -> list[Label]:

@@ -11,7 +11,8 @@ import numpy as np
 from ..graph import Array, Facts, Graph
 from ..ops import RULES
 from ..ops.label import Label, locate
-from ..ops.walk import ConstantLabel, Record, Selection, Walk
+from ..ops.record import ConstantLabel, Record, Selection
+from ..ops.walk import Walk
 from ..types import Analysis, Mask
 from .prefix import reads
 

@@ -1,0 +1,256 @@
+"""A model with its nodes, constants and links, read only."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.inliner
+import onnx.reference
+from numpy.typing import NDArray
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+
+from ..errors import InputError
+
+Array = NDArray[Any]
+
+
+Shape = tuple[int, ...]
+
+
+PROTOBUF_LIMIT = 2**31 - 1
+
+
+VALUE_TYPES = frozenset({TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL})
+
+
+_STANDARD = frozenset({"", "ai.onnx"})
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node, with attributes as Python values (graphs as `GraphProto`)."""
+
+    index: int
+    op: str
+    """Operator type; those of a domain other than ai.onnx read `domain:Type`."""
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attrs: Mapping[str, Any]
+    captured: tuple[str, ...] = ()
+    """Outer tensors that the node's subgraphs read."""
+
+    def __str__(self) -> str:
+        return f"{self.op} '{self.name or self.outputs[0]}'"
+
+
+@dataclass
+class Edits:
+    """What to change in a graph; `Graph.edited` carries it out on a copy."""
+
+    constants: dict[str, Array] = field(default_factory=dict)
+    """New value of a constant, under its own name."""
+    literals: dict[tuple[int, int], Array] = field(default_factory=dict)
+    """(node index, input index) -> a value that only this input shall read."""
+    attrs: dict[tuple[int, str], Any] = field(default_factory=dict)
+    """(node index, attribute) -> new value; `None` removes it."""
+    folded: dict[int, Array] = field(default_factory=dict)
+    """Nodes to replace with a constant, under the name of their first output."""
+    shapes: dict[str, dict[int, int]] = field(default_factory=dict)
+    """tensor -> axis -> new length, for the recorded shapes of intermediate values."""
+    before: dict[int, list[NodeProto]] = field(default_factory=dict)
+    """Node index -> nodes to insert right before it."""
+    rewire: dict[tuple[int, int], str] = field(default_factory=dict)
+    """(node index, input index) -> the tensor to read instead."""
+    added: dict[str, Array] = field(default_factory=dict)
+    """New initializers."""
+
+    def __bool__(self) -> bool:
+        return any(
+            (self.constants, self.literals, self.attrs, self.folded, self.before, self.rewire, self.added)
+        )
+
+
+class Graph:
+    """An ONNX model with its nodes, constants and links, read only.
+
+    Args:
+        model: the parsed model; owned by the graph from now on.
+        path: where it came from, for messages and for external data.
+    """
+
+    def __init__(self, model: ModelProto, path: Path | None = None) -> None:
+        self.model = model
+        self.path = path
+        proto = model.graph
+        self.constants: dict[str, TensorProto] = {t.name: t for t in proto.initializer}
+        self.nodes: tuple[Node, ...] = tuple(_node(i, n) for i, n in enumerate(proto.node))
+        for node, n in zip(self.nodes, proto.node, strict=True):
+            if node.op == "Constant" and (tensor := _constant(n)) is not None:
+                self.constants[n.output[0]] = tensor
+        self.inputs: tuple[str, ...] = tuple(v.name for v in proto.input if v.name not in self.constants)
+        self.outputs: tuple[str, ...] = tuple(v.name for v in proto.output)
+        self.producer: dict[str, Node] = {o: n for n in self.nodes for o in n.outputs if o}
+        self.readers: dict[str, list[tuple[Node, int]]] = {}
+        for node in self.nodes:
+            for i, name in enumerate(node.inputs):
+                self.readers.setdefault(name, []).append((node, i))
+            for name in node.captured:
+                self.readers.setdefault(name, []).append((node, -1))
+
+    @property
+    def where(self) -> str:
+        """The file, for messages."""
+        return str(self.path) if self.path else "model"
+
+    def opset(self, domain: str = "") -> int:
+        """The version of an operator set, 0 where it is not imported."""
+        same = _STANDARD if domain in _STANDARD else {domain}
+        return max((o.version for o in self.model.opset_import if o.domain in same), default=0)
+
+    def array(self, name: str) -> Array:
+        """The value of a constant, in the dtype it is stored in (ml_dtypes for bfloat16 and friends).
+
+        Raises:
+            InputError: what is stored isn't what the shape says, or can't be read.
+        """
+        tensor = self.constants[name]
+        try:
+            return numpy_helper.to_array(tensor, str(self.path.parent) if self.path else "")
+        except (ValueError, TypeError, OSError, onnx.checker.ValidationError) as error:
+            raise InputError(f"tensor '{name}' can't be read ({error})", where=self.where) from None
+
+    def shape_of_constant(self, name: str) -> Shape:
+        """The shape of a constant, without reading its value."""
+        return tuple(self.constants[name].dims)
+
+    def dtype(self, name: str) -> np.dtype[Any]:
+        """The numpy dtype of a constant."""
+        return onnx.helper.tensor_dtype_to_np_dtype(self.constants[name].data_type)
+
+    def parameters(self) -> int:
+        """The number of values in floating-point or quantised constants of more than one element."""
+        counted = (t for t in self.constants.values() if t.data_type not in VALUE_TYPES)
+        return sum(size for t in counted if (size := int(np.prod(t.dims, dtype=np.int64))) > 1)
+
+    def operators(self) -> Counter[str]:
+        """How often each operator is used, also in the bodies of If, Loop and Scan; Constant nodes apart."""
+        return Counter(op for op in _operators(self.model.graph) if op != "Constant")
+
+    def nbytes(self, name: str) -> int:
+        """Bytes that a constant takes in memory, without reading it."""
+        return nbytes(self.dtype(name), self.shape_of_constant(name))
+
+    def fingerprint(self) -> str:
+        """SHA-256 over what a plan depends on: nodes, their links, names and shapes of constants."""
+        digest = hashlib.sha256()
+        for node in self.nodes:
+            digest.update(repr((node.op, node.inputs, node.outputs)).encode())
+        for name in sorted(self.constants):
+            digest.update(repr((name, self.shape_of_constant(name))).encode())
+        return digest.hexdigest()
+
+    def size(self) -> int:
+        """Bytes of the model as one file."""
+        return self.model.ByteSize()
+
+    def serialized(self) -> bytes:
+        """The model as bytes.
+
+        Raises:
+            InputError: it is larger than protobuf allows; use `on_disk`.
+        """
+        if self.size() > PROTOBUF_LIMIT:
+            raise InputError("the model is larger than 2 GB", where=self.where)
+        return self.model.SerializeToString(deterministic=True)
+
+    def edited(self, edits: Edits) -> Graph:
+        """A copy with the edits carried out."""
+        from .editing import applied
+
+        return Graph(applied(self, edits), self.path)
+
+    def tapped(self, outputs: Sequence[str]) -> Graph:
+        """A copy that gives the named tensors, too, as outputs after its own."""
+        model = copy.deepcopy(self.model)
+        have = set(self.outputs)
+        for name in dict.fromkeys(outputs):
+            if name not in have:
+                model.graph.output.add().name = name
+        return Graph(model, self.path)
+
+
+def _node(index: int, n: NodeProto) -> Node:
+    op = n.op_type if n.domain in _STANDARD else f"{n.domain}:{n.op_type}"
+    attrs: dict[str, Any] = {}
+    captured: list[str] = []
+    for a in n.attribute:
+        value = onnx.helper.get_attribute_value(a)
+        attrs[a.name] = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+        for body in [a.g] if a.type == AttributeProto.GRAPH else a.graphs:
+            captured += _captures(body)
+    return Node(index, op, n.name, tuple(n.input), tuple(n.output), attrs, tuple(dict.fromkeys(captured)))
+
+
+def _operators(body: GraphProto) -> Iterator[str]:
+    for n in body.node:
+        yield n.op_type if n.domain in _STANDARD else f"{n.domain}:{n.op_type}"
+        for a in n.attribute:
+            for inner in [a.g] if a.type == AttributeProto.GRAPH else a.graphs:
+                yield from _operators(inner)
+
+
+def type_text(value: onnx.ValueInfoProto) -> str:
+    """The type of an input or output for people: `float32[batch, 3, 224, 224]`."""
+    tensor = value.type.tensor_type
+    if not value.type.HasField("tensor_type"):
+        return str(value.type.WhichOneof("value") or "unknown").removesuffix("_type")
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name if tensor.elem_type else "unknown"
+    if not tensor.HasField("shape"):
+        return f"{dtype}[...]"
+    dims = [str(d.dim_value) if d.HasField("dim_value") else d.dim_param or "?" for d in tensor.shape.dim]
+    return f"{dtype}[{', '.join(dims)}]"
+
+
+def nbytes(dtype: np.dtype[Any], shape: Shape) -> int:
+    """Bytes of a tensor; types of fewer than eight bits are packed, as ONNX stores them."""
+    packed = re.match(r"u?(?:int|float)([24])(?:_|$)", dtype.name)
+    bits = int(packed[1]) if packed else 8 * dtype.itemsize
+    return -(-int(np.prod(shape, dtype=np.int64)) * bits // 8)
+
+
+def _captures(body: GraphProto) -> list[str]:
+    own = (
+        {v.name for v in body.input}
+        | {t.name for t in body.initializer}
+        | {o for n in body.node for o in n.output}
+    )
+    read = [i for n in body.node for i in n.input] + [v.name for v in body.output]
+    nested = [
+        c
+        for n in body.node
+        for a in n.attribute
+        for b in ([a.g] if a.type == AttributeProto.GRAPH else a.graphs)
+        for c in _captures(b)
+    ]
+    return [name for name in read + nested if name and name not in own]
+
+
+def _constant(n: NodeProto) -> TensorProto | None:
+    for a in n.attribute:
+        if a.name == "value":
+            return a.t
+        if a.name.startswith("value_") and a.name not in ("value_string", "value_strings"):
+            value = onnx.helper.get_attribute_value(a)
+            dtype = np.int64 if a.name.startswith("value_int") else np.float32
+            return numpy_helper.from_array(np.asarray(value, dtype), n.output[0])
+    return None

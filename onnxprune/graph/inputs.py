@@ -1,0 +1,64 @@
+"""What a model needs, and which of its sizes are open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.inliner
+import onnx.reference
+from onnx import TensorProto
+
+from ..errors import InputError
+from .core import Graph
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """An input of a model: one entry of `shape` per axis, a size, the name of a symbolic one, or `None`."""
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | str | None, ...]
+
+
+def input_specs(graph: Graph) -> tuple[InputSpec, ...]:
+    """What the model needs, in its own order.
+
+    Raises:
+        InputError: an input is no tensor of numbers.
+    """
+    specs = []
+    for v in graph.model.graph.input:
+        if v.name in graph.constants:
+            continue
+        tensor = v.type.tensor_type
+        if not v.type.HasField("tensor_type") or tensor.elem_type in (
+            TensorProto.UNDEFINED,
+            TensorProto.STRING,
+        ):
+            raise InputError(f"input '{v.name}' is no tensor of numbers", where=graph.where)
+        dims = tensor.shape.dim
+        shape = tuple(d.dim_value if d.dim_value > 0 else d.dim_param or None for d in dims)
+        specs.append(InputSpec(v.name, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), shape))
+    return tuple(specs)
+
+
+def symbolic_dims(graph: Graph) -> dict[str, tuple[int, int]]:
+    """Name of each symbolic input dimension -> (rank of the input, axis). Unnamed ones get a name."""
+    found: dict[str, tuple[int, int]] = {}
+    for v in graph.model.graph.input:
+        if v.name in graph.constants:
+            continue
+        dims = v.type.tensor_type.shape.dim
+        for axis, d in enumerate(dims):
+            if not d.HasField("dim_value") or d.dim_value <= 0:
+                found.setdefault(d.dim_param or f"{v.name}[{axis}]", (len(dims), axis))
+    return found
+
+
+def one_sample(graph: Graph, batch: int = 1) -> dict[str, int]:
+    """A size for the first axis of every input where it is symbolic: one sample."""
+    return {name: batch for name, (_, axis) in symbolic_dims(graph).items() if axis == 0}

@@ -1,0 +1,348 @@
+"""What a rule works with: one node, and the sentences it can say about ids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..graph import Array, Node, Shape, make_node
+from .label import Block, Ids, Label
+from .record import (
+    Frozen,
+    Inconsistent,
+    Letter,
+    Mask,
+    Produced,
+)
+
+if TYPE_CHECKING:
+    from .walk import Walk
+
+
+class Op:
+    """One node, as its rule sees it."""
+
+    def __init__(self, walk: Walk, node: Node) -> None:
+        self.walk = walk
+        self.node = node
+        self._handled: set[int] = set()
+
+    # ------------------------------------------------------------ reading
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        """An attribute."""
+        return self.node.attrs.get(name, default)
+
+    def has(self, i: int) -> bool:
+        """Whether input `i` is given."""
+        return i < len(self.node.inputs) and bool(self.node.inputs[i])
+
+    @property
+    def opset(self) -> int:
+        """The version of the standard operator set."""
+        return self.walk.graph.opset()
+
+    def shape(self, i: int = 0) -> Shape | None:
+        """Shape of an input, in the graph as it is."""
+        return self.walk.facts.shapes.get(self.node.inputs[i])
+
+    def out_shape(self, i: int = 0) -> Shape | None:
+        """Shape of an output, in the graph as it is."""
+        return self.walk.facts.shapes.get(self.node.outputs[i])
+
+    def is_constant(self, i: int) -> bool:
+        """Whether an input is a constant."""
+        return self.node.inputs[i] in self.walk.graph.constants
+
+    def is_weight(self, i: int) -> bool:
+        """Whether an input is a constant or computed from constants alone."""
+        return self.node.inputs[i] in self.walk.weights
+
+    def label(self, i: int = 0) -> Label:
+        """Ids of an input."""
+        name = self.node.inputs[i]
+        if name in self.walk.graph.constants:
+            return self.walk.constant_label(name, self.node, i)
+        return self.walk.record.labels.get(name, ())
+
+    def value(self, i: int) -> Array | None:
+        """The known value of an input that says a shape, position or count; the rule now answers for it."""
+        if not self.has(i):
+            return None
+        self._handled.add(i)
+        return self.walk.facts.values.get(self.node.inputs[i])
+
+    def new_value(self, i: int) -> Array | None:
+        """That value as it will be without any further edit."""
+        return self.walk.new_value(self.node.inputs[i])
+
+    # ------------------------------------------------------------ saying
+
+    def join(self, a: Block, b: Block) -> None:
+        """Ids at the same places of two blocks are one."""
+        self.walk.join(self.node, (a.old, a.new), (b.old, b.new))
+
+    def freeze(self, blocks: Sequence[Block], reason: str) -> None:
+        """All ids of these blocks must stay."""
+        for block in blocks:
+            self.walk.freeze(self.node, block, reason)
+
+    def barrier(self, reason: str) -> list[Label]:
+        """No id of any input may go; outputs have no ids."""
+        for name in self.node.captured:
+            self.freeze(self.walk.record.labels.get(name, ()), reason)
+        for i in range(len(self.node.inputs)):
+            if self.has(i) and not self.is_constant(i):
+                self.freeze(self.label(i), reason)
+        return [()] * len(self.node.outputs)
+
+    def project(self, block: Block, axes: Sequence[int]) -> Block:
+        """See `Walk.project`."""
+        return self.walk.project(self.node, block, axes)
+
+    def mix(self, label: Label, axes: Sequence[int], reason: str) -> Label:
+        """The operator mixes all entries along these axes: none can go without the others.
+
+        A block that lies wholly on these axes must stay; of a grid, each remaining row becomes one unit.
+        Returns what is left on the other axes.
+        """
+        result: list[Block] = []
+        for block in label:
+            rest = tuple(a for a in block.axes if a not in axes)
+            if rest == block.axes:
+                result.append(block)
+            elif not rest:
+                self.freeze([block], reason)
+            else:
+                old, new = block.folded(rest)
+                if new.size and new.shape[-1] != old.shape[-1]:
+                    raise Inconsistent(self.node, reason, block.old)
+                other = old[..., 1:] != old[..., :-1]
+                self.walk.record.edges.append((old[..., :-1][other], old[..., 1:][other]))
+                result.append(Block(rest, old[..., 0], new[..., 0]))
+        return tuple(result)
+
+    def keep_shape(self, label: Label, axes: Sequence[int], reason: str) -> Label:
+        """As `mix`, but the output has the same axes: returns the label itself."""
+        self.mix(label, axes, reason)
+        return label
+
+    def normalise(self, label: Label, axes: Sequence[int], reason: str) -> Label:
+        """As `mix`, but some may go if approximations are allowed: the others change little."""
+        if not self.walk.approximate:
+            return self.mix(label, axes, reason)
+        touched = [b for b in label if set(b.axes) & set(axes)]
+        self.walk.record.normalised += [b.old.ravel() for b in touched]
+        rest = [(b, [a for a in b.axes if a not in axes]) for b in label]
+        return tuple(self.project(b, left) for b, left in rest if left)
+
+    def grid(self, ids: Ids) -> None:
+        """The cells of this grid that stay must close up to a rectangle."""
+        self.walk.record.grids.append((self.node.index, ids))
+
+    def fixed(self, length: int, axis: int) -> Block:
+        """Ids on one axis that can never go: what has no channels, among others that have."""
+        block = self.walk.fresh(self.node, (length,), (axis,))
+        self.keep(block.old, "has no removable channels")
+        return block
+
+    def keep(self, ids: Ids, reason: str) -> None:
+        """These ids must stay."""
+        self.walk.record.frozen.append(Frozen(ids.ravel(), self.node.index, reason))
+
+    def produce(self, block: Block) -> None:
+        """These ids are output channels that this node's weights make."""
+        self.walk.record.produced.append(Produced(self.node.index, block.old.ravel()))
+
+    def mask(self, i: int, shape: Shape, axes: tuple[int, ...], ids: Ids, zero: str = "") -> None:
+        """Input `i` is where removed ids are dropped."""
+        self.walk.record.masks.append(Mask(self.node.index, i, shape, axes, ids, zero))
+
+    # ------------------------------------------------------------ combining inputs
+
+    def combine(
+        self,
+        operands: Sequence[tuple[int, Sequence[Letter]]],
+        out: Sequence[Letter],
+        views: Mapping[int, tuple[Shape, Label]] | None = None,
+        zeros: Mapping[int, str] | None = None,
+    ) -> Label:
+        """Join the inputs as an einsum does: axes of the same letter run together.
+
+        Letters that are not in `out` are contracted: removed ids are dropped there. An axis of length 1
+        is broadcast. Elementwise operators are the case without contraction.
+
+        Args:
+            operands: (input index, a letter for each axis).
+            out: a letter for each axis of the output.
+            views: input index -> (shape, label) to use instead of the input's own.
+            zeros: input index -> its zero point ("" for the number 0); if given, only these can be masked.
+
+        Returns:
+            The label of the output.
+        """
+        sizes: dict[Letter, int] = {}
+        order: dict[Letter, int] = {}
+        given: list[tuple[int, dict[Letter, int], Label]] = []
+        for i, letters in operands:
+            shape, label = (views or {}).get(i) or (self.shape(i), self.label(i))
+            if shape is None or len(shape) != len(letters):
+                self.barrier(f"the shape of input {i} of {self.node.op} is not known")
+                return ()
+            for letter, length in zip(letters, shape, strict=True):
+                order.setdefault(letter, len(order))
+                sizes[letter] = max(sizes.get(letter, 1), length)
+            given.append((i, dict(zip(letters, shape, strict=True)), label))
+        seen: list[tuple[int, dict[Letter, int], list[Block]]] = []
+        for i, lengths, label in given:
+            own = list(lengths)
+            meets = [a for a, letter in enumerate(own) if lengths[letter] == sizes[letter]]
+            blocks = [b.on(meets) for b in label if set(b.axes) & set(meets)]
+            seen.append((i, lengths, [b.moved([order[own[a]] for a in b.axes]) for b in blocks]))
+        followers = [b for i, _, blocks in seen if self.is_constant(i) for b in blocks]
+        merged = self._merge(
+            [b for i, _, blocks in seen if not self.is_constant(i) for b in blocks], followers
+        )
+        stays: set[int] = set()
+        for i, lengths, blocks in seen:
+            covered = {a for b in blocks for a in b.axes}
+            for letter, length in lengths.items():
+                if length == sizes[letter] > 1 and order[letter] not in covered:
+                    name = self.node.inputs[i]
+                    stays.add(order[letter])
+                    for block in merged:
+                        if order[letter] in block.axes:
+                            row = self.project(block, [order[letter]])
+                            self.freeze([row], f"meets '{name}', which has no removable channels")
+        merged = [b for b in merged if not set(b.axes) <= stays]
+        kept = {order[letter] for letter in out if letter in order}
+        for block in merged:
+            if not set(block.axes) <= kept:
+                self._drop(block, [s for s in seen if zeros is None or s[0] in zeros], order, zeros or {})
+        rest = [self.project(b, sorted(kept)) for b in merged if kept & set(b.axes)]
+        position = {order[letter]: axis for axis, letter in enumerate(out) if letter in order}
+        return tuple(b.moved([position[a] for a in b.axes]) for b in self._merge(rest))
+
+    def _merge(self, blocks: Sequence[Block], followers: Sequence[Block] = ()) -> list[Block]:
+        """Join blocks that share axes; those within another one are absorbed by it.
+
+        Followers are blocks of constants: their entries take the order of what they meet.
+        """
+        merged: list[Block] = []
+        leaders = [(b, False) for b in blocks]
+        for own, follows in sorted(
+            [*leaders, *((b, True) for b in followers)], key=lambda x: -len(x[0].axes)
+        ):
+            block, absorbed = own, False
+            for other in merged:
+                common = sorted(set(block.axes) & set(other.axes))
+                if common:
+                    row = self.project(other, common)
+                    block = self.walk.follow(self.node, block, row) if follows else block
+                    self.join(row, self.project(block, common))
+                    absorbed = absorbed or common == list(block.axes)
+            if not absorbed:
+                merged.append(block)
+        return merged
+
+    def _drop(
+        self,
+        block: Block,
+        seen: Sequence[tuple[int, dict[Letter, int], list[Block]]],
+        order: Mapping[Letter, int],
+        zeros: Mapping[int, str],
+    ) -> None:
+        """Say which operand to mask where this block is contracted: a constant if there is one."""
+        candidates = sorted(seen, key=lambda s: not self.is_constant(s[0]))
+        for i, lengths, blocks in candidates:
+            for own in blocks:
+                if own.axes == block.axes:
+                    letters = list(lengths)
+                    axes = [letters.index(next(x for x in letters if order[x] == a)) for a in own.axes]
+                    placed = own.moved(axes)
+                    self.mask(i, tuple(lengths.values()), placed.axes, placed.old, zeros.get(i, ""))
+                    return
+
+    # ------------------------------------------------------------ editing
+
+    def set_attr(self, name: str, value: Any) -> None:
+        """Give an attribute its new value, if it changes."""
+        if self.node.attrs.get(name) != value:
+            self.walk.record.edits.attrs[self.node.index, name] = value
+
+    def set_value(self, i: int, wanted: Array, *, lengths: bool = False) -> None:
+        """Make input `i` say `wanted`, if it would not do so by itself.
+
+        Elements that depend on symbolic dimensions stay computed.
+
+        Args:
+            i: the input.
+            wanted: its new value.
+            lengths: elements are lengths of axes, which a narrower width makes shorter in proportion.
+
+        Raises:
+            Inconsistent: an element would have to change that can't.
+        """
+        self._handled.add(i)
+        name = self.node.inputs[i] if self.has(i) else ""
+        now = self.walk.new_value(name) if name else None
+        wanted = np.asarray(wanted, np.int64 if now is None else now.dtype)
+        if now is not None and np.array_equal(now, wanted):
+            return
+        edits = self.walk.record.edits
+        if not name or not self.walk.facts.is_dynamic(name):
+            edits.literals[self.node.index, i] = wanted
+            return
+        if now is None or now.shape != wanted.shape:
+            raise Inconsistent(self.node, "a computed width would have to change", self._all_ids())
+        dynamic = self.walk.facts.dynamic[name] & (wanted != -1)
+        base = f"{self.node.outputs[0]}.pruned{i}"
+        parts, source = {"mask": dynamic, "widths": wanted}, name
+        if (dynamic & (now != wanted)).any():
+            before = self.walk.facts.values[name]
+            if not lengths or (now != before)[dynamic].any() or (now[dynamic] <= 0).any():
+                reason = "a width computed from symbolic dimensions would have to change"
+                raise Inconsistent(self.node, reason, self._all_ids())
+            common = np.gcd(now, wanted)
+            parts["times"], parts["over"] = (np.where(dynamic, v // common, 1) for v in (wanted, now))
+            source = self._insert(
+                base, "Div", [self._insert(base, "Mul", [name, "times"], parts), "over"], parts
+            )
+        edits.rewire[self.node.index, i] = self._insert(base, "Where", ["mask", source, "widths"], parts)
+
+    def _insert(self, base: str, kind: str, inputs: Sequence[str], parts: Mapping[str, Array]) -> str:
+        """A node before this one; inputs that `parts` names are constants of their own."""
+        edits = self.walk.record.edits
+        output = f"{base}.{kind}"
+        names = []
+        for name in inputs:
+            if name in parts:
+                edits.added[f"{base}.{name}"] = parts[name]
+            names.append(f"{base}.{name}" if name in parts else name)
+        edits.before.setdefault(self.node.index, []).append(make_node(kind, names, [output], output))
+        return output
+
+    def settle(self) -> None:
+        """Values that only enter a computation must stay what they were, whatever they were computed from."""
+        if self.walk.selection is None:
+            return
+        for i, name in enumerate(self.node.inputs):
+            if i in self._handled or name not in self.walk.facts.values or name in self.walk.graph.constants:
+                continue
+            before, now = self.walk.facts.values[name], self.walk.new_value(name)
+            if now is None or not np.array_equal(before, now, equal_nan=before.dtype.kind == "f"):
+                if self.walk.facts.is_dynamic(name):
+                    raise Inconsistent(
+                        self.node, "a number computed from a width would change", self._all_ids()
+                    )
+                self.walk.record.edits.literals[self.node.index, i] = before
+
+    def _all_ids(self) -> Ids:
+        labels = [b.old.ravel() for i in range(len(self.node.inputs)) if self.has(i) for b in self.label(i)]
+        return np.concatenate(labels) if labels else np.zeros(0, np.int64)
+
+
+Rule = Callable[[Op], Sequence[Label]]
+"""The labels of a node's outputs, from those of its inputs."""
