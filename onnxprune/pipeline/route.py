@@ -20,7 +20,8 @@ from .job import Job, Made, proved
 from .settings import Widths
 
 LIKED = 8
-"""Widths are multiples of this unless latency is measured: `tools/bench_speed.py` compares others."""
+"""Widths are multiples of this unless latency is measured: the CPU kernels of ONNX Runtime
+work on blocks of 8 or 16 channels. `profile` finds what they really like on a machine."""
 
 _IN_WORDS = {"macs": "multiply-accumulates", "params": "parameters", "latency": "latency"}
 _ROUNDS = 3
