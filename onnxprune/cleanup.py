@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +26,7 @@ def cleaned(graph: Graph, facts: Facts) -> tuple[Graph, str | None]:
     try:
         model = onnxslim.slim(copy.deepcopy(graph.model))
         model.doc_string = graph.model.doc_string
+        _declare_as_before(model.graph, graph)
         candidate = Graph(model, graph.path)
     except Exception as error:  # a cleaner that fails is no reason not to prune
         return graph, f"cleaning was skipped: onnxslim failed ({type(error).__name__})"
@@ -45,3 +47,11 @@ def cleaned(graph: Graph, facts: Facts) -> tuple[Graph, str | None]:
             if not np.allclose(a / scale, b / scale, atol=TOLERANCE, rtol=0, equal_nan=True):
                 return graph, f"cleaning was dropped: it changed the values of '{name}'"
     return candidate, None
+
+
+def _declare_as_before(cleaned: Any, graph: Graph) -> None:
+    """Shapes that the model declares: onnxslim adds its own, in words that differ from run to run."""
+    made = {output for node in cleaned.node for output in node.output}
+    declared = [v for v in graph.model.graph.value_info if v.name in made]
+    del cleaned.value_info[:]
+    cleaned.value_info.extend(declared)

@@ -212,3 +212,16 @@ class TestSaturation:
         monkeypatch.setattr("onnxprune.pipeline.operate.rewrite", wrong)
         with pytest.raises(CheckFailed, match="the surgery is not exact"):
             prune(Graph(model))
+
+
+def test_cleaning_declares_nothing_of_its_own():
+    """Its names of symbolic sizes differ from process to process, and so would the bytes."""
+    n = Net("declared")
+    n.output(n.conv(n.Relu(n.conv(n.input("batch", 3, 5, 3), 16)), 6))
+    model = n.finished()
+    graph = pipeline.prepare(Graph(model)).graph
+    assert list(graph.model.graph.value_info) == list(model.graph.value_info) == []
+    declared = onnx.shape_inference.infer_shapes(model)
+    graph = pipeline.prepare(Graph(declared)).graph
+    assert 0 < len(graph.model.graph.value_info) <= len(declared.graph.value_info)
+    assert all(v in declared.graph.value_info for v in graph.model.graph.value_info)
