@@ -476,6 +476,8 @@ def test_a_signal_while_writing_leaves_nothing_behind(project):
         "import os, signal, sys\n"
         "from pathlib import Path\n"
         "from onnxprune.cli import run\n"
+        # Shells start what runs in the background with this signal ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "write = Path.write_bytes\n"
         "def stop(path, data):\n"
         "    write(path, data[:100])\n"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnx.external_data_helper as external
@@ -72,7 +74,7 @@ class TestLoadAndSave:
             raise KeyboardInterrupt
 
         graph = load(file)
-        monkeypatch.setattr(onnxprune.graph.Path, "write_bytes", interrupt)
+        monkeypatch.setattr(Path, "write_bytes", interrupt)
         with pytest.raises(KeyboardInterrupt):
             save(graph, out)
         assert out.read_bytes() == b"old"
@@ -138,7 +140,7 @@ class TestExternalData:
                 [numpy_helper.from_array(np.arange(2000, dtype=np.float32).reshape(40, 50), "w")],
             )
         ))  # fmt: skip
-        monkeypatch.setattr(onnxprune.graph, "PROTOBUF_LIMIT", 4000)
+        monkeypatch.setattr(onnxprune.graph.files, "PROTOBUF_LIMIT", 4000)
         out = tmp_path / "big.onnx"
         written = save(big, out)
         assert {p.name for p in tmp_path.iterdir()} == {"big.onnx", "big.onnx.data"}
