@@ -58,8 +58,11 @@ def main(model: str, recipe: str, out: str, shares: list[float]) -> None:
 
 def _twin(model: str, recipe: str) -> nn.Sequential:
     network = next(r for r in RECIPES if r.name == recipe).build()
-    tensors = onnx.load(model).graph.initializer
-    weights = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in tensors}
+    graph = onnx.load(model).graph
+    weights = {t.name: torch.from_numpy(numpy_helper.to_array(t).copy()) for t in graph.initializer}
+    for node in graph.node:  # the exporter stores equal weights once
+        if node.op_type == "Identity" and node.input[0] in weights:
+            weights[node.output[0]] = weights[node.input[0]].clone()
     missing, unexpected = network.load_state_dict(weights, strict=False)
     if unexpected or any(not name.endswith("num_batches_tracked") for name in missing):
         raise ValueError(f"{model} has not the weights of {recipe}: {missing}, {unexpected}")
