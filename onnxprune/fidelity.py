@@ -84,12 +84,14 @@ class Loss:
             if a.shape != b.shape:
                 sums["broken"] = np.ones(1)
                 continue
-            x, y = a.astype(np.float64), b.astype(np.float64)
+            kind = np.float64 if a.dtype == np.float64 else np.float32  # sums are double in any case
+            x, y = a.astype(kind, copy=False), b.astype(kind, copy=False)
             finite = np.isfinite(x)
             if not np.isfinite(y[finite]).all():
                 sums["broken"] = np.ones(1)
                 continue
-            x, y = np.where(finite, x, 0), np.where(finite, y, 0)
+            if not finite.all():
+                x, y = np.where(finite, x, 0), np.where(finite, y, 0)
             for key, value in (_divergence(x, y) if _are_probabilities(x) else _squares(x, y)).items():
                 sums[key] = sums[key] + value
 
@@ -130,7 +132,7 @@ class Judge:
         return loss.value
 
 
-def _are_probabilities(x: Floats) -> bool:
+def _are_probabilities(x: Array) -> bool:
     return bool(
         x.ndim > 1
         and x.shape[-1] > 1
@@ -139,28 +141,28 @@ def _are_probabilities(x: Floats) -> bool:
     )
 
 
-def _divergence(p: Floats, q: Floats) -> dict[str, Floats]:
+def _divergence(p: Array, q: Array) -> dict[str, Floats]:
     """Sums over rows; those of the original alone say how much there is to lose."""
-    p, q = p.reshape(-1, p.shape[-1]), np.maximum(q.reshape(-1, q.shape[-1]), _TINY)
-    q = q / q.sum(-1, keepdims=True)
-    logs = np.log(np.maximum(p, _TINY))
+    p, q = (np.maximum(x.reshape(-1, x.shape[-1]), _TINY) for x in (p, q))
+    p, q = (x / x.sum(-1, keepdims=True) for x in (p, q))
+    logs = np.log(p)
     return {
-        "divergence": np.asarray([(p * (logs - np.log(q))).sum()]),
-        "mean": p.sum(0),
-        "information": np.asarray([(p * logs).sum()]),
+        "divergence": np.asarray([(p * (logs - np.log(q))).sum(dtype=np.float64)]),
+        "mean": p.sum(0, dtype=np.float64),
+        "information": np.asarray([(p * logs).sum(dtype=np.float64)]),
         "rows": np.asarray([float(len(p))]),
     }
 
 
-def _squares(x: Floats, y: Floats) -> dict[str, Floats]:
+def _squares(x: Array, y: Array) -> dict[str, Floats]:
     """Sums for each index of the shortest axis but the first."""
     lengths = {n: axis for axis, n in reversed(list(enumerate(x.shape))) if axis and n > 1}
     axis = lengths[min(lengths)] if lengths else 0
     rest = tuple(a for a in range(x.ndim) if a != axis or not lengths)
     return {
-        "error": np.atleast_1d(np.square(x - y).sum(rest)),
-        "total": np.atleast_1d(x.sum(rest)),
-        "squares": np.atleast_1d(np.square(x).sum(rest)),
+        "error": np.atleast_1d(np.square(x - y).sum(rest, dtype=np.float64)),
+        "total": np.atleast_1d(x.sum(rest, dtype=np.float64)),
+        "squares": np.atleast_1d(np.square(x).sum(rest, dtype=np.float64)),
         "count": np.atleast_1d(np.asarray(float(x.size // (x.shape[axis] if lengths else 1)))),
     }
 

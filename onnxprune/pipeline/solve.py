@@ -147,7 +147,7 @@ def finished(
         settings,
         job.timing if job.measure_latency else None,
         drop=drop,
-        notes=(*made.notes, *(() if way is None else _reached(job, way, graph))),
+        notes=(*made.notes, *made.outcome.notes, *(() if way is None else _reached(job, way, graph))),
     )
     if not settings.force:
         require_worth(verdict, ready.original.where, f"repair '{made.outcome.mode}'")

@@ -1,0 +1,88 @@
+"""What groups are worth to a network's own output."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from nets import Net
+
+from onnxprune import samples
+from onnxprune.allocate import Ladder
+from onnxprune.criteria import get
+from onnxprune.fidelity import Judge, telling
+from onnxprune.graph import Graph
+from onnxprune.pipeline import Settings, gather, prepare
+from onnxprune.pipeline.choice import ladders
+from onnxprune.pipeline.sensitivity import LEVELS, sensitivities
+from onnxprune.pipeline.settings import Widths
+
+
+def two_branches() -> Graph:
+    """One branch that the output hears, one that it hardly does; their consumers' own losses are alike."""
+    n = Net("branches")
+    x = n.input("batch", 3, 4, 4)
+    loud = n.conv(n.Relu(n.conv(x, 12)), 5)
+    soft = n.conv(n.Relu(n.conv(x, 12)), 5)
+    n.output(n.Softmax(n.Flatten(n.GlobalAveragePool(n.Add(loud, n.Mul(soft, 0.01)))), axis=1))
+    return Graph(n.finished())
+
+
+@pytest.fixture(scope="module")
+def job():
+    ready = prepare(two_branches(), simplify=False)
+    x = np.random.default_rng(0).standard_normal((200, 3, 4, 4)).astype(np.float32)
+    data = samples.load([{ready.graph.inputs[0]: x}], ready.graph)
+    return ready, gather(ready, get("obs"), data, None)
+
+
+def made(ready) -> list[Ladder]:
+    random = np.random.default_rng(1)
+    return [Ladder(g, random.random(g.size)) for g in ready.analysis.groups]
+
+
+def test_what_the_output_hears_counts(job):
+    ready, evidence = job
+    steps = made(ready)
+    found = sensitivities(ready, steps, evidence.stats, evidence.choice.batches(), 100)
+    loud, soft = (dict(sorted(f.items())) for f in found)
+    assert [len(loud), len(soft)] == [len(LEVELS)] * 2
+    for a, b in zip(loud.values(), soft.values(), strict=True):
+        assert a > 100 * b
+    assert list(loud.values()) == sorted(loud.values())  # the more goes, the more is lost
+
+
+def test_evaluations_are_bounded_and_the_middle_comes_first(job):
+    ready, evidence = job
+    steps = made(ready)
+    found = sensitivities(ready, steps, evidence.stats, evidence.choice.batches(), 2)
+    assert [[steps[g].counts[r] for r in rungs] for g, rungs in enumerate(found)] == [[6], [6]]
+
+
+def test_curves_follow_what_was_measured(job):
+    ready, evidence = job
+    scores = tuple(np.arange(1.0, g.size + 1) for g in ready.analysis.groups)
+    loud, soft = ladders(ready, evidence, scores, Settings(), Widths())
+    assert loud.curve[6] > 100 * soft.curve[6]
+    same = ladders(ready, evidence, scores, Settings(evaluations=0), Widths())
+    assert np.array_equal(same[0].curve, same[1].curve)
+    without = ladders(ready, replace(evidence, choice=None), scores, Settings(), Widths())
+    assert np.array_equal(without[0].curve, same[0].curve)
+
+
+def test_unmeasured_groups_are_taken_as_usual(job):
+    ready, evidence = job
+    scores = tuple(np.arange(1.0, g.size + 1) for g in ready.analysis.groups)
+    first, second = ladders(ready, evidence, scores, Settings(evaluations=1), Widths())
+    ratio = first.curve[6] / Ladder(first.group, scores[0]).curve[6]
+    np.testing.assert_allclose(second.curve, ratio * Ladder(second.group, scores[1]).curve)
+
+
+def test_what_saturates_is_heard_before(job):
+    ready, _ = job
+    graph = ready.graph
+    (softmax,) = (n for n in graph.nodes if n.op == "Softmax")
+    assert telling(graph) == (*graph.outputs, softmax.inputs[0])
+    x = {graph.inputs[0]: np.random.default_rng(2).standard_normal((9, 3, 4, 4)).astype(np.float32)}
+    assert Judge(graph, [x]).loss(graph) == pytest.approx(0, abs=1e-9)
