@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..allocate import Cost, Descent, Ladder, macs_model, parameters_model
+from ..allocate import Cost, Descent, macs_model, parameters_model
 from ..bench import check_dims, sizes
 from ..criteria import Context
 from ..errors import Infeasible
@@ -22,9 +22,6 @@ from .settings import Widths
 LIKED = 8
 """Widths are multiples of this unless latency is measured: the CPU kernels of ONNX Runtime
 work on blocks of 8 or 16 channels. `profile` finds what they really like on a machine."""
-
-WASTE = 0.02
-"""A budget is used but for this share of the cost, whatever widths the kernels like."""
 
 _IN_WORDS = {"macs": "multiply-accumulates", "params": "parameters", "latency": "latency"}
 _ROUNDS = 3
@@ -93,33 +90,13 @@ def within(job: Job, way: Route) -> Mask:
         met = ", ".join(f"{cap.option} {cap.written(cap.limit)}" for cap in counted)
         raise Infeasible(f"is within {met} already: nothing has to be removed", where=ready.original.where)
     if len(budgets) == 1 and budgets[0].option in ("--macs", "--params"):  # counted, not measured
-        return _closely(job, way, budgets[0].limit / budgets[0].value(ready.graph))
+        return descent.kept(budgets[0].limit / budgets[0].value(ready.graph))
 
     def narrowed(kept: Mask) -> Graph:
         return rewrite(ready.graph, ready.facts, ready.analysis, kept)
 
     job.progress("Measuring candidates")
     return meet(descent.kept, narrowed, budgets, floor=descent.floor, names=descent.heaviest).kept
-
-
-def _closely(job: Job, way: Route, share: float) -> Mask:
-    """Which units stay for a share: on widths half as coarse where liked ones would waste much of it."""
-    kept = way.descent.kept(share)
-    coarse = not way.widths.strict and way.widths.multiple > 1
-    if not coarse or share - way.descent.share(kept) <= WASTE:
-        return kept
-    widths = Widths(way.widths.multiple // 2, strict=False)
-    finer = [
-        Ladder(
-            ladder.group,
-            ladder.scores,
-            ladder.curve,
-            round_to=widths.of(ladder.group.size),
-            min_channels=job.settings.min_channels,
-        )
-        for ladder in way.descent.ladders
-    ]
-    return _closely(job, replace(way, descent=replace(way.descent, ladders=finer), widths=widths), share)
 
 
 def met(job: Job, way: Route) -> Made:
