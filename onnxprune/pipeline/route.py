@@ -24,7 +24,7 @@ LIKED = 8
 work on blocks of 8 or 16 channels. `profile` finds what they really like on a machine."""
 
 _IN_WORDS = {"macs": "multiply-accumulates", "params": "parameters", "latency": "latency"}
-_ROUNDS = 3
+_ROUNDS = 6
 
 
 @dataclass(frozen=True, eq=False)
