@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from functools import lru_cache
@@ -85,6 +86,12 @@ class Ladder:
     def curve(self) -> Floats:
         """(group.size + 1,), the loss with that many units gone."""
         return self._curve
+
+    def bent(self, curve: Floats) -> Ladder:
+        """The same rungs with another curve; which units stay on each is not chosen again."""
+        other = copy.copy(self)
+        other._curve = np.asarray(curve, np.float64)
+        return other
 
     def loss(self, rung: int) -> float:
         """What is lost."""

@@ -7,10 +7,9 @@ from typing import Annotated
 
 import typer
 
-from ..channels import Granularity
 from ..pipeline import prepare
 from ..report import inspection, inspection_tables
-from .options import Dims, parsed_dims
+from .options import Approximate, Attention, Dims, parsed_dims
 from .output import Output, as_json
 
 
@@ -18,15 +17,8 @@ def inspect(
     model: Annotated[Path, typer.Argument(help="ONNX file.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     simplify: Annotated[bool, typer.Option(help="Clean the graph first, as 'prune' does.")] = False,
-    granularity: Annotated[
-        Granularity, typer.Option(help="What may go of attention: auto, head or width.")
-    ] = "auto",
-    allow_approximate: Annotated[
-        bool,
-        typer.Option(
-            "--allow-approximate", help="Channels may go that a normalisation runs over: not exact."
-        ),
-    ] = False,
+    granularity: Attention = "auto",
+    allow_approximate: Approximate = False,
     dim: Dims = None,
 ) -> None:
     """Show every layer, its group of channels, and what blocks those that can't be pruned."""

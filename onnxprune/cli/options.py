@@ -1,4 +1,4 @@
-"""Options that several commands share: how ONNX Runtime executes, and on which shapes."""
+"""Options that several commands share: what may go, how ONNX Runtime executes, on which shapes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated, TypeAlias
 
 import typer
 
+from ..channels import Granularity
 from ..errors import UsageError
 from ..runtime import ExecutionOptions
 from ..speed import Timing
@@ -24,6 +25,13 @@ Batch: TypeAlias = Annotated[
 Dims: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--dim", metavar="NAME=SIZE", help="Size of a symbolic dimension; may be repeated."),
+]
+Attention: TypeAlias = Annotated[
+    Granularity, typer.Option(help="What may go of attention: auto, head or width.")
+]
+Approximate: TypeAlias = Annotated[
+    bool,
+    typer.Option("--allow-approximate", help="Channels may go that a normalisation runs over: not exact."),
 ]
 ProfileIn: TypeAlias = Annotated[
     Path | None, typer.Option(metavar="PATH", help="Use the latency table in this file, not the cache.")

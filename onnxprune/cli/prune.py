@@ -10,12 +10,11 @@ import typer
 
 from .. import pipeline
 from .. import plan as plans
-from ..channels import Granularity
 from ..errors import UsageError
 from ..repair import Mode
 from ..report import VERSION, plan_table, report, verdict_table
 from ..search import Kind, pareto_table, plot
-from .options import Dims, ProfileIn, ProfileOut, Provider, Threads, timed
+from .options import Approximate, Attention, Dims, ProfileIn, ProfileOut, Provider, Threads, timed
 from .output import Output, as_json, check_target, files_of, write_text
 from .sampling import (
     Calib,
@@ -118,15 +117,8 @@ def prune(
     keep: Annotated[
         list[str] | None, typer.Option(help="Nodes or weights (with * and ?) to leave alone.")
     ] = None,
-    granularity: Annotated[
-        Granularity, typer.Option(help="What may go of attention: auto, head or width.")
-    ] = "auto",
-    allow_approximate: Annotated[
-        bool,
-        typer.Option(
-            "--allow-approximate", help="Channels may go that a normalisation runs over: not exact."
-        ),
-    ] = False,
+    granularity: Attention = "auto",
+    allow_approximate: Approximate = False,
     memory: Annotated[
         float, typer.Option(min=0, help="GB of activations to hold before they go to a temporary folder.")
     ] = 2.0,

@@ -31,14 +31,8 @@ def ladders(
     measured = sensitivities(ready, made, evidence.stats, batches, settings.evaluations, progress)
     typical = _typical(made, measured)
     return [
-        Ladder(
-            ladder.group,
-            score,
-            corrected(ladder, losses) if losses else ladder.curve * typical,
-            round_to=widths.of(ladder.group.size),
-            min_channels=settings.min_channels,
-        )
-        for ladder, score, losses in zip(made, scores, measured, strict=True)
+        ladder.bent(corrected(ladder, losses) if losses else ladder.curve * typical)
+        for ladder, losses in zip(made, measured, strict=True)
     ]
 
 
