@@ -535,6 +535,12 @@ def test_zero_and_equal_slices():
     assert oracle.select(np.ones(8, np.float32), np.ones(4, np.float32)) is None
 
 
+def test_of_two_hints_that_fit_none_is_trusted():
+    ones, first, last = np.ones(4, np.float32), np.array([0, 1]), np.array([2, 3])
+    assert oracle.select(ones, ones[:2], hints=[first, last]) is None
+    assert list(oracle.select(ones, ones[:2], hints=[last, last])[0]) == [2, 3]
+
+
 def test_foreign_values_are_not_recovered():
     a = weight(40, 30)
     b = a[:20, :10].copy()

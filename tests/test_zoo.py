@@ -16,9 +16,6 @@ INDEX = json.loads((ZOO / "index.json").read_text())["models"] if ZOO.exists() e
 WHOLE = {"timm_convnextv2_atto__legacy": "a mean over all channels normalises every layer"}
 """Files of which nothing can go, and why."""
 
-UNSETTLED = {"raft_small__legacy": "off in the independent oracle, exact in our own: not understood yet"}
-"""Files that fail, and what is known of it."""
-
 pytestmark = [
     pytest.mark.zoo,
     pytest.mark.skipif(not INDEX, reason="there is no zoo of exported graphs in ../shared/zoo"),
@@ -26,9 +23,7 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("entry", [pytest.param(e, id=e["name"]) for e in INDEX])
-def test_file(entry: dict[str, Any], tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    if entry["name"] in UNSETTLED:
-        request.applymarker(pytest.mark.xfail(reason=UNSETTLED[entry["name"]], strict=True))
+def test_file(entry: dict[str, Any], tmp_path: Path) -> None:
     if entry["name"] in WHOLE:
         pytest.skip(WHOLE[entry["name"]])
     settings = coverage.Settings(ZOO, "", ratio=0.5, timeout=60, tied=False, threads=1)

@@ -186,7 +186,8 @@ def agree(a: Array, b: Array, exact: bool) -> bool:
 def select(a: Array, b: Array, exact: bool = True, hints: Iterable[Index] = ()) -> tuple[Index, ...] | None:
     """The indices kept along each axis, such that `b == a[np.ix_(*result)]`; None if there are none.
 
-    `hints` are index lists seen elsewhere, tried where values repeat too much to tell by themselves.
+    `hints` are index lists seen elsewhere, tried where values repeat too much to tell by themselves. Where
+    several of them fit (a scale of ones fits all), none can be trusted.
     """
     if a.ndim != b.ndim or a.dtype != b.dtype or 0 in (a.size, b.size):
         return None
@@ -194,17 +195,23 @@ def select(a: Array, b: Array, exact: bool = True, hints: Iterable[Index] = ()) 
         return tuple(np.arange(n) for n in a.shape)
     keys_a, keys_b = bit_keys(a, exact), bit_keys(b, exact)
     votes: list[Index | None] = [None if (v < 0).any() else v for v in axis_votes(keys_a, keys_b)]
-    tries = [votes]
-    for hint in hints:
-        tries += [
-            [*votes[:k], hint, *votes[k + 1 :]] for k, n in enumerate(b.shape) if n == hint.size != a.shape[k]
-        ]
-    for axes in tries:
-        if all(v is None or v.max() < a.shape[k] for k, v in enumerate(axes)):
-            kept = complete(keys_a, keys_b, axes)
-            if kept is not None and agree(take(a, kept), b, exact):
-                return kept
-    return None
+
+    def fitting(axes: Sequence[Index | None]) -> tuple[Index, ...] | None:
+        within = all(v is None or v.max() < a.shape[k] for k, v in enumerate(axes))
+        kept = complete(keys_a, keys_b, axes) if within else None
+        return kept if kept is not None and agree(take(a, kept), b, exact) else None
+
+    told = fitting(votes)
+    if told is not None:
+        return told
+    tries = [
+        [*votes[:k], hint, *votes[k + 1 :]]
+        for hint in hints
+        for k, n in enumerate(b.shape)
+        if n == hint.size != a.shape[k]
+    ]
+    found = {tuple(k.tobytes() for k in kept): kept for axes in tries if (kept := fitting(axes)) is not None}
+    return next(iter(found.values())) if len(found) == 1 else None
 
 
 def select_blocks(a: Array, b: Array, exact: bool = True, hints: Sequence[Index] = ()) -> list[Block] | None:
