@@ -5,7 +5,7 @@ A trap says what must be left to prune ("some") or that nothing may go; how much
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,101 @@ def weight_in_a_body(n: Net) -> Any:
         n.If(n.const(np.asarray(True)), then_branch=body, else_branch=other),
         n.MatMul(n.dense(), w),
     ]
+
+
+def looped(
+    n: Net, state: str, inner: Callable[[str], list[onnx.NodeProto]], *, scans: Sequence[str] = (), kind: str
+) -> Any:
+    """A Loop or Scan of three turns: `inner` makes "next" of the carried state.
+
+    Both carry `state` and collect it; a Scan also reads the tensors `scans`, a part ("part0" and so on) in
+    each turn.
+    """
+    like = helper.make_tensor_value_info("", TensorProto.FLOAT, n.shape(state))
+
+    def value(name: str, info: onnx.ValueInfoProto = like) -> onnx.ValueInfoProto:
+        named = onnx.ValueInfoProto.FromString(info.SerializeToString())
+        named.name = name
+        return named
+
+    nodes = [*inner("now"), helper.make_node("Identity", ["next"], ["seen"])]
+    if kind == "Scan":
+        parts = [
+            helper.make_tensor_value_info(f"part{k}", TensorProto.FLOAT, n.shape(x)[1:])
+            for k, x in enumerate(scans)
+        ]
+        body = helper.make_graph(nodes, "body", [value("now"), *parts], [value("next"), value("seen")])
+        last, every = n.Scan(state, *scans, body=body, num_scan_inputs=len(scans), outputs=2)
+    else:
+        turn = helper.make_tensor_value_info("turn", TensorProto.INT64, [])
+        goes = helper.make_tensor_value_info("goes", TensorProto.BOOL, [])
+        nodes.append(helper.make_node("Identity", ["goes"], ["going"]))
+        outs = [value("going", goes), value("next"), value("seen")]
+        body = helper.make_graph(nodes, "body", [turn, goes, value("now")], outs)
+        last, every = n.Loop(np.asarray(3), n.const(np.asarray(True)), state, body=body, outputs=2)
+    n.output(every)
+    return last
+
+
+def plus(*names: str) -> list[onnx.NodeProto]:
+    """Nodes that add up tensors to "next"."""
+    return [helper.make_node("Sum", names, ["next"])]
+
+
+@trap
+def loop_captures_channels(n: Net) -> Any:
+    x, free = n.conv(), n.conv()
+    return [looped(n, n.input(n.B, n.C, n.H, n.W), lambda now: plus(now, x), kind="Loop"), free, x]
+
+
+@trap
+def scan_captures_channels(n: Net) -> Any:
+    x, free = n.conv(), n.conv()
+    steps = n.input(3, n.B, n.C, n.H, n.W)
+    state = n.input(n.B, n.C, n.H, n.W)
+    return [looped(n, state, lambda now: plus(now, x, "part0"), scans=[steps], kind="Scan"), free, x]
+
+
+@trap
+def loop_carries_channels(n: Net) -> Any:
+    return looped(n, n.conv(), lambda now: [helper.make_node("Tanh", [now], ["next"])], kind="Loop")
+
+
+@trap
+def scan_carries_channels(n: Net) -> Any:
+    return looped(
+        n, n.conv(), lambda now: plus(now, "part0"), scans=[n.input(3, n.B, n.C, n.H, n.W)], kind="Scan"
+    )
+
+
+@trap
+def scan_runs_along_channels(n: Net) -> Any:
+    x = n.Transpose(n.conv(), perm=[1, 0, 2, 3])
+    return looped(n, n.input(n.B, n.H, n.W), lambda now: plus(now, "part0"), scans=[x], kind="Scan")
+
+
+@trap
+def scan_reads_channels_in_parts(n: Net) -> Any:
+    x = n.conv()
+    return looped(n, n.input(n.C, n.H, n.W), lambda now: plus(now, "part0"), scans=[x], kind="Scan")
+
+
+def _loop_with_a_weight(n: Net, kind: str) -> Any:
+    w = n.const(n.weight(n.C, n.C))
+    x = n.dense()
+    scans = [n.input(3, n.B, n.H, n.C)] if kind == "Scan" else []
+    last = looped(n, x, lambda now: [helper.make_node("MatMul", [now, w], ["next"])], scans=scans, kind=kind)
+    return [last, n.MatMul(n.dense(), w)]
+
+
+@trap
+def loop_captures_a_weight(n: Net) -> Any:
+    return _loop_with_a_weight(n, "Loop")
+
+
+@trap
+def scan_captures_a_weight(n: Net) -> Any:
+    return _loop_with_a_weight(n, "Scan")
 
 
 @trap
