@@ -62,6 +62,17 @@ def squashed(graph: Graph, output: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+class Expected:
+    """What the original gives for a batch, prepared to be compared with often."""
+
+    def __init__(self, outputs: Mapping[str, Array]) -> None:
+        self.of: dict[str, _Probabilities | _Values] = {}
+        for name, a in outputs.items():
+            if a.dtype.kind == "f" or a.dtype.name == "bfloat16":
+                x = a.astype(_kind(a), copy=False)  # sums are double in any case
+                self.of[name] = _Probabilities(x) if _are_probabilities(x) else _Values(x)
+
+
 class Loss:
     """Adds up what is lost, over batches.
 
@@ -74,25 +85,16 @@ class Loss:
     def __init__(self) -> None:
         self._sums: dict[str, dict[str, Floats]] = {}
 
-    def add(self, expected: Mapping[str, Array], actual: Mapping[str, Array]) -> None:
-        """Add the outputs of a batch, of the original and of another network."""
-        for name, a in expected.items():
-            if a.dtype.kind != "f" and a.dtype.name != "bfloat16":
-                continue
+    def add(self, expected: Expected, actual: Mapping[str, Array]) -> None:
+        """Add the outputs of a batch, of the original and of another network; absent ones are as expected."""
+        for name, known in expected.of.items():
             sums = self._sums.setdefault(name, defaultdict(lambda: np.zeros(1)))
-            b = actual[name]
-            if a.shape != b.shape:
+            b = actual.get(name)
+            y = known.x if b is None else b.astype(known.x.dtype, copy=False)
+            if y.shape != known.x.shape or not known.comparable(y):
                 sums["broken"] = np.ones(1)
                 continue
-            kind = np.float64 if a.dtype == np.float64 else np.float32  # sums are double in any case
-            x, y = a.astype(kind, copy=False), b.astype(kind, copy=False)
-            finite = np.isfinite(x)
-            if not np.isfinite(y[finite]).all():
-                sums["broken"] = np.ones(1)
-                continue
-            if not finite.all():
-                x, y = np.where(finite, x, 0), np.where(finite, y, 0)
-            for key, value in (_divergence(x, y) if _are_probabilities(x) else _squares(x, y)).items():
+            for key, value in (known.totals | known.lost(y)).items():
                 sums[key] = sums[key] + value
 
     @property
@@ -109,15 +111,18 @@ class Judge:
         original: the graph.
         batches: its inputs; they and the outputs stay in memory.
 
+    Attributes:
+        taps: the tensors that are compared.
+
     Raises:
         InputError: the graph can't be run.
     """
 
     def __init__(self, original: Graph, batches: Iterable[Mapping[str, Array]]) -> None:
-        self._taps = telling(original)
+        self.taps = telling(original)
         self._batches = list(batches)
-        session = Session(original.tapped(self._taps).serialized())
-        self._expected = [session.run(feeds) for feeds in self._batches]
+        session = Session(original.tapped(self.taps).serialized())
+        self._expected = [Expected(session.run(feeds)) for feeds in self._batches]
 
     def loss(self, other: Graph) -> float:
         """What another graph loses: see `Loss`.
@@ -125,11 +130,71 @@ class Judge:
         Raises:
             InputError: the graph can't be run.
         """
-        session = Session(other.tapped(self._taps).serialized())
+        session = Session(other.tapped(self.taps).serialized())
+        return self.loss_of(session.run(feeds) for feeds in self._batches)
+
+    def loss_of(self, outputs: Iterable[Mapping[str, Array]]) -> float:
+        """What is lost with these values of `taps`, batch by batch; absent ones have not changed."""
         loss = Loss()
-        for feeds, expected in zip(self._batches, self._expected, strict=True):
-            loss.add(expected, session.run(feeds))
+        for expected, actual in zip(self._expected, outputs, strict=True):
+            loss.add(expected, actual)
         return loss.value
+
+
+class _Probabilities:
+    """Rows that sum to 1; their divergence is relative to how much there is to lose."""
+
+    def __init__(self, x: Array) -> None:
+        self.x = x
+        self._p = _rows(x)
+        self._logs = np.log(self._p)
+        self.totals: dict[str, Floats] = {
+            "mean": self._p.sum(0, dtype=np.float64),
+            "information": np.asarray([(self._p * self._logs).sum(dtype=np.float64)]),
+            "rows": np.asarray([float(len(self._p))]),
+        }
+
+    def comparable(self, y: Array) -> bool:
+        return bool(np.isfinite(y).all())
+
+    def lost(self, y: Array) -> dict[str, Floats]:
+        q = _rows(y)
+        np.log(q, out=q)
+        np.subtract(self._logs, q, out=q)
+        q *= self._p
+        return {"divergence": np.asarray([q.sum(dtype=np.float64)])}
+
+
+class _Values:
+    """Any numbers; their error is relative to their variance, for each index of one axis."""
+
+    def __init__(self, x: Array) -> None:
+        finite = np.isfinite(x)
+        self._finite = None if finite.all() else finite
+        self.x = x if self._finite is None else np.where(finite, x, 0)
+        lengths = {n: axis for axis, n in reversed(list(enumerate(x.shape))) if axis and n > 1}
+        axis = lengths[min(lengths)] if lengths else 0
+        self._rest = tuple(a for a in range(x.ndim) if a != axis or not lengths)
+        self.totals: dict[str, Floats] = {
+            "total": np.atleast_1d(self.x.sum(self._rest, dtype=np.float64)),
+            "squares": np.atleast_1d(np.square(self.x).sum(self._rest, dtype=np.float64)),
+            "count": np.atleast_1d(np.asarray(float(x.size // (x.shape[axis] if lengths else 1)))),
+        }
+
+    def comparable(self, y: Array) -> bool:
+        finite = np.isfinite(y)
+        return bool(finite.all() if self._finite is None else finite[self._finite].all())
+
+    def lost(self, y: Array) -> dict[str, Floats]:
+        difference = self.x - y
+        if self._finite is not None:
+            difference[~self._finite] = 0
+        np.square(difference, out=difference)
+        return {"error": np.atleast_1d(difference.sum(self._rest, dtype=np.float64))}
+
+
+def _kind(a: Array) -> type[np.floating]:
+    return np.float64 if a.dtype == np.float64 else np.float32
 
 
 def _are_probabilities(x: Array) -> bool:
@@ -141,30 +206,11 @@ def _are_probabilities(x: Array) -> bool:
     )
 
 
-def _divergence(p: Array, q: Array) -> dict[str, Floats]:
-    """Sums over rows; those of the original alone say how much there is to lose."""
-    p, q = (np.maximum(x.reshape(-1, x.shape[-1]), _TINY) for x in (p, q))
-    p, q = (x / x.sum(-1, keepdims=True) for x in (p, q))
-    logs = np.log(p)
-    return {
-        "divergence": np.asarray([(p * (logs - np.log(q))).sum(dtype=np.float64)]),
-        "mean": p.sum(0, dtype=np.float64),
-        "information": np.asarray([(p * logs).sum(dtype=np.float64)]),
-        "rows": np.asarray([float(len(p))]),
-    }
-
-
-def _squares(x: Array, y: Array) -> dict[str, Floats]:
-    """Sums for each index of the shortest axis but the first."""
-    lengths = {n: axis for axis, n in reversed(list(enumerate(x.shape))) if axis and n > 1}
-    axis = lengths[min(lengths)] if lengths else 0
-    rest = tuple(a for a in range(x.ndim) if a != axis or not lengths)
-    return {
-        "error": np.atleast_1d(np.square(x - y).sum(rest, dtype=np.float64)),
-        "total": np.atleast_1d(x.sum(rest, dtype=np.float64)),
-        "squares": np.atleast_1d(np.square(x).sum(rest, dtype=np.float64)),
-        "count": np.atleast_1d(np.asarray(float(x.size // (x.shape[axis] if lengths else 1)))),
-    }
+def _rows(x: Array) -> Array:
+    """(rows, classes), positive and of sum 1."""
+    p = np.maximum(x.reshape(-1, x.shape[-1]), _TINY)
+    p /= p.sum(-1, keepdims=True)
+    return p
 
 
 def _share(sums: Mapping[str, Floats]) -> float:
@@ -173,7 +219,7 @@ def _share(sums: Mapping[str, Floats]) -> float:
     if "divergence" in sums:
         mean = np.maximum(sums["mean"] / sums["rows"], _TINY)
         most = float((sums["information"] - sums["rows"] * (mean * np.log(mean)).sum())[0])
-        return float(sums["divergence"][0]) / max(most, _TINY * float(sums["rows"][0]))
+        return max(0.0, float(sums["divergence"][0])) / max(most, _TINY * float(sums["rows"][0]))
     if "error" not in sums or not sums["count"][0]:
         return 0.0
     variance = sums["squares"] - np.square(sums["total"]) / sums["count"]

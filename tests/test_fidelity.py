@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxprune.fidelity import Loss
+from onnxprune.fidelity import Expected, Loss
 
 random = np.random.default_rng(0)
 
@@ -14,7 +14,7 @@ def loss(*pairs: tuple[np.ndarray, np.ndarray]) -> float:
     """Of one output, over batches of (expected, actual)."""
     total = Loss()
     for expected, actual in pairs:
-        total.add({"y": expected}, {"y": actual})
+        total.add(Expected({"y": expected}), {"y": actual})
     return total.value
 
 
@@ -71,9 +71,8 @@ def test_batches_add_up(make):
 def test_outputs_count_alike():
     x = random.standard_normal((9, 4)).astype(np.float32)
     total = Loss()
-    total.add(
-        {"a": x, "b": x, "ids": np.arange(9)}, {"a": x, "b": np.full_like(x, 1e9), "ids": np.zeros(9, int)}
-    )
+    expected = Expected({"a": x, "b": x, "ids": np.arange(9)})
+    total.add(expected, {"a": x, "b": np.full_like(x, 1e9), "ids": np.zeros(9, int)})
     assert total.value == pytest.approx(0.5)
 
 

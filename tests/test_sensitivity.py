@@ -15,7 +15,7 @@ from onnxprune.fidelity import Judge, telling
 from onnxprune.graph import Graph
 from onnxprune.pipeline import Settings, gather, prepare
 from onnxprune.pipeline.choice import ladders
-from onnxprune.pipeline.sensitivity import LEVELS, sensitivities
+from onnxprune.pipeline.sensitivity import LEVELS, _without, sensitivities
 from onnxprune.pipeline.settings import Widths
 
 
@@ -51,6 +51,27 @@ def test_what_the_output_hears_counts(job):
     for a, b in zip(loud.values(), soft.values(), strict=True):
         assert a > 100 * b
     assert list(loud.values()) == sorted(loud.values())  # the more goes, the more is lost
+
+
+@pytest.mark.parametrize("memory", [2e9, 0])
+def test_what_is_run_once_changes_nothing(memory):
+    """A chain with two outputs, one of them early: as when each variant runs from the inputs on."""
+    n = Net("chain")
+    x = first = n.Relu(n.conv(n.input("batch", 3, 4, 4), 12))
+    for width in (16, 10):
+        x = n.Relu(n.conv(x, width))
+    n.output(n.conv(n.conv(first, 8), 2))
+    n.output(n.Softmax(n.gemm(n.Flatten(n.GlobalAveragePool(x)), 5), axis=1))
+    ready = prepare(Graph(n.finished()), simplify=False)
+    x = np.random.default_rng(0).standard_normal((200, 3, 4, 4)).astype(np.float32)
+    evidence = gather(ready, get("obs"), samples.load([{ready.graph.inputs[0]: x}], ready.graph), None)
+    batches = list(evidence.choice.batches())
+    steps, judge = made(ready), Judge(ready.graph, batches)
+    found = sensitivities(ready, steps, evidence.stats, batches, 100, memory)
+    assert len(found) == 4
+    for step, losses in zip(steps, found, strict=True):
+        for rung, loss in losses.items():
+            assert loss == pytest.approx(judge.loss(_without(ready, step, rung, evidence.stats)), rel=1e-4)
 
 
 def test_evaluations_are_bounded_and_the_middle_comes_first(job):

@@ -28,7 +28,9 @@ def ladders(
     if evidence.choice is None or evidence.stats is None or not settings.evaluations:
         return made
     batches = evidence.choice.first(MOST).batches(settings.batch)
-    measured = sensitivities(ready, made, evidence.stats, batches, settings.evaluations, progress)
+    measured = sensitivities(
+        ready, made, evidence.stats, batches, settings.evaluations, settings.memory, progress
+    )
     typical = _typical(made, measured)
     return [
         ladder.bent(corrected(ladder, losses) if losses else ladder.curve * typical)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 
 import numpy as np
 
 from ..allocate import Ladder
 from ..fidelity import Judge
 from ..graph import Graph
+from ..prefix import Prefix, Shelf
 from ..repair import projected
 from ..rewrite import rewrite
 from ..stats import Stats
-from ..types import Mask
+from ..types import Group, Mask
 from ..validate import masked
 from .evidence import Feeds
 from .prepare import Prepared, Progress
@@ -27,9 +29,12 @@ def sensitivities(
     stats: Stats,
     batches: Iterable[Feeds],
     evaluations: int,
+    memory: float = 2e9,
     progress: Progress = lambda _: None,
 ) -> list[dict[int, float]]:
     """Take something out of one group at a time, repair its consumers, and see what the outputs lose.
+
+    What comes before a group's first consumer stays as it is: it is run once for all groups behind it.
 
     Args:
         ready: the model.
@@ -37,19 +42,43 @@ def sensitivities(
         stats: moments of what consumers read, over other samples.
         batches: samples to measure on.
         evaluations: at most this many runs over them; large groups and middle levels come first.
+        memory: bytes of activations to hold before they go to a temporary folder.
         progress: told how many are done.
 
     Returns:
         For each group: rung -> loss (see `fidelity.Loss`).
     """
-    jobs = _jobs(ladders, evaluations)
+    starts = [_start(ready, ladder.group) for ladder in ladders]
+    jobs = sorted(_jobs(ladders, evaluations), key=lambda job: starts[job[0]])
     found: list[dict[int, float]] = [{} for _ in ladders]
+    nodes, batches = ready.graph.nodes, list(batches)
     judge = Judge(ready.graph, batches)
-    for done, (index, rung) in enumerate(jobs):
-        progress(f"Measuring what groups are worth: {done} of {len(jobs)}")
-        variant = _without(ready, ladders[index], rung, stats)
-        found[index][rung] = judge.loss(variant)
+    with closing(Shelf(memory)) as shelf:
+        prefix, reached = Prefix(batches, shelf), 0
+        for done, (index, rung) in enumerate(jobs):
+            progress(f"Measuring what groups are worth: {done} of {len(jobs)}")
+            start = starts[index]
+            if start > reached:
+                for _ in prefix.advance(ready.graph, nodes[reached:start], nodes[start:], ()):
+                    pass
+                reached = start
+            behind = [tap for tap in judge.taps if _place(ready.graph, tap) >= start]
+            variant = _without(ready, ladders[index], rung, stats)
+            found[index][rung] = judge.loss_of(prefix.probe(variant, behind))
     return found
+
+
+def _start(ready: Prepared, group: Group) -> int:
+    """Where the first node stands that is another without units of this group."""
+    if group.approximate:
+        return 0
+    readers = ready.analysis.readers
+    return min((r.node for r in readers if np.isin(r.place.units, group.units).any()), default=0)
+
+
+def _place(graph: Graph, tensor: str) -> int:
+    node = graph.producer.get(tensor)
+    return -1 if node is None else node.index
 
 
 def _jobs(ladders: Sequence[Ladder], evaluations: int) -> list[tuple[int, int]]:

@@ -6,9 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from ..graph import Graph, Node, Shape
+from ..prefix import reads
 from .convolution import Convolution, Transposed
 from .layout import Layout
-from .prefix import reads
 from .product import Gates, Product
 from .surgery import Surgery
 

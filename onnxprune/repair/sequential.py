@@ -14,10 +14,10 @@ import numpy as np
 
 from ..graph import Array, Edits, Graph, Node, Shape
 from ..linalg import threads_for
+from ..prefix import Prefix, Shelf, ancestors
 from .consumers import Consumer, consumers, layout, stages
 from .intercept import Intercept, intercept
 from .layout import Layout
-from .prefix import Prefix, Shelf, ancestors
 from .regression import Covariance, Fit, Sums, fit
 from .restoring import narrowed, restore_behind, restored
 from .surgery import Surgery

@@ -13,8 +13,8 @@ from ..ops import RULES
 from ..ops.label import Label, locate
 from ..ops.record import ConstantLabel, Record, Selection
 from ..ops.walk import Walk
+from ..prefix import reads
 from ..types import Analysis, Mask
-from .prefix import reads
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from nets import Net, run
 from repairs import operated, samples, values
 
 from onnxprune.graph import Graph
-from onnxprune.repair.prefix import Prefix, Shelf
+from onnxprune.prefix import Prefix, Shelf
 from onnxprune.repair.sequential import fold
 
 

@@ -6,14 +6,14 @@ What the rest of the graph will read is kept in memory, and beyond a budget in a
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..graph import Array, Graph, Node, segment
-from ..runtime import Session
+from .graph import Array, Graph, Node, segment
+from .runtime import Session
 
 
 class Shelf:
@@ -98,6 +98,22 @@ class Prefix:
                 self._shelf.drop(values.pop(name))
             values.update((name, self._shelf.put(new[name])) for name in new if name in needed)
 
+    def probe(self, graph: Graph, outputs: Sequence[str]) -> Iterator[dict[str, Array]]:
+        """Evaluate another graph from here on, and keep nothing of it.
+
+        Args:
+            graph: a graph that doesn't differ in what has been evaluated.
+            outputs: tensors that it gives behind this point.
+
+        Yields:
+            The outputs for each batch.
+        """
+        known = self._values[0] if self._values else {}
+        behind = ancestors(graph, outputs, known)
+        run = self._runner(graph, [n for n in graph.nodes if n.index in behind], outputs)
+        for values in self._values:
+            yield run(values)
+
     def _runner(self, graph: Graph, nodes: Sequence[Node], outputs: Sequence[str]) -> Any:
         if not outputs:
             return lambda _: {}
@@ -139,12 +155,13 @@ def _sources(graph: Graph, nodes: Iterable[Node]) -> list[Node]:
     return list(found.values())
 
 
-def ancestors(graph: Graph, names: Iterable[str]) -> set[int]:
-    """Indices of all nodes that these tensors depend on."""
+def ancestors(graph: Graph, names: Iterable[str], known: Container[str] = ()) -> set[int]:
+    """Indices of all nodes that these tensors depend on, as far back as tensors are known."""
     found: set[int] = set()
     pending = list(names)
     while pending:
-        node = graph.producer.get(pending.pop())
+        name = pending.pop()
+        node = None if name in known else graph.producer.get(name)
         if node is not None and node.index not in found:
             found.add(node.index)
             pending += reads(node)
