@@ -29,19 +29,29 @@ def make_plan(graph: Graph, analysis: Analysis, kept: Mask, options: Mapping[str
         kept: (analysis.count,), whether each unit stays.
         options: how the choice was made; kept as it is.
     """
-    groups = []
-    for group in analysis.groups:
-        stays = kept[group.units]
-        if stays.all():
-            continue
-        tensors = [
-            PlannedTensor(m.constant, m.view, p.axes, tuple(np.flatnonzero(kept[p.units.ravel()]).tolist()))
-            for m in analysis.members
-            for p in m.places
-            if np.isin(p.units, group.units).any()
-        ]
-        unique = tuple(sorted(set(tensors), key=lambda t: (t.name, t.axes)))
-        groups.append(PlannedGroup(group.name, group.size, int(stays.sum()), unique, group.approximate))
+    owner = analysis.group_of
+    cut = [not kept[group.units].all() for group in analysis.groups]
+    tensors: list[set[PlannedTensor]] = [set() for _ in cut]
+    for member in analysis.members:
+        for place in member.places:
+            units = place.units.ravel()
+            owners = [g for g in np.unique(owner[units]) if g >= 0 and cut[g]]
+            if owners:
+                stays = tuple(np.flatnonzero(kept[units]).tolist())
+                tensor = PlannedTensor(member.constant, member.view, place.axes, stays)
+                for g in owners:
+                    tensors[g].add(tensor)
+    groups = [
+        PlannedGroup(
+            group.name,
+            group.size,
+            int(kept[group.units].sum()),
+            tuple(sorted(tensors[g], key=lambda t: (t.name, t.axes))),
+            group.approximate,
+        )
+        for g, group in enumerate(analysis.groups)
+        if cut[g]
+    ]
     return Plan(graph.fingerprint(), tuple(groups), dict(options))
 
 

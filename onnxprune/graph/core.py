@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,10 @@ class Graph:
 
     def size(self) -> int:
         """Bytes of the model as one file."""
+        return self._bytes
+
+    @cached_property
+    def _bytes(self) -> int:
         return self.model.ByteSize()
 
     def serialized(self) -> bytes:

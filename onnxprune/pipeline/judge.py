@@ -176,7 +176,8 @@ def _speed(before: Session, after: Session, feeds: Feeds) -> Speed:
     started = time.perf_counter()
     before.run(feeds)
     slow = time.perf_counter() - started > 0.5
-    timings = latency([after, before], [feeds, feeds], rounds=6 if slow else None, seconds=1.0, warmup=1)
+    rounds, warmup = (6, 0) if slow else (None, 1)
+    timings = latency([after, before], [feeds, feeds], rounds=rounds, seconds=1.0, warmup=warmup)
     measured = latency_ratio(timings.seconds[0], timings.seconds[1])
     after_s, before_s = timings.medians
     return Speed(before_s, after_s, measured.value, measured.low, measured.high)
