@@ -83,12 +83,24 @@ def measure(
     count = 0
     for feeds in batches:
         if session is not None:
-            meter.add(session.run(meter.feeds(feeds)))
+            try:
+                meter.add(session.run(meter.feeds(feeds)))
+            except InputError as error:
+                raise _blamed(error, feeds, source) from None
         count += batch_size(feeds)
         progress(count)
     if count == 0:
         raise InputError("there are no samples", where=source or None)
     return Stats(identity(graph), count, source, dict(zip(wanted, meter.moments, strict=True)))
+
+
+def _blamed(error: InputError, feeds: Mapping[str, Array], source: str) -> InputError:
+    """The error, told of an input if it began there."""
+    for name, array in feeds.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            reason = f"a sample of input '{name}' holds NaN or infinity"
+            return InputError(reason, where=source or None, hint="leave such samples out")
+    return error
 
 
 def identity(graph: Graph) -> str:

@@ -311,7 +311,7 @@ SAMPLES = np.random.default_rng(0).standard_normal((20, 3, 8, 8)).astype(np.floa
         ({"x": SAMPLES[:, 0]}, "input 'x' needs shape (batch, 3, 8, 8), the samples have (1, 20, 8, 8)"),
         ({"x": SAMPLES[:0]}, "holds no samples"),
         ({"x": np.array([{}], object)}, "holds Python objects, which are never loaded"),
-        ({"x": np.full_like(SAMPLES, np.nan)}, "holds NaN or infinity"),
+        ({"x": np.full_like(SAMPLES, np.nan)}, "a sample of input 'x' holds NaN or infinity"),
         ({}, "holds no arrays"),
         (b"PK\3\4 hello", "is not an npz file"),
         (None, "no such file or folder"),
