@@ -7,6 +7,7 @@ stay and each is made equally narrower.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -273,8 +274,20 @@ class _Resolution:
                 )
                 free = _independent(lanes.get(key, []))
                 loose = bool(normalised[members].any())
-                result.append(Group(name, members, tuple(sorted(set(made))), free, own, loose))
+                nodes_of = tuple(sorted(set(made)))
+                span = self._span(nodes_of, members)
+                result.append(Group(name, members, nodes_of, free, own, loose, span))
         return tuple(sorted(result, key=lambda g: g.nodes))
+
+    def _span(self, nodes: Sequence[int], members: Units) -> int:
+        """How many channels each unit stands for, on all axes of some nodes' outputs that have any."""
+        found = 0
+        for name in (o for n in nodes for o in self.graph.nodes[n].outputs):
+            for block in self.record.labels.get(name, ()):
+                units = self.unit[block.old]
+                times = np.unique(units[np.isin(units, members)], return_counts=True)[1]
+                found = math.gcd(found, *times.tolist())
+        return max(found, 1)
 
     def _floors(self, group: Units) -> dict[int, list[Units]]:
         """Sets of units that make up a whole axis somewhere."""

@@ -94,6 +94,7 @@ class Group:
         lanes: rows that must stay equally wide.
         floors: sets of which at least one unit must stay, as no axis may become empty.
         approximate: removing these changes the others (a normalisation runs over them).
+        span: channels that each unit stands for on the axes that its nodes make; of heads it is their width.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Group:
     lanes: tuple[Lanes, ...] = ()
     floors: tuple[Units, ...] = ()
     approximate: bool = False
+    span: int = 1
 
     @property
     def size(self) -> int:

@@ -14,7 +14,9 @@ import pytest
 from nets import PRIMES, SQUARE, Dims, Net, run
 from onnx import TensorProto, helper
 from surgery import check, operate
-from test_ops import attention, boolean, reshaped
+from test_ops import attention, boolean, flat_attention, fused_attention, reshaped, split_attention
+
+from onnxprune.pipeline.settings import Widths
 
 Trap = Callable[[Net], Any]
 TRAPS: dict[str, Trap] = {}
@@ -572,6 +574,16 @@ def test_heads_or_their_width(granularity: Any, rows: bool) -> None:
     assert surgery.removed
     assert any(group.lanes for group in surgery.analysis.groups) == rows
     check(surgery, net.feeds()[0])
+
+
+@pytest.mark.parametrize("make", [attention, fused_attention, split_attention, flat_attention])
+def test_a_head_is_as_wide_as_kernels_like(make: Any) -> None:
+    """Widths that kernels like are of channels: 12 heads of 8 may lose one, 12 channels keep to fours."""
+    net = Net("span", SQUARE)
+    net.read(net.dense(make(net, 12, 8), 12))
+    found = operate(net.finished()).analysis.groups
+    assert [Widths(8, strict=False).of(group) for group in found] == [1, 4]
+    assert [Widths(8).of(group) for group in found] == [8, 8]
 
 
 def test_recorded_shapes_of_constants_follow() -> None:

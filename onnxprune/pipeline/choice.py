@@ -22,7 +22,7 @@ def ladders(
 ) -> list[Ladder]:
     """The widths that each group may have, and what is lost at each: at the outputs where measured."""
     made = [
-        Ladder(group, score, round_to=widths.of(group.size), min_channels=settings.min_channels)
+        Ladder(group, score, round_to=widths.of(group), min_channels=settings.min_channels)
         for group, score in zip(ready.analysis.groups, scores, strict=True)
     ]
     if evidence.choice is None or evidence.stats is None or not settings.evaluations:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -16,6 +17,7 @@ from ..ops.rate import fitting
 from ..quality import Function
 from ..repair import Mode
 from ..search import Kind
+from ..types import Group
 
 Amount = float | str
 """A share of what the original has (0.5, "50%"), or an amount with its unit ("8MB")."""
@@ -123,15 +125,18 @@ class Widths:
 
     Attributes:
         multiple: of this.
-        strict: also where it leaves a small group no choice; else the largest part of it that does.
+        strict: also where it leaves a small group no choice; else the largest part of it that does, and
+            channels count, of which a head has many.
     """
 
     multiple: int = 1
     strict: bool = True
 
-    def of(self, size: int) -> int:
-        """What a group of so many units keeps a multiple of."""
-        return self.multiple if self.strict else fitting(self.multiple, size)
+    def of(self, group: Group) -> int:
+        """Of how many units a group keeps a multiple."""
+        if self.strict:
+            return self.multiple
+        return fitting(self.multiple // math.gcd(self.multiple, group.span), group.size)
 
 
 @dataclass(frozen=True)

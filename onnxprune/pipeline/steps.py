@@ -95,7 +95,7 @@ def _continued(job: Job, way: Route, kept: Mask, anew: Mapping[tuple[int, ...], 
                 old.group,
                 scores,
                 np.concatenate([np.zeros(gone), curve]),
-                round_to=way.widths.of(old.group.size),
+                round_to=way.widths.of(old.group),
                 min_channels=job.settings.min_channels,
             )
         )
