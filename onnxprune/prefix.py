@@ -117,7 +117,9 @@ class Prefix:
     def _runner(self, graph: Graph, nodes: Sequence[Node], outputs: Sequence[str]) -> Any:
         if not outputs:
             return lambda _: {}
-        inside = sorted([*nodes, *_sources(graph, nodes)], key=lambda n: n.index)
+        inside = sorted(
+            {n.index: n for n in (*nodes, *_sources(graph, nodes))}.values(), key=lambda n: n.index
+        )
         made = {o for n in inside for o in n.outputs}
         first = self._values[0]
         inputs = {i: first[i].dtype for n in inside for i in reads(n) if i and i in first and i not in made}

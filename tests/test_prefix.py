@@ -61,6 +61,19 @@ def test_pieces_give_what_the_whole_graph_gives(cuts):
     assert len(seen) >= 8
 
 
+@pytest.mark.parametrize("cut", [0, 3, 7])
+def test_the_rest_gives_what_the_whole_graph_gives(cut):
+    n = branched()
+    graph = Graph(n.finished())
+    batches = samples(n, 3)
+    prefix = Prefix(batches, Shelf(1e9))
+    for _ in prefix.advance(graph, graph.nodes[:cut], graph.nodes[cut:], []):
+        pass
+    for feeds, found in zip(batches, prefix.probe(graph, graph.outputs), strict=True):
+        for name, expected in zip(graph.outputs, values(graph, feeds, *graph.outputs), strict=True):
+            np.testing.assert_allclose(found[name], expected, atol=1e-5, err_msg=name)
+
+
 def test_a_tensor_of_before_can_be_seen_while_something_later_reads_it():
     n = branched()
     graph = Graph(n.finished())
