@@ -15,6 +15,7 @@ from onnxprune import pipeline
 from onnxprune.errors import CheckFailed, Infeasible, UsageError
 from onnxprune.graph import Edits, Graph, load
 from onnxprune.rewrite import rewrite
+from onnxprune.speed import Timing
 from onnxprune.validate import surgery_error
 
 
@@ -225,3 +226,36 @@ def test_cleaning_declares_nothing_of_its_own():
     graph = pipeline.prepare(Graph(declared)).graph
     assert 0 < len(graph.model.graph.value_info) <= len(declared.graph.value_info)
     assert all(v in declared.graph.value_info for v in graph.model.graph.value_info)
+
+
+class TestSizes:
+    """A length that the model leaves open: it can't run at the length that would be guessed."""
+
+    @staticmethod
+    def model() -> onnx.ModelProto:
+        n = Net("open")
+        n.symbols["time"] = 64
+        x = n.Conv(n.input("batch", 2, "time"), n.weight(8, 2, 40))
+        n.output(n.Conv(n.Relu(x), n.weight(4, 8, 1)))
+        return n.finished()
+
+    def samples(self, length: int = 64):
+        return np.random.default_rng(0).standard_normal((60, 2, length)).astype(np.float32)
+
+    def test_they_are_those_of_the_samples(self):
+        result = prune(Graph(self.model()), calib=self.samples())
+        assert result.verdict.before.macs == 8 * 2 * 40 * 25 + 4 * 8 * 25
+        again = pipeline.compare(
+            Graph(self.model()), result.graph, calib=self.samples(), measure_latency=False
+        )
+        assert (again.before, again.after) == (result.verdict.before, result.verdict.after)
+
+    def test_what_is_said_comes_first(self):
+        timing = Timing(dims={"time": 50})
+        result = prune(Graph(self.model()), calib=self.samples(), timing=timing)
+        assert result.verdict.before.macs == (8 * 2 * 40 + 4 * 8) * 11
+
+    def test_a_plan_is_replayed_at_those_of_its_samples(self):
+        result = prune(Graph(self.model()), calib=self.samples())
+        again = onnxprune.apply(Graph(self.model()), result.plan, calib=self.samples(), measure_latency=False)
+        assert data(again) == data(result)

@@ -12,7 +12,7 @@ import numpy as np
 from .. import measure, samples
 from ..criteria import Criterion
 from ..errors import InputError
-from ..graph import Array, Graph
+from ..graph import Array, Graph, input_specs
 from ..moments import batch_size
 from ..samples import DataReader, Preprocessing, Samples
 from ..stats import Stats
@@ -231,3 +231,18 @@ def opened(calib: Source | Calibration, graph: Graph, seed: int = 0) -> Samples:
     else:
         found = samples.load(wanted.source, graph, preprocessing=wanted.preprocessing)
     return found if wanted.count is None else found.some(wanted.count, seed)
+
+
+def sample_sizes(data: Samples | None, graph: Graph) -> dict[str, int]:
+    """The sizes that symbolic dimensions have in the first sample, other than how many samples there are."""
+    if data is None or data.source == "random":
+        return {}
+    specs = input_specs(graph)
+    counts = {spec.shape[0] for spec in specs if spec.shape}
+    found: dict[str, int] = {}
+    for feeds in data.first(1):
+        for spec in specs:
+            for axis, size in enumerate(spec.shape[1:], 1):
+                if not isinstance(size, int) and (size is None or size not in counts):
+                    found.setdefault(size or f"{spec.name}[{axis}]", feeds[spec.name].shape[axis])
+    return found

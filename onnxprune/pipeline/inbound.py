@@ -47,7 +47,7 @@ def _compensated(job: Job, graph: Graph, left: Masks) -> Graph:
     """The graph with kernels fitted one convolution after the other, each to what it reads by then."""
     if job.evidence.fit is None or job.settings.repair == "none":
         return graph
-    shapes = infer(graph).shapes
+    shapes = infer(graph, job.timing.dims).shapes
     for weight in sorted(left, key=lambda name: graph.readers[name][0][0].index):
         node = graph.readers[weight][0][0]
         shape = shapes.get(node.inputs[0]) or ()

@@ -18,7 +18,17 @@ from ..search import no_gain
 from ..speed import Timing
 from ..types import Accuracy, Drift, Drop, Size, Speed, Verdict
 from ..validate import accuracy, drift
-from .evidence import Calibration, Evidence, Feeds, Labelled, Source, is_classes, labelled, opened
+from .evidence import (
+    Calibration,
+    Evidence,
+    Feeds,
+    Labelled,
+    Source,
+    is_classes,
+    labelled,
+    opened,
+    sample_sizes,
+)
 from .prepare import Prepared
 from .sessions import open_session
 from .settings import Settings
@@ -35,8 +45,9 @@ def judge(  # noqa: PLR0913  (all that a verdict is about)
     evidence: Evidence,
     labels: Labelled | None,
     settings: Settings,
-    timing: Timing | None,
+    timing: Timing,
     *,
+    measure_latency: bool = True,
     drop: Drop | None = None,
     notes: tuple[str, ...] = (),
 ) -> Verdict:
@@ -50,15 +61,15 @@ def judge(  # noqa: PLR0913  (all that a verdict is about)
         evidence: with the samples to measure drift on.
         labels: to measure accuracy on.
         settings: how samples run.
-        timing: how to measure latency; `None`: not at all.
+        timing: how to measure latency, and the sizes of symbolic dimensions.
+        measure_latency: run both side by side.
         drop: what is promised of the result, if anything.
         notes: to hand on.
     """
-    dims = None if timing is None else timing.dims
     with open_session(ready.original) as before, open_session(graph) as after:
         return Verdict(
-            before=size(ready.original, dims),
-            after=size(graph, dims),
+            before=size(ready.original, timing.dims),
+            after=size(graph, timing.dims),
             surgery_error=surgery,
             exact=exact,
             drift=drift(before, after, evidence.held.batches(settings.batch))
@@ -66,7 +77,7 @@ def judge(  # noqa: PLR0913  (all that a verdict is about)
             else None,
             accuracy=_accuracies(before, after, labels, settings.batch),
             drop=drop,
-            speed=None if timing is None else speed_of(ready.original, graph, timing),
+            speed=speed_of(ready.original, graph, timing) if measure_latency else None,
             warnings=(*ready.notes, *evidence.notes, *notes),
         )
 
@@ -129,20 +140,19 @@ def compare(
         ):
             if [(s.name, s.dtype) for s in a] != [(s.name, s.dtype) for s in b]:
                 raise InputError(f"its {kind} differ from those of {left.where}", where=right.where)
-        data = (
-            [assumed(infer(left), before, seed)]
-            if calib is None
-            else opened(calib, left, seed).batches(batch)
-        )
+        given = None if calib is None else opened(calib, left, seed)
+        dims = sample_sizes(given, left)
+        data = [assumed(infer(left), before, seed)] if given is None else given.batches(batch)
         marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, left)
+        timed = feeds_for(before.inputs, sizes(left, dims))
         return Verdict(
-            before=size(left),
-            after=size(right),
+            before=size(left, dims),
+            after=size(right, dims),
             surgery_error=None,
             exact=False,
             drift=drift(before, after, data),
             accuracy=_accuracies(before, after, marked, batch),
-            speed=_speed(before, after, feeds_for(before.inputs, sizes(left))) if measure_latency else None,
+            speed=_speed(before, after, timed) if measure_latency else None,
         )
 
 

@@ -16,7 +16,7 @@ from ..criteria import Criterion
 from ..criteria import get as get_criterion
 from ..criteria.inbound_variance import InboundVariance
 from ..errors import Infeasible, InputError, UsageError
-from ..graph import Graph
+from ..graph import Graph, load
 from ..quality import Function
 from ..repair import Mode
 from ..search import Kind
@@ -35,6 +35,7 @@ from .evidence import (
     labelled,
     opened,
     require_classes,
+    sample_sizes,
 )
 from .job import Job, proved, silent
 from .prepare import Progress, prepare, why_nothing
@@ -237,8 +238,11 @@ def begin(
     criterion = _criterion(settings, sampled=calib is not None or stats is not None)
     if criterion.name in _READS_NORMS:
         settings = replace(settings, simplify=False)
+    original = model if isinstance(model, Graph) else load(model)
+    data = None if calib is None else opened(calib, original, settings.seed)
+    timing = replace(timing, dims={**sample_sizes(data, original), **timing.dims})
     ready = prepare(
-        model,
+        original,
         simplify=settings.simplify,
         granularity=settings.granularity,
         allow_approximate=settings.allow_approximate,
@@ -248,7 +252,6 @@ def begin(
     )
     if not ready.analysis.groups:
         raise Infeasible(why_nothing(ready), where=ready.original.where)
-    data = None if calib is None else opened(calib, ready.graph, settings.seed)
     marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, ready.original)
     if marked is not None and (budget is None or budget.metric in (None, "accuracy", "agreement")):
         require_classes(marked.labels)
@@ -308,11 +311,15 @@ def apply(
         memory=memory,
         force=True,
     )
+    original = model if isinstance(model, Graph) else load(model)
+    data = None if calib is None else opened(calib, original, settings.seed)
+    timing = Timing(dims=sample_sizes(data, original))
     ready = prepare(
-        model,
+        original,
         simplify=settings.simplify,
         granularity=settings.granularity,
         allow_approximate=settings.allow_approximate,
+        dims=timing.dims,
         progress=progress,
     )
     kept = plans.fit(plan, ready.graph, ready.analysis)
@@ -324,8 +331,7 @@ def apply(
         )
     evidence = Evidence()
     plain = get_criterion("l1")
-    if calib is not None:
-        data = opened(calib, ready.graph, settings.seed)
+    if data is not None:
         choice, held = made.get("held_back", HELD_BACK)
         evidence = gather(
             ready, plain, data, None, shares=(choice, held), seed=settings.seed, progress=progress
@@ -334,7 +340,7 @@ def apply(
         note = "the plan's repair was fitted to samples, and is left out without --calib"
         settings, evidence = replace(settings, repair="none"), Evidence(notes=(note,))
     marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, ready.original)
-    job = Job(ready, evidence, plain, settings, marked, measure_latency=measure_latency, progress=progress)
+    job = Job(ready, evidence, plain, settings, marked, timing, measure_latency, progress=progress)
     return finished(job, proved(job, kept), dict(made))
 
 

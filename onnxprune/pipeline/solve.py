@@ -145,7 +145,8 @@ def finished(
         job.evidence,
         job.labels,
         settings,
-        job.timing if job.measure_latency else None,
+        job.timing,
+        measure_latency=job.measure_latency,
         drop=drop,
         notes=(*made.notes, *made.outcome.notes, *(() if way is None else _reached(job, way, graph))),
     )

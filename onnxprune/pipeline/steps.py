@@ -52,7 +52,7 @@ def _refreshed(job: Job, way: Route, kept: Mask) -> Route:
         return way
     settings, evidence = job.settings, job.evidence
     graph = tried(job, kept).graph
-    facts = infer(graph)
+    facts = infer(graph, job.timing.dims)
     analysis = analyze(graph, facts, granularity=settings.granularity, approximate=settings.allow_approximate)
     smaller = Prepared(graph, graph, facts, analysis)
     if evidence.fit is not None:
