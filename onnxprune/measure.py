@@ -22,7 +22,7 @@ from .moments import Kernel, Kind, Meter, Request, batch_size
 from .ops.cost import macs
 from .runtime import ExecutionOptions, Session
 from .sites import Consumer, Key, activations, consumers, kernels_of, outputs
-from .stats import Moments, Need, Stats
+from .stats import ENOUGH, Moments, Need, Stats
 from .types import Analysis
 
 DEFAULT_NEEDS: frozenset[Need] = frozenset({"consumers"})
@@ -115,7 +115,12 @@ def identity(graph: Graph) -> str:
 
 
 def requests(
-    graph: Graph, facts: Facts, analysis: Analysis, needs: frozenset[Need], positions: int | None = None
+    graph: Graph,
+    facts: Facts,
+    analysis: Analysis,
+    needs: frozenset[Need],
+    positions: int | None = None,
+    samples: int | None = None,
 ) -> dict[Key, Request]:
     """One request for each tensor that any of the needs is about, and for each consumer's kernels.
 
@@ -126,18 +131,25 @@ def requests(
         needs: what to gather.
         positions: Gram matrices and zeros look at this many positions of each sample; 0: at all; `None`: at
             as many as keep Gram matrices within `GRAM_SHARE` of the network itself.
+        samples: how many there will be, if that is known: with few of them more positions of each are looked
+            at, for a Gram matrix of fewer rows than channels says little.
     """
     kinds = _kinds(graph, facts, analysis, needs)
     shapes = {key: shape for key in kinds if (shape := facts.shapes.get(key[0])) is not None}
     batch, fixed = _batch(graph, facts)
+    least: dict[Key, int] = {}
     if positions is None:
+        grams = {k: s for k, s in shapes.items() if "gram" in kinds[k]}
         budget = GRAM_SHARE * sum(macs(graph, facts).values())
-        positions = _positions([(s, k[1]) for k, s in shapes.items() if "gram" in kinds[k]], budget)
+        positions = _positions([(s, k[1]) for k, s in grams.items()], budget)
+        if samples:
+            least = {k: min(-(-ENOUGH * s[k[1]] // samples), MAX_POSITIONS) for k, s in grams.items()}
     result = {}
     for key, shape in shapes.items():
         length = _length(shape, key[1])
         per_row = not kinds[key].isdisjoint(("gram", "zeros"))
-        some = positions if per_row and 0 < positions < length and shape[0] == batch and key[1] else None
+        drawn = positions and max(positions, least.get(key, 0))
+        some = drawn if per_row and 0 < drawn < length and shape[0] == batch and key[1] else None
         known = length if fixed and shape[0] == batch else None
         turn = some is not None and (length <= NEAR * some or _is_blocked(graph, key[0]))
         result[key] = Request(key[0], key[1], shape, frozenset(kinds[key]), some, length=known, turn=turn)

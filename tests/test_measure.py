@@ -88,6 +88,20 @@ def test_gram_matrices_stay_within_their_share(monkeypatch):
     assert cost(some) <= budget < cost(some + 1)
 
 
+def test_few_samples_are_looked_at_in_more_places(monkeypatch):
+    graph = residual_net()
+    facts, analysis = analysed(graph)
+    monkeypatch.setattr(measure, "GRAM_SHARE", 0)
+
+    def looked_at(samples):
+        found = measure.requests(graph, facts, analysis, frozenset({"consumers"}), samples=samples)
+        return [(r.shape[r.axis], r.positions) for r in found.values() if r.positions is not None]
+
+    assert {p for _, p in looked_at(None)} == {p for _, p in looked_at(1000)} == {measure.MIN_POSITIONS}
+    assert {p == -(-4 * c // 10) for c, p in looked_at(10)} == {True}
+    assert {p for _, p in looked_at(1)} == {measure.MAX_POSITIONS}
+
+
 def test_batch_sizes_do_not_matter():
     for positions in (0, 10):
         reference = gather(images(), 40, positions=positions)

@@ -73,7 +73,9 @@ def calibrate(
         with output.progress() as progress:
             ready = pipeline.prepare(files[0], simplify=simplify, progress=progress)
             samples = pipeline.opened(given, ready.graph, seed)
-            wanted = measure.requests(ready.graph, ready.facts, ready.analysis, needs_of(criteria), positions)
+            wanted = measure.requests(
+                ready.graph, ready.facts, ready.analysis, needs_of(criteria), positions, samples.count
+            )
             stats = measure.measure(
                 ready.graph,
                 wanted,

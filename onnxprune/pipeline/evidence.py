@@ -114,7 +114,7 @@ def statistics(
         return None
     return measure.measure(
         ready.graph,
-        measure.requests(ready.graph, ready.facts, ready.analysis, criterion.needs),
+        measure.requests(ready.graph, ready.facts, ready.analysis, criterion.needs, samples=fit.count),
         fit.batches(batch),
         seed=seed,
         source=fit.source,
