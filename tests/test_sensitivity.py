@@ -9,11 +9,11 @@ import pytest
 from nets import Net
 
 from onnxprune import samples
-from onnxprune.allocate import Ladder
+from onnxprune.allocate import Descent, Ladder, macs_model
 from onnxprune.criteria import get
 from onnxprune.fidelity import Judge, telling
 from onnxprune.graph import Graph
-from onnxprune.pipeline import Settings, gather, prepare
+from onnxprune.pipeline import Evidence, Settings, gather, prepare
 from onnxprune.pipeline.choice import ladders
 from onnxprune.pipeline.sensitivity import LEVELS, _without, sensitivities
 from onnxprune.pipeline.settings import Widths
@@ -40,6 +40,26 @@ def job():
 def made(ready) -> list[Ladder]:
     random = np.random.default_rng(1)
     return [Ladder(g, random.random(g.size)) for g in ready.analysis.groups]
+
+
+def cost_of(ready):
+    return macs_model(ready.graph, ready.facts, ready.analysis)
+
+
+def test_without_samples_all_groups_give_the_same_share():
+    """Whatever their scores and their costs."""
+    n = Net("cone")
+    x = n.Relu(n.conv(n.input("batch", 3, 4, 4), 20))
+    n.output(n.conv(n.Relu(n.conv(x, 40)), 5))
+    ready = prepare(Graph(n.finished()), simplify=False)
+    cost = cost_of(ready)
+    scores = tuple(10.0**g * np.arange(1.0, group.size + 1) for g, group in enumerate(ready.analysis.groups))
+    nothing = Evidence()
+    steps = ladders(ready, nothing, scores, Settings(), Widths(), cost)
+    kept = Descent(ready.analysis, steps, cost).kept(0.5)
+    shares = [kept[group.units].mean() for group in ready.analysis.groups]
+    assert np.ptp(shares) <= 0.1
+    assert 0.6 < min(shares) < 0.8
 
 
 def test_what_the_output_hears_counts(job):
@@ -84,18 +104,18 @@ def test_evaluations_are_bounded_and_the_middle_comes_first(job):
 def test_curves_follow_what_was_measured(job):
     ready, evidence = job
     scores = tuple(np.arange(1.0, g.size + 1) for g in ready.analysis.groups)
-    loud, soft = ladders(ready, evidence, scores, Settings(), Widths())
+    loud, soft = ladders(ready, evidence, scores, Settings(), Widths(), cost_of(ready))
     assert loud.curve[6] > 100 * soft.curve[6]
-    same = ladders(ready, evidence, scores, Settings(evaluations=0), Widths())
+    same = ladders(ready, evidence, scores, Settings(evaluations=0), Widths(), cost_of(ready))
     assert np.array_equal(same[0].curve, same[1].curve)
-    without = ladders(ready, replace(evidence, choice=None), scores, Settings(), Widths())
+    without = ladders(ready, replace(evidence, choice=None), scores, Settings(), Widths(), cost_of(ready))
     assert np.array_equal(without[0].curve, same[0].curve)
 
 
 def test_unmeasured_groups_are_taken_as_usual(job):
     ready, evidence = job
     scores = tuple(np.arange(1.0, g.size + 1) for g in ready.analysis.groups)
-    first, second = ladders(ready, evidence, scores, Settings(evaluations=1), Widths())
+    first, second = ladders(ready, evidence, scores, Settings(evaluations=1), Widths(), cost_of(ready))
     ratio = first.curve[6] / Ladder(first.group, scores[0]).curve[6]
     np.testing.assert_allclose(second.curve, ratio * Ladder(second.group, scores[1]).curve)
 

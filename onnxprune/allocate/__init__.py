@@ -5,7 +5,7 @@ from __future__ import annotations
 from .budget import by_budget
 from .cost import Cost, macs_model, parameters_model
 from .descent import Descent, liked_ladders
-from .ladder import Ladder, corrected
+from .ladder import Ladder, corrected, drowned
 from .latency import latency_model
 from .uniform import by_ratio, by_rule
 
@@ -17,6 +17,7 @@ __all__ = [
     "by_ratio",
     "by_rule",
     "corrected",
+    "drowned",
     "latency_model",
     "liked_ladders",
     "macs_model",

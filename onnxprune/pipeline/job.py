@@ -114,6 +114,7 @@ def _repaired(job: Job, kept: Mask, pruned: Graph) -> Outcome:
         ready.analysis,
         kept,
         pruned,
+        normals=ready.normals,
         again=lambda other: rewrite(ready.graph, ready.facts, ready.analysis, other),
     )
     if evidence.fit is None or evidence.choice is None:

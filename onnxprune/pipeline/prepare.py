@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ..bench import check_dims, with_hint_of_sizes
 from ..channels import Granularity, analyze
@@ -13,6 +13,7 @@ from ..cleanup import cleaned
 from ..errors import InputError, UsageError
 from ..fold import folded
 from ..graph import Facts, Graph, infer, load, require_finite, symbolic_dims, with_known_branches
+from ..repair import Normal, normals
 from ..types import Analysis, Blocked
 
 Progress = Callable[[str], None]
@@ -29,6 +30,7 @@ class Prepared:
         facts: shapes and values of `graph`.
         analysis: its groups.
         notes: what happened on the way.
+        normals: what BatchNormalization says of tensors in `original`; cleaning folds it away.
     """
 
     original: Graph
@@ -36,6 +38,7 @@ class Prepared:
     facts: Facts
     analysis: Analysis
     notes: tuple[str, ...] = ()
+    normals: Mapping[str, Normal] = field(default_factory=dict)
 
 
 def prepare(
@@ -82,7 +85,7 @@ def prepare(
         graph, facts = resolved, infer(resolved, dims)
     analysis = analyze(graph, facts, granularity=granularity, approximate=allow_approximate)
     _require_names(keep, original, graph)
-    return Prepared(original, graph, facts, _without(graph, analysis, keep), tuple(notes))
+    return Prepared(original, graph, facts, _without(graph, analysis, keep), tuple(notes), normals(original))
 
 
 def _require_names(patterns: Sequence[str], *graphs: Graph) -> None:

@@ -73,7 +73,7 @@ def route(job: Job, goals: Goals) -> Route:
     else:
         cost = macs_model(graph, facts, analysis)
     scores = job.criterion.scores(Context(graph, analysis, job.evidence.stats, job.settings.seed))
-    rungs = ladders(job.ready, job.evidence, scores, job.settings, widths, job.progress)
+    rungs = ladders(job.ready, job.evidence, scores, job.settings, widths, cost, job.progress)
     return Route(Descent(analysis, rungs, cost, _IN_WORDS[driver]), widths, goals)
 
 

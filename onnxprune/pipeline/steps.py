@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..allocate import Ladder
+from ..allocate import Ladder, macs_model
 from ..channels import analyze
 from ..criteria import Context
 from ..graph import infer
@@ -66,7 +66,8 @@ def _refreshed(job: Job, way: Route, kept: Mask) -> Route:
         )
         evidence = replace(evidence, stats=stats)
     scores = job.criterion.scores(Context(graph, analysis, evidence.stats, settings.seed))
-    found = ladders(smaller, evidence, scores, settings, way.widths, job.progress)
+    cost = macs_model(graph, facts, analysis)
+    found = ladders(smaller, evidence, scores, settings, way.widths, cost, job.progress)
     origin = origins(job.ready.analysis, kept, analysis)
     anew = {tuple(origin[ladder.group.units].tolist()): ladder for ladder in found}
     return replace(way, descent=replace(way.descent, ladders=_continued(job, way, kept, anew)))

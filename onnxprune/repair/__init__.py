@@ -10,13 +10,14 @@ from typing import Literal
 from ..errors import InputError
 from ..fidelity import Judge
 from ..graph import Array, Graph
-from .merging import merge
+from .expectation import Normal, normals
+from .merging import compensate, merge
 from .projection import projected
 from .reuse import arranged
 from .sequential import Repaired, fold
 from .surgery import Surgery
 
-__all__ = ["Mode", "Outcome", "Repaired", "Surgery", "projected", "repair"]
+__all__ = ["Mode", "Normal", "Outcome", "Repaired", "Surgery", "normals", "projected", "repair"]
 
 Mode = Literal["none", "bias", "fold", "reuse", "auto"]
 """What may change: nothing; biases; weights and biases; layers are added; what is best for what is known."""
@@ -61,7 +62,7 @@ def repair(
     Args:
         surgery: what was done.
         mode: what may change. Without samples, weights alone decide: channels that are gone are merged into
-            similar ones that stay.
+            similar ones that stay, or with `bias`, biases take over the means that BatchNormalization tells.
         batches: samples to fit on, gone through several times; two batches or more, so that one half can
             judge what the other has fitted.
         held: other samples, to judge the outcome on; some of the fit by default. They stay in memory.
@@ -73,7 +74,7 @@ def repair(
         return Outcome(surgery.pruned, "none")
     samples = list(batches) if isinstance(batches, Iterator) else batches
     if samples is None or next(iter(samples), None) is None:
-        return Outcome(merge(surgery), "merge")
+        return Outcome(compensate(surgery), "bias") if mode == "bias" else Outcome(merge(surgery), "merge")
     try:
         judge = Judge(surgery.graph, islice(samples, JUDGES) if held is None else held)
         before = judge.loss(surgery.pruned)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
@@ -10,6 +11,25 @@ import numpy as np
 from ..graph import Array, Edits, Graph, Node, make_node
 from ..types import Floats
 from .behind import fresh, insert, is_free
+
+
+def shift(node: Node, rows: Floats, inputs: Floats) -> Floats:
+    """What constants at the inputs of a linear node add to each of its outputs, borders apart.
+
+    Args:
+        node: the node.
+        rows: float64 (inputs, outputs, ...), the taps of a kernel behind; of a recurrent layer, all outputs.
+        inputs: float64 (inputs,).
+
+    Returns:
+        float64 (outputs,).
+    """
+    flat = inputs @ rows.reshape(len(rows), -1)
+    if node.op not in ("Conv", "ConvTranspose"):
+        return np.asarray(flat * node.attrs.get("alpha", 1.0))
+    # Of a transposed kernel, each position sees one tap in so many.
+    strides = node.attrs.get("strides", ()) if node.op == "ConvTranspose" else ()
+    return np.asarray(flat.reshape(rows.shape[1], -1).sum(1) / math.prod(strides))
 
 
 class Intercept(ABC):

@@ -12,7 +12,9 @@ import numpy as np
 from ..graph import Edits, Graph
 from ..ops.label import block_on, locate, rank
 from ..types import Floats, Group, Mask, Reader, Units
-from .consumers import consumers
+from .consumers import Consumer, consumers
+from .expectation import expected
+from .intercept import intercept, shift
 from .makers import Maker, Mixed, makers
 from .surgery import Surgery
 
@@ -21,17 +23,34 @@ LEAST_COSINE = 0.45
 
 
 def merge(surgery: Surgery) -> Graph:
-    """The pruned graph with what read a channel that is gone reading the most similar one that stays."""
-    partner = np.full(surgery.analysis.count, -1, np.int64)
-    factor = np.zeros(surgery.analysis.count)
+    """The pruned graph with what read a channel that is gone reading the most similar one that stays.
+
+    Where BatchNormalization says what the means are (see `expectation`), biases make up for what the mean
+    of such a channel was beside that of its partner.
+    """
+    partner, factor = _nobody(surgery)
     for group in surgery.analysis.groups:
         _match(surgery, group, partner, factor)
-    foldable = {c.key: c.weight for c in consumers(surgery)}
+    return _redirected(surgery, partner, factor)
+
+
+def compensate(surgery: Surgery) -> Graph:
+    """The pruned graph with biases that take over the means that BatchNormalization tells."""
+    return _redirected(surgery, *_nobody(surgery))
+
+
+def _nobody(surgery: Surgery) -> tuple[Units, Floats]:
+    """For each unit its partner, -1 for none, and how many times that one is read."""
+    return np.full(surgery.analysis.count, -1, np.int64), np.zeros(surgery.analysis.count)
+
+
+def _redirected(surgery: Surgery, partner: Units, factor: Floats) -> Graph:
+    foldable = {c.key: c for c in consumers(surgery)}
     edits = Edits()
     for reader in surgery.analysis.readers:
-        key = surgery.graph.nodes[reader.node].outputs[0]
-        if foldable.get(key) == reader.input and len(reader.place.axes) == 1:
-            _redirect(surgery, reader, key, partner, factor, edits)
+        consumer = foldable.get(surgery.graph.nodes[reader.node].outputs[0])
+        if consumer is not None and consumer.weight == reader.input and len(reader.place.axes) == 1:
+            _redirect(surgery, reader, consumer, partner, factor, edits)
     return surgery.pruned.edited(edits) if edits else surgery.pruned
 
 
@@ -82,9 +101,9 @@ def _ratio(a: Floats, b: Floats) -> Floats:
 
 
 def _redirect(
-    surgery: Surgery, reader: Reader, key: str, partner: Units, factor: Floats, edits: Edits
+    surgery: Surgery, reader: Reader, consumer: Consumer, partner: Units, factor: Floats, edits: Edits
 ) -> None:
-    """Add the weights of entries that are gone to those of their partners."""
+    """Add the weights of entries that are gone to those of their partners, and the rest of their means."""
     name = surgery.graph.nodes[reader.node].inputs[reader.input]
     known = surgery.constant(name)
     axis = reader.place.axes[0]
@@ -93,16 +112,27 @@ def _redirect(
         return
     units = reader.place.units
     times = rank(units)
+    entry = {(int(u), int(t)): e for e, (u, t) in enumerate(zip(units, times, strict=True))}
     stay = locate(block.old, block.new)
-    position = {(int(units[e]), int(times[e])): i for i, e in enumerate(stay)}
+    gone = np.setdiff1d(np.arange(units.size), stay)
+    if not gone.size:
+        return
+    partners = np.array([entry.get((int(partner[units[e]]), int(times[e])), -1) for e in gone], np.int64)
+    factors = np.where(partners >= 0, factor[units[gone]], 0.0)
     rows = np.moveaxis(surgery.rows_of(name, (axis,)), axis, 0).astype(np.float64)
-    new = rows[stay]
-    for entry in np.flatnonzero(partner[units] >= 0):
-        to = position.get((int(partner[units[entry]]), int(times[entry])))
-        if to is not None:
-            new[to] += factor[units[entry]] * rows[entry]
-    node = surgery.pruned.producer[key]
+    new = rows.copy()
+    np.add.at(
+        new,
+        partners[partners >= 0],
+        (factors.reshape(-1, *[1] * (rows.ndim - 1)) * rows[gone])[partners >= 0],
+    )
+    node = surgery.pruned.producer[consumer.key]
     old = surgery.pruned.array(node.inputs[reader.input])
     edits.constants[node.inputs[reader.input]] = (
-        np.moveaxis(new, 0, axis).reshape(old.shape).astype(old.dtype)
+        np.moveaxis(new[stay], 0, axis).reshape(old.shape).astype(old.dtype)
     )
+    means = expected(surgery.graph, surgery.facts, surgery.normals, consumer.data)
+    slot = intercept(surgery.pruned, node, reader.input)
+    if means is not None and means.size == units.size and slot is not None and slot.possible:
+        change = shift(node, rows[gone], means[gone] - factors * means[partners])
+        slot.write(edits, slot.now(change.size) + change, old)

@@ -13,9 +13,7 @@ from ..linalg import solve, threads_for
 from ..sites import Consumer, consumers
 from ..stats import Moments, Stats
 from ..types import Analysis, Floats, Group, Mask, Units
-from .intercept import intercept
-
-_WITH_TAPS = frozenset({"Conv", "ConvTranspose"})
+from .intercept import intercept, shift
 
 RIDGE = 1e-3
 """Added to the covariance, relative to its mean diagonal, together with channels / rows."""
@@ -53,8 +51,9 @@ def _project(
     if node is None or moments is None or moments.gram is None:
         return
     array = graph.array(consumer.weight)
-    rows = np.moveaxis(array.astype(np.float64).reshape(view), place.axes, range(len(place.axes)))
-    flat = rows.reshape(place.units.size, -1)
+    moved = np.moveaxis(array.astype(np.float64).reshape(view), place.axes, range(len(place.axes)))
+    rows = moved.reshape(place.units.size, *moved.shape[len(place.axes) :])
+    flat = rows.reshape(len(rows), -1)
     stays = kept[place.units.ravel()]
     if stays.all() or not stays.any() or len(moments.gram) != stays.size:
         return
@@ -66,14 +65,12 @@ def _project(
     new = flat.copy()
     new[~stays] = 0
     new[stays] += predictor.T @ flat[~stays]
-    unfolded = np.moveaxis(new.reshape(rows.shape), range(len(place.axes)), place.axes)
+    unfolded = np.moveaxis(new.reshape(moved.shape), range(len(place.axes)), place.axes)
     edits.literals[node.index, consumer.reader.input] = unfolded.reshape(array.shape).astype(array.dtype)
     if shifted is not None:
         missing = moments.mean[~stays] - predictor @ moments.mean[stays]
-        # The axis of outputs comes first in what is left, then the taps; of recurrent layers all are outputs.
-        outputs = rows.shape[1] if node.op in _WITH_TAPS else flat.shape[1]
-        change = (missing @ flat[~stays]).reshape(outputs, -1).sum(1) * node.attrs.get("alpha", 1.0)
-        shifted.write(edits, shifted.now(outputs) + change, array)
+        change = shift(node, rows[~stays], missing)
+        shifted.write(edits, shifted.now(change.size) + change, array)
 
 
 def _predictor(second: Floats, rows: int, stays: Mask, lanes: Units) -> Floats:

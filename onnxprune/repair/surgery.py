@@ -15,6 +15,7 @@ from ..ops.record import ConstantLabel, Record, Selection
 from ..ops.walk import Walk
 from ..prefix import reads
 from ..types import Analysis, Mask
+from .expectation import Normal
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,7 @@ class Surgery:
         analysis: its units.
         kept: (analysis.count,), which units stay.
         pruned: the graph without the others; tensors have the names that they had.
+        normals: what BatchNormalization said of tensors, which the graph may no longer say itself.
         again: removes other units of `graph`, where that is possible.
         restored: tensor -> which of its channels the node that makes it shall keep, as a layer behind it
             restores the others (`reuse`).
@@ -37,6 +39,7 @@ class Surgery:
     analysis: Analysis
     kept: Mask
     pruned: Graph
+    normals: Mapping[str, Normal] = field(default_factory=dict)
     again: Callable[[Mask], Graph] | None = None
     restored: Mapping[str, Array] = field(default_factory=dict)
 
