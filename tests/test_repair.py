@@ -8,6 +8,7 @@ import pytest
 from nets import Net
 from onnx import TensorProto, helper, numpy_helper
 from repairs import operated, samples
+from test_ops import dynamic_product, qdq_conv
 
 from onnxprune.fidelity import Judge
 from onnxprune.repair import repair
@@ -64,6 +65,23 @@ def test_float16_is_fitted_wide_and_stays_narrow():
     outcome = better(surgery, batches)
     for name in outcome.graph.constants:
         assert outcome.graph.dtype(name) in (np.float16, np.int64), name
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: n.conv(qdq_conv(n, n.conv(), 6), 5),
+        lambda n: n.Cast(dynamic_product(n, n.Relu(n.dense())), to=TensorProto.FLOAT),
+    ],
+)
+def test_quantised_weights_are_told_of(make):
+    n = Net("quantised")
+    n.output(make(n))
+    outcome = repair(operated(n.finished()), "fold", samples(n, 4))
+    assert [note for note in outcome.notes if "quantised weights of 1 layers" in note]
+    n = Net("floats")
+    n.output(n.conv(n.conv(n.conv()), 5))
+    assert not repair(operated(n.finished()), "fold", samples(n, 4)).notes
 
 
 def test_what_onnx_runtime_has_no_kernels_for_stays_as_it_is():

@@ -10,6 +10,7 @@ from typing import Literal
 from ..errors import InputError
 from ..fidelity import Judge
 from ..graph import Array, Graph
+from .consumers import quantised
 from .expectation import Normal, normals
 from .merging import compensate, merge
 from .projection import projected
@@ -80,7 +81,11 @@ def repair(
         before = judge.loss(surgery.pruned)
     except InputError as error:
         return Outcome(surgery.pruned, "none", notes=(f"no repair could be judged: {error}",))
-    notes: list[str] = []
+    count = quantised(surgery)
+    said = (
+        f"repair leaves the quantised weights of {count} layers as they are: better prune before quantising"
+    )
+    notes = [said] if count else []
     widened = arranged(surgery) if mode == "reuse" else surgery
     for candidate in _candidates(mode, bool(widened.restored)):
         try:

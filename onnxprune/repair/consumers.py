@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from ..graph import Graph, Node, Shape
+from ..ops import quant
 from ..prefix import reads
 from .convolution import Convolution, Transposed
 from .layout import Layout
@@ -60,6 +61,20 @@ def consumers(surgery: Surgery, *, depthwise: bool = False) -> list[Consumer]:
             recurrent = node.op in ("LSTM", "GRU", "RNN")
             found.append(Consumer(node.outputs[0], side, node.inputs[1 - side], recurrent))
     return found
+
+
+def quantised(surgery: Surgery) -> int:
+    """How many layers lost inputs and have quantised weights, which are not fitted anew."""
+    lost = {r.node for r in surgery.analysis.readers if not surgery.kept[r.place.units].all()}
+    return sum(_is_quantised(surgery.graph, surgery.graph.nodes[index]) for index in lost)
+
+
+def _is_quantised(graph: Graph, node: Node) -> bool:
+    makers = [graph.producer.get(node.inputs[i]) for i in _WEIGHTS.get(node.op, ())]
+    return node.op in quant.MACS or any(
+        made is not None and made.op == "DequantizeLinear" and made.inputs[0] in graph.constants
+        for made in makers
+    )
 
 
 def weight_of(graph: Graph, node: Node) -> int | None:
