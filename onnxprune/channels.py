@@ -20,12 +20,13 @@ from scipy.sparse.csgraph import connected_components
 from .errors import Infeasible
 from .graph import Facts, Graph
 from .ops import RULES
+from .ops.causes import NOTHING, causes, jointly
 from .ops.label import Ids, distinct
 from .ops.op import Rule
-from .ops.record import Cover, Inconsistent, Record, Selection
+from .ops.record import Cover, Frozen, Inconsistent, Record, Selection
 from .ops.walk import Walk
 from .selection import keep_best
-from .types import Analysis, Blocked, Group, Lanes, Mask, Member, Place, Reader, Units
+from .types import Analysis, Blocked, Cause, Group, Lanes, Mask, Member, Place, Reader, Units
 
 Granularity = Literal["auto", "head", "width"]
 SHARES = (0.5, 0.25, 0.75)
@@ -58,7 +59,7 @@ def analyze(
         Infeasible: no consistent set of units was found (a rule is broken).
     """
     record = Walk(graph, facts, rules, approximate=approximate).run()
-    refused: list[tuple[Ids, int, str]] = []
+    refused: list[Frozen] = []
     for _ in range(200):
         analysis = replace(
             _Resolution(graph, record, granularity, refused).analysis(), approximate=approximate
@@ -71,7 +72,8 @@ def analyze(
         group_of = analysis.group_of
         if not (group_of[units] >= 0).any():
             units = np.concatenate([g.units for g in analysis.groups])
-        refused.append((np.flatnonzero(np.isin(analysis.unit, units)), trouble.node.index, trouble.reason))
+        together = np.flatnonzero(np.isin(analysis.unit, units))
+        refused.append(Frozen(together, trouble.node.index, trouble.reason))
     raise Infeasible("no consistent set of channels was found", where=graph.where)
 
 
@@ -102,19 +104,20 @@ class _Resolution:
     """One pass from a record to an analysis."""
 
     def __init__(
-        self, graph: Graph, record: Record, granularity: Granularity, refused: Sequence[tuple[Ids, int, str]]
+        self, graph: Graph, record: Record, granularity: Granularity, refused: Sequence[Frozen]
     ) -> None:
         self.graph = graph
         self.record = record
         self.granularity = granularity
-        self.reasons = [(f.ids, f.node, f.reason) for f in record.frozen] + list(refused)
+        self.reasons = [*record.frozen, *refused]
         edges = record.edges
         hard = self._components(edges)
-        frozen = self._frozen(hard, [ids for ids, _, _ in self.reasons])
+        frozen = self._frozen(hard, [f.ids for f in self.reasons])
         rows, narrow = self._decide(hard, frozen)
         self.unit = self._components([*edges, *rows])
         self.count = int(self.unit.max(initial=-1)) + 1
-        self.frozen = self._frozen(self.unit, [ids for ids, _, _ in self.reasons] + narrow)
+        self.frozen = self._frozen(self.unit, [f.ids for f in self.reasons] + narrow)
+        self.causes = causes(self.unit, self.reasons)
         self._narrow = narrow
         self.grids = self._grids()
 
@@ -168,7 +171,7 @@ class _Resolution:
 
     def _outcome(self, options: Sequence[tuple[list[tuple[Ids, Ids]], list[Ids]]]) -> tuple[Units, Mask]:
         unit = self._components([*self.record.edges, *(e for joined, _ in options for e in joined)])
-        ids = [ids for ids, _, _ in self.reasons] + [s for _, stays in options for s in stays]
+        ids = [f.ids for f in self.reasons] + [s for _, stays in options for s in stays]
         return unit, self._frozen(unit, ids)
 
     def _prefers_rows(
@@ -188,19 +191,26 @@ class _Resolution:
 
     def _grids(self) -> list[Lanes]:
         """The grids whose rows must stay equally wide; blocked units must be as many in each row."""
-        lanes: list[tuple[Units, Lanes | None]] = []
-        for ids in [*(ids for _, ids in self.record.grids), *self.record.cut]:
-            lanes += _lanes(self.unit[ids])
+        lanes: list[tuple[int, Units, Lanes | None]] = []
+        for node, ids in [*self.record.grids, *self.record.cut]:
+            lanes += [(node, *found) for found in _lanes(self.unit[ids])]
         changed = True
         while changed:
             changed = False
-            for units, found in lanes:
+            for node, units, found in lanes:
                 blocked = self.frozen[units]
                 if blocked.any() and not blocked.all() and found is not None and self._free(found) is None:
-                    self.frozen[units] = True
+                    self._uneven(node, units[blocked], units[~blocked])
                     changed = True
-        free = [self._free(found) for _, found in lanes if found is not None]
+        free = [self._free(found) for _, _, found in lanes if found is not None]
         return [found for found in free if found is not None and found.rows[0].size]
+
+    def _uneven(self, node: int, blocked: Units, others: Units) -> None:
+        """Rows of a grid hold different numbers of blocked units: the others stay as long as these do."""
+        self.frozen[others] = True
+        ways = [self.causes[u].unblock for u in blocked.tolist() if u in self.causes] or [NOTHING]
+        cause = Cause(node, "its rows must stay equally wide", jointly(ways))
+        self.causes.update(dict.fromkeys(others.tolist(), cause))
 
     def _free(self, lanes: Lanes) -> Lanes | None:
         """Without blocked units; `None` where rows hold different numbers of them."""
@@ -215,10 +225,12 @@ class _Resolution:
 
     def analysis(self) -> Analysis:
         """Groups and places in terms of units."""
+        groups = self._groups()
+        blocked = self._blocked(groups)
         return Analysis(
             unit=self.unit,
             count=self.count,
-            groups=self._groups(),
+            groups=groups,
             members=tuple(
                 Member(
                     c.name, c.use, c.untied, c.view, tuple(Place(b.axes, self.unit[b.old]) for b in c.label)
@@ -233,7 +245,8 @@ class _Resolution:
                 name: tuple(Place(b.axes, self.unit[b.old]) for b in label)
                 for name, label in self.record.labels.items()
             },
-            blocked=self._blocked(),
+            blocked=blocked,
+            causes=self.causes,
         )
 
     def _groups(self) -> tuple[Group, ...]:
@@ -303,22 +316,26 @@ class _Resolution:
             result.setdefault(key, []).append(units)
         return result
 
-    def _blocked(self) -> tuple[Blocked, ...]:
-        cause: dict[int, tuple[int, str]] = {}
-        for ids, node, reason in self.reasons:
-            for unit in distinct(self.unit[ids]):
-                cause.setdefault(int(unit), (node, reason))
+    def _blocked(self, groups: Sequence[Group]) -> tuple[Blocked, ...]:
+        """What stays of the channels that each node makes; a lone one is no loss."""
+        free = np.zeros(self.count, bool)
+        for group in groups:
+            free[group.units] = True
         result = []
         for made in self.record.produced:
             units = self.unit[made.ids]
-            stuck = units[self.frozen[units]]
-            if stuck.size:
-                causes = Counter(
-                    cause.get(int(u), (made.node, "its rows must stay equally wide")) for u in stuck
-                )
-                (by, reason), _ = causes.most_common(1)[0]
-                result.append(Blocked(made.node, int(stuck.size), by, reason))
+            stuck = units[~free[units]]
+            if stuck.size and (units.size > 1 or self.frozen[units].any()):
+                found = [self.causes.setdefault(u, self._alone(u, made.node)) for u in stuck.tolist()]
+                cause, _ = Counter(found).most_common(1)[0]
+                result.append(Blocked(made.node, int(stuck.size), cause))
         return tuple(result)
+
+    def _alone(self, unit: int, node: int) -> Cause:
+        """Nothing says that it must stay, but there is nothing beside it."""
+        whole = any((self.unit[cover.ids] == unit).any() for cover in self.record.covers)
+        way = "--granularity width" if whole and self.granularity == "head" else NOTHING
+        return Cause(node, "all its channels go together, and none would be left", way)
 
 
 def _independent(grids: Sequence[Lanes]) -> tuple[Lanes, ...]:

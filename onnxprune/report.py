@@ -111,7 +111,7 @@ def inspection(
                 coupled=tuple(_name(graph.nodes[n]) for n in group.nodes if n != node.index) if group else (),
                 blocked=stuck.channels if stuck else 0,
                 by=_by(graph, stuck) if stuck else None,
-                reason=stuck.reason if stuck else None,
+                reason=stuck.cause.reason if stuck else None,
             )
         )
     size = Size(graph.parameters(), sum(costs.values()), graph.size())
@@ -135,7 +135,7 @@ def _name(node: Node) -> str:
 
 
 def _by(graph: Graph, blocked: Blocked) -> str:
-    return str(graph.nodes[blocked.by]) if blocked.by >= 0 else "output"
+    return str(graph.nodes[blocked.cause.by]) if blocked.cause.by >= 0 else "output"
 
 
 def _params(analysis: Analysis, units: np.ndarray[Any, np.dtype[np.int64]]) -> int:
@@ -292,7 +292,7 @@ def report(plan: Plan, verdict: Verdict, graph: Graph, analysis: Analysis, kept:
                 "node": _name(graph.nodes[b.node]),
                 "channels": b.channels,
                 "by": _by(graph, b),
-                "reason": b.reason,
+                "reason": b.cause.reason,
             }
             for b in analysis.blocked
         ],

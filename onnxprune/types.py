@@ -112,20 +112,33 @@ class Group:
 
 
 @dataclass(frozen=True)
+class Cause:
+    """Why channels can't be removed.
+
+    Attributes:
+        by: index of the node in the way; -1 for a graph output.
+        reason: in words.
+        unblock: what would let them go, in words; "nothing", where nothing does.
+    """
+
+    by: int
+    reason: str
+    unblock: str
+
+
+@dataclass(frozen=True)
 class Blocked:
     """Output channels of a node that can't be removed.
 
     Attributes:
         node: index of the node that makes them.
         channels: how many of its output channels are blocked.
-        by: index of the node in the way; -1 for a graph output.
-        reason: in words.
+        cause: of most of them.
     """
 
     node: int
     channels: int
-    by: int
-    reason: str
+    cause: Cause
 
 
 @dataclass(frozen=True)
@@ -140,6 +153,7 @@ class Analysis:
         readers: where units are summed over.
         tensors: places of every tensor that has any.
         blocked: output channels that can't be removed.
+        causes: unit -> why it has to stay.
         approximate: whether groups may hold what a normalisation runs over.
     """
 
@@ -150,6 +164,7 @@ class Analysis:
     readers: tuple[Reader, ...]
     tensors: Mapping[str, tuple[Place, ...]]
     blocked: tuple[Blocked, ...]
+    causes: Mapping[int, Cause]
     approximate: bool = False
 
     @property

@@ -1403,7 +1403,9 @@ def judge(row: Row, opset: int, dims: Dims, rules: Mapping[str, Rule] = RULES, s
     net = build(row, dims, opset)
     surgery = operate(net.finished(), dims=net.symbols, rules=rules, seed=seed)
     expected = row.blocked == "graph output"
-    reasons = [b.reason for b in surgery.analysis.blocked if expected or "graph output" not in b.reason]
+    reasons = [
+        b.cause.reason for b in surgery.analysis.blocked if expected or "graph output" not in b.cause.reason
+    ]
     if row.blocked:
         assert any(row.blocked in reason for reason in reasons), reasons
     else:

@@ -35,7 +35,8 @@ def _joined(op: Op, i: int, heads: Block, axis: int, widths: Sequence[int]) -> N
         return
     shape = op.shape(i)
     if shape is None or len(shape) <= axis:
-        op.freeze([heads, *op.label(i)], f"the shape of input {i} of {op.node.op} is not known")
+        reason = f"the shape of input {i} of {op.node.op} is not known"
+        op.freeze([heads, *op.label(i)], reason, op.known_shapes)
         return
     label = op.mix(
         op.label(i), [a for a in range(len(shape)) if a not in (0, axis)], f"{op.node.op} mixes positions"
@@ -47,7 +48,8 @@ def _joined(op: Op, i: int, heads: Block, axis: int, widths: Sequence[int]) -> N
     if shape[axis] == 1 and sum(widths) * heads.old.size > 1:
         return
     if block is None:
-        op.freeze([heads], f"meets '{op.node.inputs[i]}', which has no removable heads")
+        name = op.node.inputs[i]
+        op.freeze([heads], f"meets '{name}', which has no removable heads", op.walk.lacking(name))
     elif block.old.size != sum(widths) * heads.old.size:
         op.freeze([heads, block], f"{op.node.op} can't tell its heads apart")
     else:
@@ -71,7 +73,7 @@ def attention(op: Op) -> list[Label]:
     """Input (B, S, C), weight (C, q + k + v), bias, mask, past (2, B, N, T, d), score bias (B, N, S, T)."""
     x, w, count = op.shape(0), op.shape(1), int(op.attr("num_heads"))
     if x is None or w is None:
-        return op.barrier(f"the shapes of the {op.node.op} are not known")
+        return op.unknown(f"the shapes of the {op.node.op} are not known")
     sizes = list(op.attr("qkv_hidden_sizes") or [w[1] // 3] * 3)
     widths = [size // count for size in sizes]
     data = op.mix(op.label(0), [1], f"{op.node.op} mixes positions")
@@ -103,8 +105,12 @@ def multi_head_attention(op: Op) -> list[Label]:
     """Query, key, value (B, S, N * d), bias (q + k + v), masks, bias of scores, past k and v (B, N, T, d)."""
     q, out, count = op.shape(0), op.out_shape(0), int(op.attr("num_heads"))
     shapes = [op.shape(i) if op.has(i) else None for i in (1, 2)]
-    if q is None or out is None or len(q) != 3 or None in shapes:
-        return op.barrier(f"the {op.node.op} has packed inputs, or shapes that are not known")
+    if q is None or out is None or (op.has(1) and op.has(2) and None in shapes):
+        return op.unknown(f"the shapes of the {op.node.op} are not known")
+    if len(q) != 3 or None in shapes:
+        return op.barrier(
+            f"the {op.node.op} has packed inputs", "query, key and value as inputs of their own"
+        )
     heads, width, value = _heads(op, count), q[2] // count, out[2] // count
     _joined(op, 0, heads, 2, [width])
     for i, each in ((1, width), (2, value)):
@@ -123,7 +129,7 @@ def grouped_query_attention(op: Op) -> list[Label]:
     q, count, shared = op.shape(0), int(op.attr("num_heads")), int(op.attr("kv_num_heads"))
     packed = not op.has(1)
     if q is None or len(q) != 3:
-        return op.barrier(f"the shapes of the {op.node.op} are not known")
+        return op.unknown(f"the shapes of the {op.node.op} are not known")
     times, width = count // shared, q[2] // (count + 2 * shared if packed else count)
     heads = _heads(op, shared)
     _joined(op, 0, heads, 2, [times * width, width, width] if packed else [times * width])
@@ -143,7 +149,7 @@ def standard_attention(op: Op) -> list[Label]:
     """Q, K, V as (B, N, S, d), or (B, S, N * d) with counts as attributes; mask, past key and value."""
     shapes = [op.shape(i) for i in range(3)]
     if any(s is None or len(s) not in (3, 4) for s in shapes) or len({len(s or ()) for s in shapes}) > 1:
-        return op.barrier("the shapes of the Attention are not known")
+        return op.unknown("the shapes of the Attention are not known")
     q, k, v = (s or () for s in shapes)
     flat = len(q) == 3
     count, shared = (op.attr("q_num_heads"), op.attr("kv_num_heads")) if flat else (q[1], k[1])
@@ -154,7 +160,7 @@ def standard_attention(op: Op) -> list[Label]:
         _joined(op, i, heads, axis, [width])
     mask = op.shape(3) if op.has(3) else ()
     if mask is None:
-        op.freeze([heads, *op.label(3)], "the shape of the mask is not known")
+        op.freeze([heads, *op.label(3)], "the shape of the mask is not known", op.known_shapes)
     elif len(mask) == 4:
         _joined(op, 3, heads, 1, [times])
     elif len(mask) == 3 and mask[0] > 1:
@@ -178,7 +184,7 @@ def rotary(op: Op) -> list[Label]:
     standard = ":" not in op.node.op
     angles = op.shape(1 if standard else 2)
     if shape is None or angles is None:
-        return op.barrier("the shapes of the RotaryEmbedding are not known")
+        return op.unknown("the shapes of the RotaryEmbedding are not known")
     _numbers(op, range(1, len(op.node.inputs)))
     positions = f"{op.node.op} mixes positions"
     if len(shape) == 4:
@@ -202,12 +208,12 @@ def skip_norm(op: Op) -> list[Label]:
     """The sum of input, skip (and a bias) is normalised; the fourth output is the sum itself."""
     shape = op.shape(0)
     if shape is None:
-        return op.barrier("the shape of its input is not known")
+        return op.unknown("the shape of its input is not known")
     last = len(shape) - 1
     letters: list[Letter] = list(range(len(shape)))
     inputs = [i for i in range(len(op.node.inputs)) if op.has(i)]
     if any(op.shape(i) is None for i in inputs):
-        return op.barrier(f"the shapes that {op.node.op} reads are not known")
+        return op.unknown(f"the shapes that {op.node.op} reads are not known")
     total = op.combine([(i, letters[len(shape) - len(op.shape(i) or ()) :]) for i in inputs], letters)
     op.normalise(total, [last], f"{op.node.op} normalises over its channels")
     return [total, (), (), total][: len(op.node.outputs)]

@@ -11,7 +11,7 @@ def elementwise(op: Op) -> list[Label]:
     inputs = [i for i in range(len(op.node.inputs)) if op.has(i)]
     shapes = [op.shape(i) for i in inputs]
     if any(s is None for s in shapes):
-        return op.barrier(f"the shapes that {op.node.op} reads are not known")
+        return op.unknown(f"the shapes that {op.node.op} reads are not known")
     rank = max(len(s or ()) for s in shapes)
     letters = [(i, range(rank - len(s or ()), rank)) for i, s in zip(inputs, shapes, strict=True)]
     return [op.combine(letters, range(rank))] * len(op.node.outputs)

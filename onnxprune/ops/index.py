@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from .label import Block, Ids, Label, block_on, locate, single
 from .op import Op, Rule
-from .record import Inconsistent, Letter
+from .record import CONSTANT, Inconsistent, Letter
 
 
 def pick(op: Op, block: Block, axis: int, positions: Ids) -> tuple[Block, Ids]:
@@ -76,7 +76,8 @@ def keep_in_step(op: Op, block: Block, sizes: Sequence[int]) -> None:
         op.walk.record.edges += [(c[:-1, 0], c[1:, 0]) for c in cells if c.shape[1] == 1]
         cells = [c for c in cells if c.shape[1] > 1]
         alike = len({c.shape for c in cells}) == 1
-        op.walk.record.cut += [np.concatenate(cells)] if alike else cells
+        parts = [np.concatenate(cells)] if alike else cells
+        op.walk.record.cut += [(op.node.index, part) for part in parts]
 
 
 # ---------------------------------------------------------------- Concat
@@ -91,7 +92,7 @@ def concatenated(op: Op, inputs: Sequence[int]) -> list[Label]:
     """Concat of some of the inputs."""
     shapes = [op.shape(i) for i in inputs]
     if any(s is None for s in shapes):
-        return op.barrier("the shapes that Concat reads are not known")
+        return op.unknown("the shapes that Concat reads are not known")
     rank = len(shapes[0] or ())
     axis = op.attr("axis", 0) % rank
     labels = [op.label(i) for i in inputs]
@@ -141,7 +142,7 @@ def split(op: Op) -> list[Label]:
     shape = op.shape(0)
     outs = [op.walk.facts.shapes.get(o) for o in op.node.outputs]
     if shape is None or any(s is None for s in outs):
-        return op.barrier("the sizes that Split makes are not known")
+        return op.unknown("the sizes that Split makes are not known")
     axis = op.attr("axis", 0) % len(shape)
     sizes = [(s or ())[axis] for s in outs]
     given = op.value(1)
@@ -197,7 +198,7 @@ def slice_(op: Op) -> list[Label]:
         or (op.has(3) and axes is None)
         or (op.has(4) and steps is None)
     ):
-        return op.barrier("the range of the Slice is not known")
+        return op.unknown("the range of the Slice is not known")
     places = [int(a) % len(shape) for a in (range(len(starts)) if axes is None else axes)]
     strides = [1] * len(starts) if steps is None else [int(s) for s in steps]
     new_starts, new_ends = starts.copy(), ends.copy()
@@ -213,7 +214,11 @@ def slice_(op: Op) -> list[Label]:
             any(i < op_inputs(op) and op.walk.facts.is_dynamic(op.node.inputs[i]) for i in (1, 2))
             and as_inputs
         ):
-            op.freeze([block], "is sliced by a range that depends on symbolic dimensions")
+            op.freeze(
+                [block],
+                "is sliced by a range that depends on symbolic dimensions",
+                "an export with fixed shapes",
+            )
             out.remove(block)
             continue
         if abs(step) > 1:
@@ -281,7 +286,7 @@ def gather(op: Op) -> list[Label]:
     """Rows of one axis by their numbers: known ones are followed, others need the axis whole."""
     shape, index_shape = op.shape(0), op.shape(1)
     if shape is None or index_shape is None:
-        return op.barrier("the shapes that Gather reads are not known")
+        return op.unknown("the shapes that Gather reads are not known")
     axis = op.attr("axis", 0) % len(shape)
     label = op.label(0)
     positions = op.walk.facts.values.get(op.node.inputs[1])
@@ -350,7 +355,7 @@ def gather_nd(op: Op) -> list[Label]:
     """Positions on leading axes by tuples of indices; the axes behind them pass."""
     shape, index_shape, out = op.shape(0), op.shape(1), op.out_shape(0)
     if shape is None or index_shape is None or out is None or not index_shape:
-        return op.barrier("the shapes that GatherND reads are not known")
+        return op.unknown("the shapes that GatherND reads are not known")
     batch = op.attr("batch_dims", 0)
     used = batch + index_shape[-1]
     if not op.is_constant(1):
@@ -364,7 +369,7 @@ def elements(op: Op) -> list[Label]:
     shapes = [op.shape(i) for i in range(len(op.node.inputs))]
     data = shapes[0]
     if data is None:
-        return op.barrier(f"the shapes that {op.node.op} reads are not known")
+        return op.unknown(f"the shapes that {op.node.op} reads are not known")
     axis = op.attr("axis", 0) % len(data)
     others = [a for a in range(len(data)) if a != axis]
     if any(s is None or [s[a] for a in others] != [data[a] for a in others] for s in shapes):
@@ -381,7 +386,7 @@ def scatter_nd(op: Op) -> list[Label]:
     """Rows of a tensor are replaced: positions on leading axes are computed, the axes behind them pass."""
     shape, index_shape, updates = op.shape(0), op.shape(1), op.shape(2)
     if shape is None or not index_shape or updates is None:
-        return op.barrier("the shapes that ScatterND reads are not known")
+        return op.unknown("the shapes that ScatterND reads are not known")
     used, lead = index_shape[-1], len(index_shape) - 1
     if not op.is_constant(1):
         op.freeze(op.label(1), "are indices")
@@ -405,13 +410,15 @@ def pad(op: Op) -> list[Label]:
     pads = np.asarray(op.attr("pads")) if op.opset < 11 else op.value(1)
     if op.opset >= 11 and pads is not None:
         op.set_value(1, pads)
-    if shape is None or pads is None:
-        return op.barrier("the padding is not known")
+    if shape is None:
+        return op.unknown("the shape of its input is not known")
+    if pads is None:
+        return op.barrier("the padding is not known", CONSTANT)
     axes: Sequence[int] = range(len(shape))
     if op.has(3):
         chosen = op.value(3)
         if chosen is None:
-            return op.barrier("the padded axes are not known")
+            return op.barrier("the padded axes are not known", CONSTANT)
         op.set_value(3, chosen)
         axes = [int(a) % len(shape) for a in chosen]
     result = op.label(0)

@@ -17,7 +17,7 @@ def transpose(op: Op) -> list[Label]:
     """Axes change places."""
     shape = op.shape(0)
     if shape is None:
-        return op.barrier("the shape of its input is not known")
+        return op.unknown("the shape of its input is not known")
     perm = list(op.attr("perm") or reversed(range(len(shape))))
     return [tuple(b.moved([perm.index(a) for a in b.axes]) for b in op.label(0))]
 
@@ -119,8 +119,7 @@ def reshape(op: Op) -> list[Label]:
     target = op.value(1)
     label = op.label(0)
     if before is None or after is None or target is None:
-        op.freeze(label, "a Reshape whose target is not known")
-        return [()]
+        return op.unknown("the target of the Reshape is not known")
     out = rearrange(op, label, before, after)
     _retarget(op, before, label, after, out, target)
     return [out]
@@ -152,7 +151,7 @@ def flatten(op: Op) -> list[Label]:
     """To two axes, split at `axis`."""
     before, after = op.shape(0), op.out_shape(0)
     if before is None or after is None:
-        return op.barrier("the shape of its input is not known")
+        return op.unknown("the shape of its input is not known")
     return [rearrange(op, op.label(0), before, after)]
 
 
@@ -164,7 +163,7 @@ def squeeze(op: Op) -> list[Label]:
         if axes is not None:
             op.set_value(1, axes)
     if before is None or after is None:
-        return op.barrier("the shape of its input is not known")
+        return op.unknown("the shape of its input is not known")
     return [rearrange(op, op.label(0), before, after)]
 
 
@@ -187,8 +186,7 @@ def expand(op: Op) -> list[Label]:
     """Broadcast to a shape."""
     shape, out, target = op.shape(0), op.out_shape(0), op.value(1)
     if shape is None or out is None or target is None:
-        op.freeze(op.label(0), "an Expand whose shape is not known")
-        return [()]
+        return op.unknown("the shape that Expand makes is not known")
     flags = _dynamic(op, 1, len(out))
     label = _grown(op, shape, op.label(0), out, flags)
     wanted = lengths(label, out)[len(out) - len(target) :]
@@ -216,8 +214,7 @@ def tile(op: Op) -> list[Label]:
     """Axes repeated as a whole."""
     shape, out, repeats = op.shape(0), op.out_shape(0), op.value(1)
     if shape is None or out is None or repeats is None:
-        op.freeze(op.label(0), "a Tile whose repeats are not known")
-        return [()]
+        return op.unknown("the repeats of the Tile are not known")
     blocks = []
     for block in op.label(0):
         times = [int(repeats[a]) for a in block.axes]

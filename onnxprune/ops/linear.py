@@ -53,7 +53,7 @@ def convolution(
     """
     x, w = op.shape(0), op.shape(kernels)
     if x is None or w is None:
-        return op.barrier("the shapes of the convolution are not known")
+        return op.unknown("the shapes of the convolution are not known")
     spatial = range(2, len(x))
     reason = f"{op.node.op} mixes spatial positions"
     data = op.mix(op.label(0), spatial, reason)
@@ -140,7 +140,7 @@ def matmul(op: Op) -> list[Label]:
     """A (..., M, K) with B (..., K, N); leading axes are broadcast."""
     a, b = op.shape(0), op.shape(1)
     if a is None or b is None or not a or not b:
-        return op.barrier("the shapes of the MatMul are not known")
+        return op.unknown("the shapes of the MatMul are not known")
     batch = max(len(a), len(b)) - 2
     ta, tb = bool(op.attr("transA", 0)), bool(op.attr("transB", 0))
     left: list[Letter] = (
@@ -164,8 +164,10 @@ def einsum(op: Op) -> list[Label]:
     left, arrow, right = equation.partition("->")
     terms = left.split(",")
     shapes = [op.shape(i) for i in range(len(op.node.inputs))]
-    if any(s is None for s in shapes) or any(len(set(t)) < len(t.replace("...", "")) for t in terms):
-        return op.barrier("the equation repeats a letter, or the shapes are not known")
+    if any(s is None for s in shapes):
+        return op.unknown("the shapes of the Einsum are not known")
+    if any(len(set(t)) < len(t.replace("...", "")) for t in terms):
+        return op.barrier("the equation of the Einsum repeats a letter")
     if not arrow:
         counts = {c: left.count(c) for c in left if c.isalpha()}
         right = ("..." if "..." in left else "") + "".join(sorted(c for c, n in counts.items() if n == 1))

@@ -14,13 +14,18 @@ def batch_norm(op: Op) -> list[Label]:
     """Statistics and parameters belong to the channels of axis 1."""
     shape = op.shape(0)
     if shape is None or len(shape) < 2:
-        return op.barrier("the shape of its input is not known")
+        return op.unknown("the shape of its input is not known")
     letters: list[Letter] = list(range(len(shape)))
     operands: list[tuple[int, Sequence[Letter]]] = [(0, letters), *((i, [1]) for i in range(1, 5))]
     label = op.label(0)
     if op.attr("training_mode", 0) or (op.opset < 14 and any(op.node.outputs[1:])):
         others = [a for a in range(len(shape)) if a != 1]
-        label = op.keep_shape(label, others, "BatchNormalization in training mode takes means over this axis")
+        label = op.keep_shape(
+            label,
+            others,
+            "BatchNormalization in training mode takes means over this axis",
+            "an export in inference mode",
+        )
     out = op.combine(operands, letters, {0: (shape, label)})
     return [out] + [()] * (len(op.node.outputs) - 1)
 
@@ -29,7 +34,7 @@ def instance_norm(op: Op) -> list[Label]:
     """Each channel by its own mean and variance over space."""
     shape = op.shape(0)
     if shape is None:
-        return op.barrier("the shape of its input is not known")
+        return op.unknown("the shape of its input is not known")
     letters: list[Letter] = list(range(len(shape)))
     label = op.label(0)
     op.normalise(label, range(2, len(shape)), "InstanceNormalization normalises over its channels")
@@ -40,7 +45,7 @@ def layer_norm(op: Op) -> list[Label]:
     """All axes from `axis` on are normalised together."""
     shape = op.shape(0)
     if shape is None:
-        return op.barrier("the shape of its input is not known")
+        return op.unknown("the shape of its input is not known")
     axis = op.attr("axis", -1) % len(shape)
     label = op.label(0)
     op.normalise(label, range(axis, len(shape)), f"{op.node.op} normalises over its channels")
@@ -56,7 +61,7 @@ def group_norm(op: Op) -> list[Label]:
     """Channels of one group are normalised together: a group goes whole or not at all."""
     shape, scale = op.shape(0), op.shape(1)
     if shape is None or scale is None or len(shape) < 2:
-        return op.barrier("the shape of its input is not known")
+        return op.unknown("the shape of its input is not known")
     groups = int(op.attr("num_groups"))
     label = op.label(0)
     rest = op.mix(
@@ -88,7 +93,7 @@ def softmax(op: Op) -> list[Label]:
     """Softmax and its kin, over one axis (before opset 13: over all axes from it on)."""
     shape = op.shape(0)
     if shape is None:
-        return op.barrier("the shape of its input is not known")
+        return op.unknown("the shape of its input is not known")
     coerced = op.opset < 13 and op.node.op in ("Softmax", "LogSoftmax", "Hardmax")
     axis = op.attr("axis", 1 if coerced else -1) % len(shape)
     axes = range(axis, len(shape)) if coerced else [axis]

@@ -10,6 +10,7 @@ import numpy as np
 from ..graph import Array, Node, Shape, make_node
 from .label import Block, Ids, Label
 from .record import (
+    APPROXIMATE,
     Frozen,
     Inconsistent,
     Letter,
@@ -78,31 +79,42 @@ class Op:
         """That value as it will be without any further edit."""
         return self.walk.new_value(self.node.inputs[i])
 
+    @property
+    def known_shapes(self) -> str:
+        """What makes shapes known that are not."""
+        guessed = ", or --dim where a size was guessed wrongly" if self.walk.facts.dims else ""
+        return f"known shapes: value_info in the file{guessed}"
+
     # ------------------------------------------------------------ saying
 
     def join(self, a: Block, b: Block) -> None:
         """Ids at the same places of two blocks are one."""
         self.walk.join(self.node, (a.old, a.new), (b.old, b.new))
 
-    def freeze(self, blocks: Sequence[Block], reason: str) -> None:
-        """All ids of these blocks must stay."""
+    def freeze(self, blocks: Sequence[Block], reason: str, unblock: str | None = None) -> None:
+        """All ids of these blocks must stay; see `Frozen` for the words."""
         for block in blocks:
-            self.walk.freeze(self.node, block, reason)
+            self.walk.freeze(self.node, block, reason, unblock)
 
-    def barrier(self, reason: str) -> list[Label]:
+    def barrier(self, reason: str, unblock: str | None = None) -> list[Label]:
         """No id of any input may go; outputs have no ids."""
-        for name in self.node.captured:
-            self.freeze(self.walk.record.labels.get(name, ()), reason)
-        for i in range(len(self.node.inputs)):
-            if self.has(i) and not self.is_constant(i):
-                self.freeze(self.label(i), reason)
+        labels = [self.walk.record.labels.get(name, ()) for name in self.node.captured]
+        labels += [self.label(i) for i in range(len(self.node.inputs)) if self.has(i)]
+        for label in labels:
+            self.freeze(label, reason, unblock)
+        if any(labels):
+            self.walk.barriers[self.node.index] = unblock
         return [()] * len(self.node.outputs)
+
+    def unknown(self, reason: str) -> list[Label]:
+        """A barrier for want of shapes, or of numbers that are computed from them."""
+        return self.barrier(reason, self.known_shapes)
 
     def project(self, block: Block, axes: Sequence[int]) -> Block:
         """See `Walk.project`."""
         return self.walk.project(self.node, block, axes)
 
-    def mix(self, label: Label, axes: Sequence[int], reason: str) -> Label:
+    def mix(self, label: Label, axes: Sequence[int], reason: str, unblock: str | None = None) -> Label:
         """The operator mixes all entries along these axes: none can go without the others.
 
         A block that lies wholly on these axes must stay; of a grid, each remaining row becomes one unit.
@@ -114,7 +126,7 @@ class Op:
             if rest == block.axes:
                 result.append(block)
             elif not rest:
-                self.freeze([block], reason)
+                self.freeze([block], reason, unblock)
             else:
                 old, new = block.folded(rest)
                 if new.size and new.shape[-1] != old.shape[-1]:
@@ -124,15 +136,15 @@ class Op:
                 result.append(Block(rest, old[..., 0], new[..., 0]))
         return tuple(result)
 
-    def keep_shape(self, label: Label, axes: Sequence[int], reason: str) -> Label:
+    def keep_shape(self, label: Label, axes: Sequence[int], reason: str, unblock: str | None = None) -> Label:
         """As `mix`, but the output has the same axes: returns the label itself."""
-        self.mix(label, axes, reason)
+        self.mix(label, axes, reason, unblock)
         return label
 
     def normalise(self, label: Label, axes: Sequence[int], reason: str) -> Label:
         """As `mix`, but some may go if approximations are allowed: the others change little."""
         if not self.walk.approximate:
-            return self.mix(label, axes, reason)
+            return self.mix(label, axes, reason, APPROXIMATE)
         touched = [b for b in label if set(b.axes) & set(axes)]
         self.walk.record.normalised += [b.old.ravel() for b in touched]
         rest = [(b, [a for a in b.axes if a not in axes]) for b in label]
@@ -189,7 +201,7 @@ class Op:
         for i, letters in operands:
             shape, label = (views or {}).get(i) or (self.shape(i), self.label(i))
             if shape is None or len(shape) != len(letters):
-                self.barrier(f"the shape of input {i} of {self.node.op} is not known")
+                self.unknown(f"the shape of input {i} of {self.node.op} is not known")
                 return ()
             for letter, length in zip(letters, shape, strict=True):
                 order.setdefault(letter, len(order))
@@ -215,7 +227,8 @@ class Op:
                     for block in merged:
                         if order[letter] in block.axes:
                             row = self.project(block, [order[letter]])
-                            self.freeze([row], f"meets '{name}', which has no removable channels")
+                            reason = f"meets '{name}', which has no removable channels"
+                            self.freeze([row], reason, self.walk.lacking(name))
         merged = [b for b in merged if not set(b.axes) <= stays]
         kept = {order[letter] for letter in out if letter in order}
         for block in merged:

@@ -15,8 +15,11 @@ from .index import concatenated
 from .label import Label, block_on
 from .linear import convolution
 from .op import Op, Rule
-from .record import Letter
+from .record import CONSTANT, Letter
 from .spatial import pool
+
+_CHANNEL = "one scale for each channel"
+_TENSOR = "one scale and zero point for the tensor"
 
 # ---------------------------------------------------------------- to and fro
 
@@ -25,7 +28,7 @@ def quantize(op: Op) -> list[Label]:
     """QuantizeLinear and DequantizeLinear: one scale, one for each index of an axis, or for each block."""
     shape, scale = op.shape(0), op.shape(1)
     if shape is None or scale is None:
-        return op.barrier(f"the shapes that {op.node.op} reads are not known")
+        return op.unknown(f"the shapes that {op.node.op} reads are not known")
     letters: list[Letter] = list(range(len(shape)))
     if math.prod(scale) == 1:
         return [op.combine([(0, letters)], letters)]
@@ -34,7 +37,7 @@ def quantize(op: Op) -> list[Label]:
         vectors = [(i, [axis]) for i in (1, 2) if op.has(i)]
         return [op.combine([(0, letters), *vectors], letters)]
     whole = [b for i in (0, 1, 2) if op.has(i) for b in op.label(i) if axis in b.axes]
-    op.freeze(whole, f"{op.node.op} has a scale for each block of this axis")
+    op.freeze(whole, f"{op.node.op} has a scale for each block of this axis", _CHANNEL)
     blocks: list[Letter] = [x if x != axis else "block" for x in letters]
     return [op.combine([(0, letters), *((i, blocks) for i in (1, 2) if op.has(i))], letters)]
 
@@ -43,7 +46,7 @@ def dynamic(op: Op) -> list[Label]:
     """DynamicQuantizeLinear finds one scale for a range that always holds 0: what is gone reads as that."""
     shape = op.shape(0)
     if shape is None:
-        return op.barrier("the shape of its input is not known")
+        return op.unknown("the shape of its input is not known")
     for block in op.label(0):
         op.mask(0, shape, block.axes, block.old)
     return [op.label(0), (), ()]
@@ -75,9 +78,9 @@ def _product(op: Op, a: int, b: int, zero: int | None, vectors: Sequence[int]) -
     """A (..., M, K) with B (..., K, N); `vectors` hold a value for each of N, or one."""
     left, right = op.shape(a), op.shape(b)
     if left is None or right is None or min(len(left), len(right)) < 2:
-        return op.barrier(f"the shapes of the {op.node.op} are not known")
+        return op.unknown(f"the shapes of the {op.node.op} are not known")
     if zero is not None and not _is_single(op, zero):
-        return op.barrier(f"{op.node.op} has a zero point for each row")
+        return op.barrier(f"{op.node.op} has a zero point for each row", _TENSOR)
     batch = max(len(left), len(right)) - 2
     own: list[Letter] = ["k", "m"] if op.attr("transA", 0) else ["m", "k"]
     other: list[Letter] = ["n", "k"] if op.attr("transB", 0) else ["k", "n"]
@@ -88,7 +91,7 @@ def _product(op: Op, a: int, b: int, zero: int | None, vectors: Sequence[int]) -
     for i in vectors:
         if not _is_single(op, i):
             if len(op.shape(i) or ()) > 1:
-                return op.barrier(f"{op.node.op} has scales of several axes")
+                return op.barrier(f"{op.node.op} has scales of several axes", _CHANNEL)
             operands.append((i, ["n"]))
     zeros = {a: "" if zero is None else _zero(op, zero)}
     out = op.combine(operands, [*range(batch), "m", "n"], zeros=zeros)
@@ -101,7 +104,7 @@ def _product(op: Op, a: int, b: int, zero: int | None, vectors: Sequence[int]) -
 def qlinear_matmul(op: Op) -> list[Label]:
     """a, its scale and zero point; b, scales, zero points; scale and zero point of the result."""
     if not _is_single(op, 1):
-        return op.barrier("QLinearMatMul has a scale for each row")
+        return op.barrier("QLinearMatMul has a scale for each row", _TENSOR)
     return _product(op, 0, 3, 2, (4, 5))
 
 
@@ -116,7 +119,7 @@ def matmul_integer(op: Op) -> list[Label]:
 def qgemm(op: Op) -> list[Label]:
     """A, its scale and zero point; B, scales, zero points; C; scale and zero point of the result."""
     if not _is_single(op, 1):
-        return op.barrier("QGemm has a scale for each row")
+        return op.barrier("QGemm has a scale for each row", _TENSOR)
     return _product(op, 0, 3, 2, (4, 5, 6))
 
 
@@ -128,7 +131,7 @@ def dynamic_matmul(op: Op) -> list[Label]:
 def matmul_to_float(op: Op) -> list[Label]:
     """A, B, their scales, their zero points; bias."""
     if not _is_single(op, 2):
-        return op.barrier("MatMulIntegerToFloat has a scale for each row")
+        return op.barrier("MatMulIntegerToFloat has a scale for each row", _TENSOR)
     return _product(op, 0, 1, 4, (3, 5, 6))
 
 
@@ -136,10 +139,10 @@ def matmul_bits(op: Op) -> list[Label]:
     """MatMulNBits: B (N, blocks, bytes); scales and zero points for each row and block; bias (N)."""
     shape, weight = op.shape(0), op.shape(1)
     if shape is None or weight is None or not all(op.is_constant(i) for i in (1, 2, 3) if op.has(i)):
-        return op.barrier("the weights of the MatMulNBits are not constants")
+        return op.barrier("the weights of the MatMulNBits are not constants", CONSTANT)
     rows, last = weight[0], len(shape) - 1
     if op.has(4):
-        return op.barrier("MatMulNBits takes its columns in another order")
+        return op.barrier("MatMulNBits takes its columns in another order", "weights without g_idx")
     data = op.mix(op.label(0), [last], "MatMulNBits has a scale for each block of its input")
     letters: list[Letter] = [*range(last), "k"]
     operands: list[tuple[int, Sequence[Letter]]] = [(0, letters), (1, ["n", "blocks", "bytes"])]
@@ -164,7 +167,7 @@ def qlinear_binary(op: Op) -> list[Label]:
     """Two tensors, a scale and a zero point behind each, and those of the result."""
     shapes = [op.shape(i) for i in (0, 3)]
     if any(s is None for s in shapes):
-        return op.barrier(f"the shapes that {op.node.op} reads are not known")
+        return op.unknown(f"the shapes that {op.node.op} reads are not known")
     rank = max(len(s or ()) for s in shapes)
     operands = [(i, range(rank - len(s or ()), rank)) for i, s in zip((0, 3), shapes, strict=True)]
     return [op.combine(operands, range(rank))]
@@ -178,7 +181,7 @@ def qlinear_concat(op: Op) -> list[Label]:
 def qlinear_pool(op: Op) -> list[Label]:
     """Pooling, where channels are on axis 1."""
     if op.attr("channels_last", 0):
-        return op.barrier("its channels come last")
+        return op.barrier("its channels come last", "channels on axis 1")
     return pool(op)
 
 

@@ -15,6 +15,10 @@ from .label import Ids, Label
 Letter = Hashable
 
 
+APPROXIMATE = "--allow-approximate, which is not exact"
+CONSTANT = "constants in their place"
+"""What would let ids go (see `Frozen.unblock`) that several rules name."""
+
 GRID_LIMIT = 1 << 24
 """Ids of larger grids are not written out: such a Reshape is a barrier."""
 
@@ -45,11 +49,19 @@ class Selection:
 
 @dataclass(frozen=True)
 class Frozen:
-    """Ids that can't be removed, and why."""
+    """Ids that can't be removed.
+
+    Attributes:
+        ids: flat.
+        node: index of the node in the way.
+        reason: why, in words.
+        unblock: what would let them go, in words; `None` where nothing does.
+    """
 
     ids: Ids
     node: int
     reason: str
+    unblock: str | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +141,7 @@ class Record:
     """Ids that may go although a normalisation runs over them."""
     covers: list[Cover] = field(default_factory=list)
     grids: list[tuple[int, Ids]] = field(default_factory=list)
-    cut: list[Ids] = field(default_factory=list)
+    cut: list[tuple[int, Ids]] = field(default_factory=list)
     """Parts of grids that must stay rectangular, too."""
     masks: list[Mask] = field(default_factory=list)
     produced: list[Produced] = field(default_factory=list)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ..graph import Node, Shape
 from .label import Block, Label
 from .op import Op, Rule
-from .record import Letter
+from .record import CONSTANT, Letter
 
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
@@ -16,8 +16,10 @@ _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 def recurrent(op: Op) -> list[Label]:
     """X (seq, batch, I); W (D, gates*H, I); R (D, gates*H, H); B (D, 2*gates*H); states (D, batch, H)."""
     x, w = op.shape(0), op.shape(1)
-    if x is None or w is None or not all(op.is_constant(i) for i in (1, 2, 3, 7) if op.has(i)):
-        return op.barrier(f"the weights of the {op.node.op} are not constants")
+    if x is None or w is None:
+        return op.unknown(f"the shapes of the {op.node.op} are not known")
+    if not all(op.is_constant(i) for i in (1, 2, 3, 7) if op.has(i)):
+        return op.barrier(f"the weights of the {op.node.op} are not constants", CONSTANT)
     gates, batch_first = _GATES[op.node.op], bool(op.attr("layout", 0))
     directions, hidden, inputs = w[0], w[1] // gates, w[2]
 

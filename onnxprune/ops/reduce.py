@@ -6,6 +6,7 @@ import numpy as np
 
 from .label import Label
 from .op import Op, Rule
+from .record import CONSTANT
 
 _NORMS = frozenset({"ReduceMean", "ReduceL2"})
 """What normalisations are made of: with fewer channels it says nearly the same of those that stay."""
@@ -15,12 +16,12 @@ def reduction(op: Op) -> list[Label]:
     """Reduce*: over the given axes, or all."""
     shape = op.shape(0)
     if shape is None:
-        return op.barrier("the shape of its input is not known")
+        return op.unknown("the shape of its input is not known")
     axes = op.attr("axes")
     if op.has(1):
         value = op.value(1)
         if value is None:
-            return op.barrier("the reduced axes are not known")
+            return op.barrier("the reduced axes are not known", CONSTANT)
         op.set_value(1, value)
         axes = value.tolist()
     if not axes and op.attr("noop_with_empty_axes", 0):
@@ -40,7 +41,7 @@ def arg(op: Op) -> list[Label]:
     """ArgMax and ArgMin over one axis."""
     shape = op.shape(0)
     if shape is None:
-        return op.barrier("the shape of its input is not known")
+        return op.unknown("the shape of its input is not known")
     return [_reduced(op, [op.attr("axis", 0) % len(shape)])]
 
 
@@ -48,12 +49,12 @@ def along(op: Op) -> list[Label]:
     """Operators along one axis that keep it: CumSum, TopK."""
     shape = op.shape(0)
     if shape is None:
-        return op.barrier("the shape of its input is not known")
+        return op.unknown("the shape of its input is not known")
     axis = op.attr("axis", -1)
     for i in range(1, len(op.node.inputs)):
         value = op.value(i)
         if value is None:
-            return op.barrier(f"a parameter of {op.node.op} is not known")
+            return op.barrier(f"a parameter of {op.node.op} is not known", CONSTANT)
         op.set_value(i, value)
         if op.node.op == "CumSum":
             axis = int(np.ravel(value)[0])
@@ -72,7 +73,7 @@ def trilu(op: Op) -> list[Label]:
     """The triangle of the last two axes."""
     shape = op.shape(0)
     if shape is None:
-        return op.barrier("the shape of its input is not known")
+        return op.unknown("the shape of its input is not known")
     return [op.mix(op.label(0), [len(shape) - 2, len(shape) - 1], "Trilu cuts across its channels")]
 
 

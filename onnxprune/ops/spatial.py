@@ -12,9 +12,9 @@ def pool(op: Op) -> list[Label]:
     """Each channel by itself, over all axes from 2 on."""
     shape = op.shape(0)
     if shape is None:
-        return op.barrier("the shape of its input is not known")
+        return op.unknown("the shape of its input is not known")
     if len(op.node.outputs) > 1 and op.node.outputs[1]:
-        return op.barrier("the indices of MaxPool count across channels")
+        return op.barrier("the indices of MaxPool count across channels", "a MaxPool without indices")
     return [op.mix(op.label(0), range(2, len(shape)), f"{op.node.op} mixes spatial positions")]
 
 
@@ -22,14 +22,14 @@ def resize(op: Op) -> list[Label]:
     """Resize and Upsample: axes that keep their length pass."""
     before, after = op.shape(0), op.out_shape(0)
     if before is None or after is None:
-        return op.barrier("the size that Resize makes is not known")
+        return op.unknown("the size that Resize makes is not known")
     changed = [a for a, (x, y) in enumerate(zip(before, after, strict=True)) if x != y]
     label = op.mix(op.label(0), changed, f"{op.node.op} changes this axis")
     if op.has(3):
         sizes = op.value(3)
         axes = op.attr("axes") or range(len(before))
         if sizes is None:
-            return op.barrier("the size that Resize makes is not known")
+            return op.unknown("the size that Resize makes is not known")
         wanted = []
         for axis, size in zip(axes, sizes, strict=True):
             block = block_on(label, axis % len(before))
@@ -75,7 +75,7 @@ def sampled(op: Op) -> list[Label]:
     """GridSample, RoiAlign: positions are computed; channels of axis 1 pass."""
     shape = op.shape(0)
     if shape is None:
-        return op.barrier("the shape of its input is not known")
+        return op.unknown("the shape of its input is not known")
     for i in range(1, len(op.node.inputs)):
         if op.has(i) and not op.is_constant(i):
             op.freeze(op.label(i), "are positions")

@@ -28,6 +28,8 @@ from .record import (
     Selection,
 )
 
+_WITH_BODIES = ("If", "Loop", "Scan")
+
 
 class Walk:
     """The state of one walk; rules see it through `Op`.
@@ -60,6 +62,8 @@ class Walk:
         self._rules = rules
         self._followed: set[tuple[str, int]] = set()
         """Constants, and the nodes whose rules follow their ids."""
+        self.barriers: dict[int, str | None] = {}
+        """Nodes that ids don't get through, and what would change that."""
 
     def run(self) -> Record:
         """Walk all nodes in order.
@@ -92,7 +96,7 @@ class Walk:
             strangers += [last] if found.name in self.graph.outputs else []
             for node in strangers[:1]:
                 for block in found.label:
-                    self.freeze(node, block, f"reads '{found.name}' as it is")
+                    self.freeze(node, block, f"reads '{found.name}' as it is", _copied(found.name))
 
     def new_shape(self, name: str) -> Shape | None:
         """The shape of a tensor once the removed ids are gone."""
@@ -134,11 +138,23 @@ class Walk:
         before, now = a[0] * span + b[0], a[1] * span + b[1]
         return bool(np.isin(now, before).all())
 
-    def freeze(self, node: Node, block: Block, reason: str) -> None:
-        """All ids of a block must stay."""
-        self.record.frozen.append(Frozen(block.old.ravel(), node.index, reason))
+    def freeze(self, node: Node, block: Block, reason: str, unblock: str | None = None) -> None:
+        """All ids of a block must stay; see `Frozen` for the words."""
+        self.record.frozen.append(Frozen(block.old.ravel(), node.index, reason, unblock))
         if block.new.size != block.old.size:
             raise Inconsistent(node, reason, block.old)
+
+    def lacking(self, name: str) -> str | None:
+        """What would give ids to a tensor that has none: whatever lets them through the barrier before it."""
+        wanted, seen = [name], {name}
+        while wanted:
+            node = self.graph.producer.get(wanted.pop())
+            if node is not None and node.index in self.barriers:
+                return self.barriers[node.index]
+            more = {i for i in node.inputs if i and not self.record.labels.get(i)} - seen if node else set()
+            seen |= more
+            wanted += sorted(more)
+        return None
 
     def project(self, node: Node, block: Block, axes: Sequence[int]) -> Block:
         """One id for each row of a grid, on the axes `axes`: it stays as long as anything in its row does."""
@@ -195,7 +211,8 @@ class Walk:
         if found.view == view:
             return found.label
         for block in found.label:
-            self.freeze(node, block, f"reads '{name}' in another shape than its other readers")
+            reason = f"reads '{name}' in another shape than its other readers"
+            self.freeze(node, block, reason, _copied(name))
         return ()
 
     def follow(self, node: Node, block: Block, leader: Block) -> Block:
@@ -274,9 +291,12 @@ class Walk:
         if inputs and not node.captured and all(i in self.weights or i in self.facts.values for i in inputs):
             self.weights.update(node.outputs)
         rule = self._rules.get(node.op)
-        if rule is None or node.captured:
-            labels: Sequence[Label] = op.barrier(
-                f"{node.op} has no rule" if rule is None else f"{node.op} has a body"
+        labels: Sequence[Label]
+        if node.captured or node.op in _WITH_BODIES:
+            labels = op.barrier(f"{node.op} has a body", f"an export without {node.op}")
+        elif rule is None:
+            labels = op.barrier(
+                f"{node.op} has no rule", f"a rule for {node.op} (docs/adding-an-operator.md)"
             )
         else:
             labels = rule(op)
@@ -298,6 +318,10 @@ class Walk:
             }
             if lengths:
                 self.record.edits.shapes[name] = lengths
+
+
+def _copied(name: str) -> str:
+    return f"a copy of '{name}' for each of its readers"
 
 
 def _arranged_as(own: Ids, placed: Ids, new: Ids) -> Ids | None:

@@ -14,7 +14,7 @@ from ..errors import InputError, UsageError
 from ..fold import folded
 from ..graph import Facts, Graph, infer, load, require_finite, symbolic_dims, with_known_branches
 from ..repair import Normal, normals
-from ..types import Analysis, Blocked
+from ..types import Analysis, Blocked, Cause
 
 Progress = Callable[[str], None]
 """Told what begins."""
@@ -100,7 +100,7 @@ def _require_names(patterns: Sequence[str], *graphs: Graph) -> None:
 def _without(graph: Graph, analysis: Analysis, patterns: Sequence[str]) -> Analysis:
     if not patterns:
         return analysis
-    groups, blocked = [], list(analysis.blocked)
+    groups, blocked, causes = [], list(analysis.blocked), dict(analysis.causes)
     for group in analysis.groups:
         nodes = [graph.nodes[i] for i in group.nodes]
         names = {group.name, *(n.name for n in nodes), *(i for n in nodes for i in n.inputs)}
@@ -110,8 +110,10 @@ def _without(graph: Graph, analysis: Analysis, patterns: Sequence[str]) -> Analy
         if pattern is None:
             groups.append(group)
         else:
-            blocked += [Blocked(i, group.size, i, f"is kept by --keep {pattern}") for i in group.nodes]
-    return replace(analysis, groups=tuple(groups), blocked=tuple(blocked))
+            own = {i: Cause(i, f"is kept by --keep {pattern}", "leaving that out") for i in group.nodes}
+            blocked += [Blocked(i, group.size, cause) for i, cause in own.items()]
+            causes.update(dict.fromkeys(group.units.tolist(), own[group.nodes[0]]))
+    return replace(analysis, groups=tuple(groups), blocked=tuple(blocked), causes=causes)
 
 
 def why_nothing(ready: Prepared) -> str:
@@ -121,5 +123,5 @@ def why_nothing(ready: Prepared) -> str:
         return "no layer has channels that could be removed"
     largest = max(blocked, key=lambda b: b.channels)
     graph = ready.graph
-    by = str(graph.nodes[largest.by]) if largest.by >= 0 else "the graph's end"
-    return f"nothing can be pruned: {graph.nodes[largest.node]} is blocked at {by}: {largest.reason}"
+    by = str(graph.nodes[largest.cause.by]) if largest.cause.by >= 0 else "the graph's end"
+    return f"nothing can be pruned: {graph.nodes[largest.node]} is blocked at {by}: {largest.cause.reason}"
