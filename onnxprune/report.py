@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +15,8 @@ from rich.text import Text
 from .graph import Facts, Graph, Node, infer, one_sample
 from .ops import MACS
 from .ops.cost import macs as count_macs
-from .types import Analysis, Blocked, Mask, Plan, Size, Verdict
+from .types import Analysis, Cause, Mask, Plan, Size, Verdict
+from .weights import Weight, narrowed, shape_after, weights
 
 VERSION = 1
 """Of the JSON that `inspect --json`, `prune --report` and `validate --json` write."""
@@ -36,6 +37,7 @@ class Layer:
         blocked: channels that can't go.
         by: the node in the way, if any channel is blocked.
         reason: why.
+        unblock: what would let them go; "nothing", where nothing does.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Layer:
     blocked: int
     by: str | None
     reason: str | None
+    unblock: str | None
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,33 @@ class GroupSummary:
 
 
 @dataclass(frozen=True)
+class WeightSummary:
+    """A weight, the groups it belongs to, and what blocks the rest of it.
+
+    Attributes:
+        name: of the constant.
+        shape: its shape.
+        state: prunable, coupled (with channels that other nodes make), or blocked.
+        nodes: that compute with it.
+        groups: of channels that these nodes make.
+        coupled: groups whose channels go from it, too.
+        by: the node in the way of the rest, or of all of it.
+        reason: why.
+        unblock: what would let it go.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    state: str
+    nodes: tuple[str, ...]
+    groups: tuple[str, ...]
+    coupled: tuple[str, ...]
+    by: str | None
+    reason: str | None
+    unblock: str | None
+
+
+@dataclass(frozen=True)
 class Inspection:
     """A model as pruning sees it; MACs are counted for the sizes `dims` of symbolic dimensions."""
 
@@ -72,6 +102,7 @@ class Inspection:
     size: Size
     layers: tuple[Layer, ...]
     groups: tuple[GroupSummary, ...]
+    weights: tuple[WeightSummary, ...]
 
     def data(self) -> dict[str, Any]:
         """For JSON (see `schemas/inspect.schema.json`)."""
@@ -98,20 +129,19 @@ def inspection(
         if node.op not in MACS and node.index not in groups and node.index not in blocked:
             continue
         group, stuck = groups.get(node.index), blocked.get(node.index)
-        weights = [i for i in node.inputs if i in graph.constants]
-        shape = graph.shape_of_constant(weights[0]) if weights else (facts.shapes.get(node.outputs[0]) or ())
+        read = [i for i in node.inputs if i in graph.constants]
+        shape = graph.shape_of_constant(read[0]) if read else (facts.shapes.get(node.outputs[0]) or ())
         layers.append(
             Layer(
                 name=_name(node),
                 op=node.op,
                 shape=shape,
                 macs=costs.get(node.index),
-                params=sum(int(np.prod(graph.shape_of_constant(w))) for w in weights),
+                params=sum(graph.count(i) for i in read),
                 group=group.name if group else None,
                 coupled=tuple(_name(graph.nodes[n]) for n in group.nodes if n != node.index) if group else (),
                 blocked=stuck.channels if stuck else 0,
-                by=_by(graph, stuck) if stuck else None,
-                reason=stuck.cause.reason if stuck else None,
+                **_cause(graph, stuck.cause if stuck else None),
             )
         )
     size = Size(graph.parameters(), sum(costs.values()), graph.size())
@@ -125,8 +155,9 @@ def inspection(
         )
         for g in analysis.groups
     )
+    listed = tuple(_weight(graph, analysis, weight) for weight in weights(graph, analysis))
     return Inspection(
-        graph.where, graph.opset(), len(graph.nodes), counted.dims, size, tuple(layers), summaries
+        graph.where, graph.opset(), len(graph.nodes), counted.dims, size, tuple(layers), summaries, listed
     )
 
 
@@ -134,8 +165,26 @@ def _name(node: Node) -> str:
     return node.name or node.outputs[0]
 
 
-def _by(graph: Graph, blocked: Blocked) -> str:
-    return str(graph.nodes[blocked.cause.by]) if blocked.cause.by >= 0 else "output"
+def _cause(graph: Graph, cause: Cause | None) -> dict[str, str | None]:
+    if cause is None:
+        return dict.fromkeys(("by", "reason", "unblock"))
+    by = str(graph.nodes[cause.by]) if cause.by >= 0 else "output"
+    return {"by": by, "reason": cause.reason, "unblock": cause.unblock}
+
+
+def _weight(graph: Graph, analysis: Analysis, weight: Weight) -> WeightSummary:
+    def names(groups: Sequence[int]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(analysis.groups[k].name for k in groups))
+
+    return WeightSummary(
+        name=weight.name,
+        shape=weight.shape,
+        state=weight.state,
+        nodes=tuple(_name(graph.nodes[n]) for n in weight.readers),
+        groups=names(weight.groups),
+        coupled=names(weight.coupled),
+        **_cause(graph, weight.cause),
+    )
 
 
 def _params(analysis: Analysis, units: np.ndarray[Any, np.dtype[np.int64]]) -> int:
@@ -269,11 +318,22 @@ def verdict_data(verdict: Verdict) -> dict[str, Any]:
     return {"version": VERSION, "verdict": asdict(verdict)}
 
 
-def report(plan: Plan, verdict: Verdict, graph: Graph, analysis: Analysis, kept: Mask) -> dict[str, Any]:
-    """All of a run, for JSON: the verdict, how it was made, groups, what is blocked.
+def report(
+    plan: Plan, verdict: Verdict, graph: Graph, analysis: Analysis, kept: Mask, pruned: Graph
+) -> dict[str, Any]:
+    """All of a run, for JSON: the verdict, how it was made, groups, what is blocked, every weight.
 
     See `schemas/report.schema.json`.
+
+    Args:
+        plan: what was decided.
+        verdict: what is known of the result.
+        graph: what surgery started from.
+        analysis: its groups.
+        kept: (analysis.count,), whether each unit stayed.
+        pruned: the result.
     """
+    lost = narrowed(analysis, kept)
     return {
         **verdict_data(verdict),
         "options": dict(plan.options),
@@ -291,9 +351,16 @@ def report(plan: Plan, verdict: Verdict, graph: Graph, analysis: Analysis, kept:
             {
                 "node": _name(graph.nodes[b.node]),
                 "channels": b.channels,
-                "by": _by(graph, b),
-                "reason": b.cause.reason,
+                **_cause(graph, b.cause),
             }
             for b in analysis.blocked
+        ],
+        "weights": [
+            {
+                **asdict(_weight(graph, analysis, weight)),
+                "state": weight.fate(lost),
+                "pruned_shape": shape_after(graph, weight, pruned),
+            }
+            for weight in weights(graph, analysis)
         ],
     }

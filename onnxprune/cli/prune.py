@@ -238,4 +238,4 @@ def deliver_curve(
 
 def _data(result: pipeline.Result) -> dict[str, Any]:
     ready = result.prepared
-    return report(result.plan, result.verdict, ready.graph, ready.analysis, result.kept)
+    return report(result.plan, result.verdict, ready.graph, ready.analysis, result.kept, result.graph)

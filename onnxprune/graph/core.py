@@ -140,8 +140,15 @@ class Graph:
 
     def parameters(self) -> int:
         """The number of values in floating-point or quantised constants of more than one element."""
-        counted = (t for t in self.constants.values() if t.data_type not in VALUE_TYPES)
-        return sum(size for t in counted if (size := int(np.prod(t.dims, dtype=np.int64))) > 1)
+        return sum(self.count(name) for name in self.constants if self.is_weight(name))
+
+    def is_weight(self, name: str) -> bool:
+        """Whether a constant is of floating-point or quantised numbers, more than one of them."""
+        return self.constants[name].data_type not in VALUE_TYPES and self.count(name) > 1
+
+    def count(self, name: str) -> int:
+        """The number of values in a constant."""
+        return int(np.prod(self.constants[name].dims, dtype=np.int64))
 
     def operators(self) -> Counter[str]:
         """How often each operator is used, also in the bodies of If, Loop and Scan; Constant nodes apart."""

@@ -63,10 +63,7 @@ class Op:
 
     def label(self, i: int = 0) -> Label:
         """Ids of an input."""
-        name = self.node.inputs[i]
-        if name in self.walk.graph.constants:
-            return self.walk.constant_label(name, self.node, i)
-        return self.walk.record.labels.get(name, ())
+        return self.walk.label(self.node.inputs[i], self.node, i)
 
     def value(self, i: int) -> Array | None:
         """The known value of an input that says a shape, position or count; the rule now answers for it."""
@@ -98,7 +95,7 @@ class Op:
 
     def barrier(self, reason: str, unblock: str | None = None) -> list[Label]:
         """No id of any input may go; outputs have no ids."""
-        labels = [self.walk.record.labels.get(name, ()) for name in self.node.captured]
+        labels = [self.walk.label(name, self.node, -1) for name in self.node.captured]
         labels += [self.label(i) for i in range(len(self.node.inputs)) if self.has(i)]
         for label in labels:
             self.freeze(label, reason, unblock)

@@ -178,12 +178,16 @@ class Walk:
             raise Inconsistent(node, "the rows of a grid are mixed up", block.old)
         return Block(kept, ids, ids.ravel()[rows[..., 0]])
 
-    def constant_label(self, name: str, node: Node, i: int) -> Label:
-        """Ids for every axis (longer than 1) of a constant, made on its first use.
+    def label(self, name: str, node: Node, i: int) -> Label:
+        """Ids of the tensor that is input `i` of a node, or captured by its body (-1).
+
+        Every axis (longer than 1) of a constant has ids, made on its first use.
 
         Vectors get ids for each use, as exporters merge equal ones: they are copied if need be. Matrices
         that are used twice are truly shared.
         """
+        if name not in self.graph.constants:
+            return self.record.labels.get(name, ())
         shape = self.graph.shape_of_constant(name)
         return self.declare(node, name, i, shape, [(a,) for a, d in enumerate(shape) if d > 1])
 
