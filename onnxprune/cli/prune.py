@@ -12,7 +12,7 @@ from .. import pipeline
 from .. import plan as plans
 from ..errors import UsageError
 from ..repair import Mode
-from ..report import VERSION, plan_table, report, verdict_table
+from ..report import VERSION, plan_table, report, verdict_table, weights_line
 from ..search import Kind, pareto_table, plot
 from .options import Approximate, Attention, Dims, ProfileIn, ProfileOut, Provider, Threads, timed
 from .output import Output, as_json, check_target, files_of, write_text
@@ -199,9 +199,10 @@ def deliver(
     result.save(out)
     if plan_out is not None:
         write_text(plan_out, plans.dumps(result.plan))
+    data = _data(result)
     if report_out is not None:
-        write_text(report_out, as_json(_data(result)) + "\n")
-    output.show(plan_table(result.plan), verdict_table(result.verdict))
+        write_text(report_out, as_json(data) + "\n")
+    output.show(plan_table(result.plan), verdict_table(result.verdict), weights_line(data["weights"]))
     for warning in result.verdict.warnings:
         output.show(f"note: {warning}")
     output.show(f"The pruned model is in {out}")

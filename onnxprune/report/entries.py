@@ -1,0 +1,70 @@
+"""What inspections and reports say alike: names, causes, weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..graph import Graph, Node
+from ..types import Analysis, Cause
+from ..weights import Weight
+
+VERSION = 1
+"""Of the JSON that `inspect --json`, `prune --report` and `validate --json` write."""
+
+
+@dataclass(frozen=True)
+class WeightSummary:
+    """A weight, the groups it belongs to, and what blocks the rest of it.
+
+    Attributes:
+        name: of the constant.
+        shape: its shape.
+        state: prunable, coupled (with channels that other nodes make), or blocked.
+        nodes: that compute with it.
+        groups: of channels that these nodes make.
+        coupled: groups whose channels go from it, too.
+        by: the node in the way of the rest, or of all of it.
+        reason: why.
+        unblock: what would let it go.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    state: str
+    nodes: tuple[str, ...]
+    groups: tuple[str, ...]
+    coupled: tuple[str, ...]
+    by: str | None
+    reason: str | None
+    unblock: str | None
+
+
+def name_of(node: Node) -> str:
+    """Its name, or that of its first output where it has none."""
+    return node.name or node.outputs[0]
+
+
+def cause_entry(graph: Graph, cause: Cause | None) -> dict[str, str | None]:
+    """A cause, with its node by name."""
+    if cause is None:
+        return dict.fromkeys(("by", "reason", "unblock"))
+    by = str(graph.nodes[cause.by]) if cause.by >= 0 else "output"
+    return {"by": by, "reason": cause.reason, "unblock": cause.unblock}
+
+
+def weight_entry(graph: Graph, analysis: Analysis, weight: Weight) -> WeightSummary:
+    """A weight, with its nodes and groups by name."""
+
+    def names(groups: Sequence[int]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(analysis.groups[k].name for k in groups))
+
+    return WeightSummary(
+        name=weight.name,
+        shape=weight.shape,
+        state=weight.state,
+        nodes=tuple(name_of(graph.nodes[n]) for n in weight.readers),
+        groups=names(weight.groups),
+        coupled=names(weight.coupled),
+        **cause_entry(graph, weight.cause),
+    )

@@ -1,0 +1,143 @@
+"""What a model holds, as pruning sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from ..graph import Facts, Graph, infer, one_sample
+from ..ops import MACS
+from ..ops.cost import macs as count_macs
+from ..types import Analysis, Size
+from ..weights import weights
+from .entries import VERSION, WeightSummary, cause_entry, name_of, weight_entry
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A node that multiplies.
+
+    Attributes:
+        name: of the node.
+        op: its operator.
+        shape: of its weight, or of its output where it has none.
+        macs: multiply-accumulates; `None` where shapes are not known.
+        params: values in its constants.
+        group: of its output channels, if they can be removed.
+        coupled: other nodes whose channels go with its own.
+        blocked: channels that can't go.
+        by: the node in the way, if any channel is blocked.
+        reason: why.
+        unblock: what would let them go; "nothing", where nothing does.
+    """
+
+    name: str
+    op: str
+    shape: tuple[int, ...]
+    macs: int | None
+    params: int
+    group: str | None
+    coupled: tuple[str, ...]
+    blocked: int
+    by: str | None
+    reason: str | None
+    unblock: str | None
+
+
+@dataclass(frozen=True)
+class GroupSummary:
+    """A group, and how many parameters would go with all of it."""
+
+    name: str
+    units: int
+    nodes: tuple[str, ...]
+    params: int
+    approximate: bool
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A model as pruning sees it; MACs are counted for the sizes `dims` of symbolic dimensions."""
+
+    path: str
+    opset: int
+    nodes: int
+    dims: Mapping[str, int]
+    size: Size
+    layers: tuple[Layer, ...]
+    groups: tuple[GroupSummary, ...]
+    weights: tuple[WeightSummary, ...]
+
+    def data(self) -> dict[str, Any]:
+        """For JSON (see `schemas/inspect.schema.json`)."""
+        return {"version": VERSION, **asdict(self)}
+
+
+def inspection(
+    graph: Graph, facts: Facts, analysis: Analysis, dims: Mapping[str, int] = MappingProxyType({})
+) -> Inspection:
+    """Describe every layer that multiplies, its group, and what blocks it.
+
+    Args:
+        graph: the graph.
+        facts: its shapes.
+        analysis: its groups.
+        dims: sizes of symbolic dimensions to count MACs for; others get one sample and a guess.
+    """
+    counted = infer(graph, {**one_sample(graph), **dims})
+    costs = count_macs(graph, counted)
+    groups = {node: group for group in analysis.groups for node in group.nodes}
+    blocked = {b.node: b for b in analysis.blocked}
+    layers = []
+    for node in graph.nodes:
+        if node.op not in MACS and node.index not in groups and node.index not in blocked:
+            continue
+        group, stuck = groups.get(node.index), blocked.get(node.index)
+        read = [i for i in node.inputs if i in graph.constants]
+        shape = graph.shape_of_constant(read[0]) if read else (facts.shapes.get(node.outputs[0]) or ())
+        layers.append(
+            Layer(
+                name=name_of(node),
+                op=node.op,
+                shape=shape,
+                macs=costs.get(node.index),
+                params=sum(graph.count(i) for i in read),
+                group=group.name if group else None,
+                coupled=tuple(name_of(graph.nodes[n]) for n in group.nodes if n != node.index)
+                if group
+                else (),
+                blocked=stuck.channels if stuck else 0,
+                **cause_entry(graph, stuck.cause if stuck else None),
+            )
+        )
+    size = Size(graph.parameters(), sum(costs.values()), graph.size())
+    summaries = tuple(
+        GroupSummary(
+            g.name,
+            g.size,
+            tuple(name_of(graph.nodes[n]) for n in g.nodes),
+            _params(analysis, g.units),
+            g.approximate,
+        )
+        for g in analysis.groups
+    )
+    listed = tuple(weight_entry(graph, analysis, weight) for weight in weights(graph, analysis))
+    return Inspection(
+        graph.where, graph.opset(), len(graph.nodes), counted.dims, size, tuple(layers), summaries, listed
+    )
+
+
+def _params(analysis: Analysis, units: np.ndarray[Any, np.dtype[np.int64]]) -> int:
+    """Values in weights that go if all these units go."""
+    total = 0
+    for member in analysis.members:
+        stays = np.ones(member.view, bool)
+        for place in member.places:
+            mask = ~np.isin(place.units, units)
+            stays &= mask.reshape([n if a in place.axes else 1 for a, n in enumerate(member.view)])
+        total += stays.size - int(stays.sum())
+    return total
