@@ -326,16 +326,11 @@ class _Resolution:
             units = self.unit[made.ids]
             stuck = units[~free[units]]
             if stuck.size and (units.size > 1 or self.frozen[units].any()):
-                found = [self.causes.setdefault(u, self._alone(u, made.node)) for u in stuck.tolist()]
+                alone = Cause(made.node, "all its channels go together, and none would be left", NOTHING)
+                found = [self.causes.setdefault(u, alone) for u in stuck.tolist()]
                 cause, _ = Counter(found).most_common(1)[0]
                 result.append(Blocked(made.node, int(stuck.size), cause))
         return tuple(result)
-
-    def _alone(self, unit: int, node: int) -> Cause:
-        """Nothing says that it must stay, but there is nothing beside it."""
-        whole = any((self.unit[cover.ids] == unit).any() for cover in self.record.covers)
-        way = "--granularity width" if whole and self.granularity == "head" else NOTHING
-        return Cause(node, "all its channels go together, and none would be left", way)
 
 
 def _independent(grids: Sequence[Lanes]) -> tuple[Lanes, ...]:
