@@ -106,14 +106,12 @@ def computed_kernels(n: Net, fixed: bool) -> Any:
 
 
 def training(n: Net, fixed: bool) -> Any:
-    x = reshaped_rows(n, n.conv())
-    return n.BatchNormalization(
-        x, *(n.positive(n.B) for _ in range(4)), **({} if fixed else {"training_mode": 1})
-    )
-
-
-def reshaped_rows(n: Net, x: str) -> str:
-    return str(n.Transpose(x, perm=[2, 0, 1, 3]))
+    """Rows are normalised together with all channels."""
+    x = n.Transpose(n.conv(), perm=[1, 2, 0, 3])
+    if fixed:
+        return n.Transpose(n.BatchNormalization(x, *(n.positive(n.H) for _ in range(4))), perm=[2, 0, 1, 3])
+    y = n.BatchNormalization(x, *(n.positive(n.H) for _ in range(4)), training_mode=1, outputs=3)[0]
+    return n.Transpose(y, perm=[2, 0, 1, 3])
 
 
 def pooled(n: Net, fixed: bool) -> Any:
