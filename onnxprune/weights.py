@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -77,17 +77,17 @@ def _weight(
     graph: Graph, analysis: Analysis, name: str, units: Units, groups: Units, blocked: Mapping[int, Cause]
 ) -> Weight:
     """`units`: those on its axes; `groups`: the group of each, -1 for those that stay."""
-    readers = _readers(graph, name)
+    found = readers(graph, [name])
     held = np.unique(groups[groups >= 0]).tolist()
-    own = tuple(k for k in held if not readers.isdisjoint(analysis.groups[k].nodes))
+    own = tuple(k for k in held if not found.isdisjoint(analysis.groups[k].nodes))
     causes = [analysis.causes[u] for u in units[groups < 0].tolist() if u in analysis.causes]
     # What its own reader needs whole are positions (taps of a kernel), where others are channels.
-    foreign = [c for c in causes if c.by not in readers]
-    cause = next((blocked[k] for k in sorted(readers) if k in blocked), None) or _commonest(foreign)
+    foreign = [c for c in causes if c.by not in found]
+    cause = next((blocked[k] for k in sorted(found) if k in blocked), None) or _commonest(foreign)
     if cause is None and not held:
-        cause = _commonest(causes) or Cause(min(readers, default=-1), f"reads '{name}' as it is", "nothing")
+        cause = _commonest(causes) or Cause(min(found, default=-1), f"reads '{name}' as it is", "nothing")
     coupled = tuple(k for k in held if k not in own)
-    return Weight(name, graph.shape_of_constant(name), tuple(sorted(readers)), own, coupled, cause)
+    return Weight(name, graph.shape_of_constant(name), tuple(sorted(found)), own, coupled, cause)
 
 
 def _units(members: Sequence[Member]) -> Units:
@@ -99,12 +99,12 @@ def _commonest(causes: Sequence[Cause]) -> Cause | None:
     return Counter(causes).most_common(1)[0][0] if causes else None
 
 
-def _readers(graph: Graph, name: str) -> set[int]:
-    """The nodes that compute with a constant: not those that read nothing else, but what reads them."""
-    wanted, seen, found = [name], {name}, set()
+def readers(graph: Graph, names: Collection[str]) -> set[int]:
+    """Indices of nodes that compute with constants: not those that read nothing else, but what reads them."""
+    wanted, seen, found = sorted(names), set(names), set()
     while wanted:
         for node, _ in graph.readers.get(wanted.pop(), ()):
-            if _prepares(graph, node, seen):
+            if prepares(graph, node, seen):
                 new = {o for o in node.outputs if o} - seen
                 seen |= new
                 wanted += sorted(new)
@@ -113,7 +113,8 @@ def _readers(graph: Graph, name: str) -> set[int]:
     return found
 
 
-def _prepares(graph: Graph, node: Node, prepared: set[str]) -> bool:
+def prepares(graph: Graph, node: Node, prepared: Set[str]) -> bool:
+    """Whether a node reads nothing but constants, and what is `prepared` of them."""
     return not node.captured and all(i in prepared or i in graph.constants for i in node.inputs if i)
 
 

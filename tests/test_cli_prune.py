@@ -141,6 +141,31 @@ class TestPrune:
         assert prune("--keep", nodes[1].name[:-1] + "[1]", "--keep", f"*{nodes[1].input[1][1:]}") == 0
         assert widths()[1] == 10
 
+    def test_keep_by_what_comes_after_a_layer(self, here):
+        relu = next(n for n in onnx.load("model.onnx").graph.node if n.op_type == "Relu")
+        assert prune("--keep", relu.name) == 0
+        assert WIDTH in widths()
+
+    def test_keep_by_names_that_cleaning_takes_away(self, here):
+        n = Net("norms")
+        x = n.conv(n.input("batch", 3, n.H, n.W), WIDTH)
+        n.read(n.Relu(n.BatchNormalization(x, *(n.positive(WIDTH) for _ in range(4)))))
+        model = n.finished()
+        onnx.save(model, "model.onnx")
+        conv, norm = model.graph.node[:2]
+        for name in (conv.name, norm.name, norm.input[1], norm.input[4]):
+            assert prune("--keep", name) == 3, "there is nothing else to prune"
+        assert prune() == 0
+        assert "BatchNormalization" not in [n.op_type for n in onnx.load("out.onnx").graph.node]
+
+    def test_keep_where_nothing_could_go_is_noted(self, here, capsys):
+        head = onnx.load("model.onnx").graph.node[-1]
+        assert prune("--keep", head.name) == 0
+        assert (
+            f"note: --keep {head.name} makes no difference: nothing could go there" in capsys.readouterr().out
+        )
+        assert widths() == [WIDTH // 2, 5, WIDTH // 2]
+
     def test_a_name_that_looks_like_a_pattern_matches_itself(self, here):
         model = onnx.load("model.onnx")
         model.graph.node[2].name = "body[0]"

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ..bench import check_dims, with_hint_of_sizes
 from ..channels import Granularity, analyze
 from ..cleanup import cleaned
-from ..errors import InputError, UsageError
+from ..errors import InputError
 from ..fold import folded
 from ..graph import Facts, Graph, infer, load, require_finite, symbolic_dims, with_known_branches
 from ..repair import Normal, normals
-from ..types import Analysis, Blocked, Cause
+from ..types import Analysis
+from .keep import without
 
 Progress = Callable[[str], None]
 """Told what begins."""
@@ -58,7 +58,7 @@ def prepare(
         simplify: clean the graph first; the result is checked in ONNX Runtime.
         granularity: what may go of attention: heads or width.
         allow_approximate: channels may go that a normalisation runs over; that is not exact.
-        keep: patterns (`*`, `?`) of node or weight names whose channels must stay.
+        keep: patterns (`*`, `?`) of names of nodes or weights, whose channels must stay.
         dims: sizes of symbolic dimensions with which the model runs; others are guessed.
         progress: told what begins.
 
@@ -84,36 +84,10 @@ def prepare(
     if resolved is not graph:
         graph, facts = resolved, infer(resolved, dims)
     analysis = analyze(graph, facts, granularity=granularity, approximate=allow_approximate)
-    _require_names(keep, original, graph)
-    return Prepared(original, graph, facts, _without(graph, analysis, keep), tuple(notes), normals(original))
+    analysis, idle = without(analysis, keep, original, graph)
+    return Prepared(original, graph, facts, analysis, (*notes, *idle), normals(original))
 
 
-def _require_names(patterns: Sequence[str], *graphs: Graph) -> None:
-    """A pattern that means nothing would leave what it should protect unprotected."""
-    names = {name for graph in graphs for node in graph.nodes for name in (node.name, *node.inputs)}
-    for pattern in patterns:
-        if pattern not in names and not any(fnmatch.fnmatchcase(name, pattern) for name in names):
-            hint = "'onnxprune inspect' lists the nodes"
-            raise UsageError("no node or weight has such a name", where=f"--keep {pattern}", hint=hint)
-
-
-def _without(graph: Graph, analysis: Analysis, patterns: Sequence[str]) -> Analysis:
-    if not patterns:
-        return analysis
-    groups, blocked, causes = [], list(analysis.blocked), dict(analysis.causes)
-    for group in analysis.groups:
-        nodes = [graph.nodes[i] for i in group.nodes]
-        names = {group.name, *(n.name for n in nodes), *(i for n in nodes for i in n.inputs)}
-        pattern = next(
-            (p for p in patterns if p in names or any(fnmatch.fnmatchcase(n, p) for n in names)), None
-        )
-        if pattern is None:
-            groups.append(group)
-        else:
-            own = {i: Cause(i, f"is kept by --keep {pattern}", "leaving that out") for i in group.nodes}
-            blocked += [Blocked(i, group.size, cause) for i, cause in own.items()]
-            causes.update(dict.fromkeys(group.units.tolist(), own[group.nodes[0]]))
-    return replace(analysis, groups=tuple(groups), blocked=tuple(blocked), causes=causes)
 
 
 def why_nothing(ready: Prepared) -> str:
