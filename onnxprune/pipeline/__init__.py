@@ -3,7 +3,7 @@
 from .curve import Pareto
 from .evidence import Calibration, Evidence, Labelled, Source, gather, labelled, opened
 from .judge import compare, size
-from .prepare import Prepared, Progress, prepare, why_nothing
+from .prepare import Prepared, Progress, prepare
 from .prune import apply, pareto, prune, prune_to
 from .sessions import open_session
 from .settings import Budget, Settings
@@ -31,5 +31,4 @@ __all__ = [
     "prune",
     "prune_to",
     "size",
-    "why_nothing",
 ]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Sequence
-from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from ..errors import UsageError
 from ..graph import Graph
-from ..types import Analysis, Blocked, Cause, Group, Mask
+from ..types import Analysis, Cause
 from ..weights import prepares, readers
+from .stuck import blocked
 
 
 def without(
@@ -43,8 +44,12 @@ def without(
                 named[place.units] = True
         if not any(named[group.units].any() for group in analysis.groups):
             notes.append(f"--keep {pattern} makes no difference: nothing could go there")
-        left = _blocked(left, named, pattern)
+        left = blocked(left, named, partial(_cause, pattern))
     return left, notes
+
+
+def _cause(pattern: str, node: int) -> Cause:
+    return Cause(node, f"is kept by --keep {pattern}", "leaving that out")
 
 
 def _made(graph: Graph, pattern: str) -> set[str]:
@@ -76,17 +81,3 @@ def _surviving(original: Graph, graph: Graph, names: set[str]) -> set[str]:
         seen |= new
         wanted += sorted(new)
     return found
-
-
-def _blocked(analysis: Analysis, named: Mask, pattern: str) -> Analysis:
-    groups: list[Group] = []
-    blocked, causes = list(analysis.blocked), dict(analysis.causes)
-    for group in analysis.groups:
-        if not named[group.units].any():
-            groups.append(group)
-            continue
-        for node in group.nodes:
-            cause = Cause(node, f"is kept by --keep {pattern}", "leaving that out")
-            blocked.append(Blocked(node, group.size, cause))
-            causes.update((u, cause) for u in group.units.tolist())
-    return replace(analysis, groups=tuple(groups), blocked=tuple(blocked), causes=causes)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ..bench import check_dims, with_hint_of_sizes
 from ..channels import Granularity, analyze
 from ..cleanup import cleaned
-from ..errors import InputError
+from ..errors import Infeasible, InputError
 from ..fold import folded
 from ..graph import Facts, Graph, infer, load, require_finite, symbolic_dims, with_known_branches
 from ..repair import Normal, normals
@@ -90,12 +90,19 @@ def prepare(
 
 
 
-def why_nothing(ready: Prepared) -> str:
-    """Why a model has no prunable channels, in words."""
-    blocked = ready.analysis.blocked
-    if not blocked:
-        return "no layer has channels that could be removed"
-    largest = max(blocked, key=lambda b: b.channels)
-    graph = ready.graph
-    by = str(graph.nodes[largest.cause.by]) if largest.cause.by >= 0 else "the graph's end"
-    return f"nothing can be pruned: {graph.nodes[largest.node]} is blocked at {by}: {largest.cause.reason}"
+def require_groups(ready: Prepared) -> None:
+    """Refuse a model without channels that can go.
+
+    Raises:
+        Infeasible: it has none; the message names what blocks the widest layer, and what would unblock it.
+    """
+    if ready.analysis.groups:
+        return
+    where = ready.original.where
+    if not ready.analysis.blocked:
+        raise Infeasible("no layer has channels that could be removed", where=where)
+    largest = max(ready.analysis.blocked, key=lambda b: b.channels)
+    cause, nodes = largest.cause, ready.graph.nodes
+    by = str(nodes[cause.by]) if cause.by >= 0 else "the graph's end"
+    reason = f"nothing can be pruned: {nodes[largest.node]} is blocked at {by}: {cause.reason}"
+    raise Infeasible(reason, where=where, hint=f"what would unblock it: {cause.unblock}")

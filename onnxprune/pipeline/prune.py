@@ -15,7 +15,7 @@ from ..channels import Granularity
 from ..criteria import Criterion
 from ..criteria import get as get_criterion
 from ..criteria.inbound_variance import InboundVariance
-from ..errors import Infeasible, InputError, UsageError
+from ..errors import InputError, UsageError
 from ..graph import Graph, load
 from ..quality import Function
 from ..repair import Mode
@@ -38,7 +38,8 @@ from .evidence import (
     sample_sizes,
 )
 from .job import Job, proved, silent
-from .prepare import Progress, prepare, why_nothing
+from .prepare import Progress, prepare, require_groups
+from .refused import consistently
 from .settings import Amount, Budget, Settings
 from .solve import Result, finished, solve
 
@@ -175,7 +176,8 @@ def prune_to(  # noqa: PLR0913
     """As `prune`, for a budget and settings in one piece each."""
     timing = timing or Timing()
     job = begin(model, budget, settings, timing, calib=calib, labels=labels, stats=stats, progress=progress)
-    return solve(replace(job, measure_latency=measure_latency, executor=executor), budget)
+    job = replace(job, measure_latency=measure_latency, executor=executor)
+    return consistently(job, lambda job: solve(job, budget))
 
 
 def pareto(  # noqa: PLR0913
@@ -212,7 +214,7 @@ def pareto(  # noqa: PLR0913
     """
     timing = timing or Timing()
     job = begin(model, budget, settings, timing, calib=calib, labels=labels, stats=stats, progress=progress)
-    return along(replace(job, executor=executor), budget, number)
+    return consistently(replace(job, executor=executor), lambda job: along(job, budget, number))
 
 
 def begin(
@@ -250,8 +252,7 @@ def begin(
         dims=timing.dims,
         progress=progress,
     )
-    if not ready.analysis.groups:
-        raise Infeasible(why_nothing(ready), where=ready.original.where)
+    require_groups(ready)
     marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, ready.original)
     if marked is not None and (budget is None or budget.metric in (None, "accuracy", "agreement")):
         require_classes(marked.labels)
