@@ -10,35 +10,17 @@ import typer
 from .. import pipeline
 from .output import Output, check_target, files_of
 from .prune import deliver
-from .sampling import (
-    BatchSize,
-    Calib,
-    Count,
-    ImageSize,
-    Labels,
-    Layout,
-    Mean,
-    Preset,
-    Scale,
-    Std,
-    calibration,
-)
+from .sampling import BatchSize, Labels, sampled
 
 
+@sampled
 def apply(
     model: Annotated[Path, typer.Argument(help="ONNX file.")],
     plan: Annotated[Path, typer.Argument(help="Plan that 'prune --plan-out' wrote.")],
     out: Annotated[Path, typer.Option("--output", "-o", help="Where the pruned model goes.")],
-    calib: Calib = None,
+    calib: pipeline.Calibration | None = None,
     labels: Labels = None,
-    count: Count = None,
     batch: BatchSize = 32,
-    preset: Preset = None,
-    image_size: ImageSize = None,
-    mean: Mean = None,
-    std: Std = None,
-    layout: Layout = None,
-    scale: Scale = None,
     report_out: Annotated[
         Path | None, typer.Option("--report", help="Write all that is known as JSON.")
     ] = None,
@@ -51,7 +33,7 @@ def apply(
         result = pipeline.apply(
             model,
             plan,
-            calib=calibration(calib, count, preset, image_size, mean, std, layout, scale),
+            calib=calib,
             labels=labels,
             batch=batch,
             progress=progress,

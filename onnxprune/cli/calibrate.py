@@ -14,27 +14,16 @@ from ..runtime import ExecutionOptions
 from ..stats import Need, Stats, total
 from .options import Threads
 from .output import Output, check_target
-from .sampling import (
-    BatchSize,
-    Calib,
-    Count,
-    ImageSize,
-    Layout,
-    Mean,
-    Preset,
-    Scale,
-    Std,
-    calibration,
-)
+from .sampling import BatchSize, sampled
 
 
+@sampled
 def calibrate(
     files: Annotated[
         list[Path], typer.Argument(metavar="MODEL", help="ONNX file; with --merge, statistics.")
     ],
     out: Annotated[Path, typer.Option("--output", "-o", help="Where the statistics go (.npz).")],
-    calib: Calib = None,
-    count: Count = None,
+    calib: pipeline.Calibration | None = None,
     batch: BatchSize = 32,
     criteria: Annotated[
         list[str] | None,
@@ -44,12 +33,6 @@ def calibrate(
         int | None, typer.Option(min=0, help="Pixels or tokens of each sample to look at; 0: at all.")
     ] = None,
     merge: Annotated[bool, typer.Option("--merge", help="Add up statistics of disjoint samples.")] = False,
-    preset: Preset = None,
-    image_size: ImageSize = None,
-    mean: Mean = None,
-    std: Std = None,
-    layout: Layout = None,
-    scale: Scale = None,
     threads: Threads = 0,
     simplify: Annotated[bool, typer.Option(help="Clean the graph first, as 'prune' does.")] = True,
     seed: Annotated[
@@ -65,14 +48,13 @@ def calibrate(
     else:
         if len(files) > 1:
             raise UsageError("takes one model", where="calibrate", hint="use --merge to add up statistics")
-        given = calibration(calib, count, preset, image_size, mean, std, layout, scale)
-        if given is None:
+        if calib is None:
             raise UsageError(
                 "no samples are given", where="calibrate", hint="add --calib PATH, or --calib random"
             )
         with output.progress() as progress:
             ready = pipeline.prepare(files[0], simplify=simplify, progress=progress)
-            samples = pipeline.opened(given, ready.graph, seed)
+            samples = pipeline.opened(calib, ready.graph, seed)
             wanted = measure.requests(
                 ready.graph, ready.facts, ready.analysis, needs_of(criteria), positions, samples.count
             )

@@ -16,22 +16,12 @@ from ..report import VERSION, plan_table, report, verdict_table, weights_line
 from ..search import Kind, pareto_table, plot
 from .options import Approximate, Attention, Dims, ProfileIn, ProfileOut, Provider, Threads, timed
 from .output import Output, as_json, check_target, files_of, write_text
-from .sampling import (
-    Calib,
-    Count,
-    ImageSize,
-    Labels,
-    Layout,
-    Mean,
-    Preset,
-    Scale,
-    Std,
-    calibration,
-)
+from .sampling import Labels, sampled
 
 _AMOUNT = "SHARE|AMOUNT"
 
 
+@sampled
 def prune(
     model: Annotated[Path, typer.Argument(help="ONNX file.")],
     out: Annotated[Path, typer.Option("--output", "-o", help="Where the pruned model goes.")],
@@ -89,20 +79,13 @@ def prune(
     repair: Annotated[
         Mode, typer.Option(help="How the weights that are left make up for what is gone.")
     ] = "auto",
-    calib: Calib = None,
+    calib: pipeline.Calibration | None = None,
     labels: Labels = None,
     stats: Annotated[Path | None, typer.Option(help="Statistics that 'calibrate' wrote.")] = None,
-    count: Count = None,
     batch: Annotated[
         int | None,
         typer.Option(min=1, help="Samples that run together; by default 32, and 1 to measure latency."),
     ] = None,
-    preset: Preset = None,
-    image_size: ImageSize = None,
-    mean: Mean = None,
-    std: Std = None,
-    layout: Layout = None,
-    scale: Scale = None,
     provider: Provider = "CPUExecutionProvider",
     threads: Threads = 0,
     dim: Dims = None,
@@ -163,7 +146,7 @@ def prune(
     limits = (ratio, macs, params, size, latency, memory_peak, max_drop, metric, select, inbound)
     budget = None if pareto is not None and not any(limits) else pipeline.Budget(*limits)
     evidence: dict[str, Any] = {
-        "calib": calibration(calib, count, preset, image_size, mean, std, layout, scale),
+        "calib": calib,
         "labels": labels,
         "stats": stats,
         "timing": timed(provider, threads, batch, dim, profile_in, profile_out),

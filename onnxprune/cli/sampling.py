@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
@@ -52,14 +55,14 @@ Scale: TypeAlias = Annotated[
 
 
 def calibration(
-    calib: str | None,
-    count: int | None,
-    preset: str | None,
-    image_size: str | None,
-    mean: str | None,
-    std: str | None,
-    layout: Literal["NCHW", "NHWC"] | None,
-    scale: float | None,
+    calib: Calib = None,
+    count: Count = None,
+    preset: Preset = None,
+    image_size: ImageSize = None,
+    mean: Mean = None,
+    std: Std = None,
+    layout: Layout = None,
+    scale: Scale = None,
 ) -> Calibration | None:
     """What these options say of samples; `None` without `--calib`.
 
@@ -68,6 +71,22 @@ def calibration(
     """
     how = preprocessing(preset, image_size, mean, std, layout, scale)
     return None if calib is None else Calibration(calib, count, how)
+
+
+def sampled(command: Callable[..., None]) -> Callable[..., None]:
+    """A command with the options of `calibration` in place of its parameter `calib`."""
+    own, shared = (inspect.signature(f, eval_str=True).parameters for f in (command, calibration))
+    options = [o for name, one in own.items() for o in (shared.values() if name == "calib" else [one])]
+
+    @functools.wraps(command)
+    def with_options(**given: Any) -> None:
+        calib = calibration(**{name: given.pop(name) for name in shared})
+        command(**given, calib=calib)
+
+    named = [o.replace(kind=inspect.Parameter.KEYWORD_ONLY) for o in options]
+    vars(with_options)["__signature__"] = inspect.Signature(named)
+    with_options.__annotations__ = {o.name: o.annotation for o in options}
+    return with_options
 
 
 def preprocessing(

@@ -11,35 +11,17 @@ from .. import pipeline
 from ..errors import CheckFailed
 from ..report import verdict_data, verdict_table
 from .output import Output, as_json
-from .sampling import (
-    BatchSize,
-    Calib,
-    Count,
-    ImageSize,
-    Labels,
-    Layout,
-    Mean,
-    Preset,
-    Scale,
-    Std,
-    calibration,
-)
+from .sampling import BatchSize, Labels, sampled
 
 
+@sampled
 def validate(
     original: Annotated[Path, typer.Argument(help="ONNX file.")],
     pruned: Annotated[Path, typer.Argument(help="ONNX file that should do the same.")],
-    calib: Calib = None,
+    calib: pipeline.Calibration | None = None,
     labels: Labels = None,
     rtol: Annotated[float | None, typer.Option(min=0, help="Largest relative error of any output.")] = None,
-    count: Count = None,
     batch: BatchSize = 32,
-    preset: Preset = None,
-    image_size: ImageSize = None,
-    mean: Mean = None,
-    std: Std = None,
-    layout: Layout = None,
-    scale: Scale = None,
     seed: Annotated[int, typer.Option(help="Of random inputs.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
@@ -48,7 +30,7 @@ def validate(
     verdict = pipeline.compare(
         original,
         pruned,
-        calib=calibration(calib, count, preset, image_size, mean, std, layout, scale),
+        calib=calib,
         labels=labels,
         batch=batch,
         seed=seed,
