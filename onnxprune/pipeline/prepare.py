@@ -88,8 +88,6 @@ def prepare(
     return Prepared(original, graph, facts, analysis, (*notes, *idle), normals(original))
 
 
-
-
 def require_groups(ready: Prepared) -> None:
     """Refuse a model without channels that can go.
 
