@@ -12,6 +12,7 @@ from test_ops import dynamic_product, qdq_conv
 
 from onnxprune.fidelity import Judge
 from onnxprune.repair import repair
+from onnxprune.repair.coding import Code
 
 
 def predictable(n, x=None):
@@ -67,18 +68,41 @@ def test_float16_is_fitted_wide_and_stays_narrow():
         assert outcome.graph.dtype(name) in (np.float16, np.int64), name
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda n: n.conv(qdq_conv(n, n.conv(), 6), 5),
-        lambda n: n.Cast(dynamic_product(n, n.Relu(n.dense())), to=TensorProto.FLOAT),
-    ],
-)
-def test_quantised_weights_are_told_of(make):
-    n = Net("quantised")
-    n.output(make(n))
+def stored(graph):
+    """The weights that DequantizeLinear reads."""
+    nodes = [n for n in graph.nodes if n.op == "DequantizeLinear" and n.inputs[0] in graph.constants]
+    return {n.name: graph.array(n.inputs[0]) for n in nodes}
+
+
+def test_stored_weights_are_fitted_and_stored_again():
+    n = Net("stored")
+    n.output(qdq_conv(n, predictable(n), 6))
+    surgery = operated(n.finished())
+    outcome = better(surgery, samples(n, 20))
+    assert not outcome.notes
+    before, after = stored(surgery.pruned), stored(outcome.graph)
+    assert before.keys() == after.keys() != set()
+    assert all(before[k].dtype == after[k].dtype and before[k].shape == after[k].shape for k in before)
+    assert any((before[k] != after[k]).any() for k in before)
+    assert {o.op for o in outcome.graph.nodes} == {o.op for o in surgery.pruned.nodes}
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32])
+def test_what_is_stored_comes_back(dtype):
+    values = np.arange(100, 124).reshape(4, 3, 2).astype(dtype)
+    for size, axis in ((1, 1), (3, 1), (4, 0), (2, -1)):
+        scale, zero = np.linspace(0.1, 0.7, size).astype(np.float32), np.arange(size).astype(dtype)
+        code = Code("q", ("v", "s", "z"), (values, scale, zero), {"axis": axis})
+        np.testing.assert_array_equal(code.integers(code.floats()), values)
+        far = code.integers(code.floats() + 1e12)
+        np.testing.assert_array_equal(far, np.full_like(values, np.iinfo(dtype).max))
+
+
+def test_layers_of_integers_are_told_of():
+    n = Net("integers")
+    n.output(n.Cast(dynamic_product(n, n.Relu(n.dense())), to=TensorProto.FLOAT))
     outcome = repair(operated(n.finished()), "fold", samples(n, 4))
-    assert [note for note in outcome.notes if "quantised weights of 1 layers" in note]
+    assert [note for note in outcome.notes if "1 layers as they are that compute with integers" in note]
     n = Net("floats")
     n.output(n.conv(n.conv(n.conv()), 5))
     assert not repair(operated(n.finished()), "fold", samples(n, 4)).notes

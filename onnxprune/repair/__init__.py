@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal
 
 from ..errors import InputError
 from ..fidelity import Judge
 from ..graph import Array, Graph
+from .coding import decoded, encoded
 from .consumers import quantised
 from .expectation import Normal, normals
 from .merging import compensate, merge
@@ -82,21 +83,22 @@ def repair(
     except InputError as error:
         return Outcome(surgery.pruned, "none", notes=(f"no repair could be judged: {error}",))
     count = quantised(surgery)
-    said = (
-        f"repair leaves the quantised weights of {count} layers as they are: better prune before quantising"
-    )
+    said = f"repair leaves {count} layers as they are that compute with integers: prune before quantising"
     notes = [said] if count else []
     widened = arranged(surgery) if mode == "reuse" else surgery
     for candidate in _candidates(mode, bool(widened.restored)):
         try:
+            chosen = widened if candidate == "reuse" else surgery
+            floats, codes = decoded(chosen.pruned)
             graph, lines = fold(
-                widened if candidate == "reuse" else surgery,
+                replace(chosen, pruned=floats),
                 samples,
                 weights=candidate != "bias",
                 memory=memory,
                 seed=seed,
                 progress=progress,
             )
+            graph = encoded(graph, codes)
             after = judge.loss(graph)
         except InputError as error:
             notes.append(f"repair by {candidate} was given up: {error}")

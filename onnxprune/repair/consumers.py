@@ -64,17 +64,9 @@ def consumers(surgery: Surgery, *, depthwise: bool = False) -> list[Consumer]:
 
 
 def quantised(surgery: Surgery) -> int:
-    """How many layers lost inputs and have quantised weights, which are not fitted anew."""
+    """How many layers that lost inputs compute with integers: these are not fitted anew."""
     lost = {r.node for r in surgery.analysis.readers if not surgery.kept[r.place.units].all()}
-    return sum(_is_quantised(surgery.graph, surgery.graph.nodes[index]) for index in lost)
-
-
-def _is_quantised(graph: Graph, node: Node) -> bool:
-    makers = [graph.producer.get(node.inputs[i]) for i in _WEIGHTS.get(node.op, ())]
-    return node.op in quant.MACS or any(
-        made is not None and made.op == "DequantizeLinear" and made.inputs[0] in graph.constants
-        for made in makers
-    )
+    return sum(surgery.graph.nodes[index].op in quant.MACS for index in lost)
 
 
 def weight_of(graph: Graph, node: Node) -> int | None:

@@ -1,0 +1,94 @@
+"""Weights that are stored as integers: fitted as floats, and stored as integers again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..graph import Array, Edits, Graph, Node, make_node
+
+_PARAMETERS = {"Conv": (1, 2), "ConvTranspose": (1, 2), "Gemm": (0, 1, 2), "MatMul": (0, 1)}
+"""Which inputs may hold weights or biases."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """How one constant is stored.
+
+    Attributes:
+        name: of the DequantizeLinear node.
+        inputs: integers, scales and zero points, as tensors.
+        values: the same, as arrays; zeros where there is no zero point.
+        attrs: attributes of the node.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    values: tuple[Array, Array, Array]
+    attrs: Mapping[str, Any]
+
+    def floats(self) -> Array:
+        """What the integers stand for."""
+        values, scale, zero = self.values
+        return ((values.astype(np.float64) - self._along(zero)) * self._along(scale)).astype(scale.dtype)
+
+    def integers(self, floats: Array) -> Array:
+        """The nearest that can be stored."""
+        values, scale, zero = self.values
+        exact = floats.astype(np.float64) / self._along(scale) + self._along(zero)
+        limits = np.iinfo(values.dtype)
+        return np.clip(np.rint(exact), limits.min, limits.max).astype(values.dtype)
+
+    def _along(self, vector: Array) -> Array:
+        """One for each index of an axis, or one for all."""
+        shape = [1] * self.values[0].ndim
+        if vector.size > 1:
+            shape[self.attrs.get("axis", 1)] = vector.size
+        return vector.reshape(shape).astype(np.float64)
+
+
+def decoded(graph: Graph) -> tuple[Graph, dict[str, Code]]:
+    """The graph with the stored weights of linear layers as floats; by their names, how they were stored."""
+    codes = {n.index: _code(graph, n) for n in graph.nodes if _stores_weights(graph, n)}
+    if not codes:
+        return graph, {}
+    folded = {index: code.floats() for index, code in codes.items()}
+    return graph.edited(Edits(folded=folded)), {graph.nodes[i].outputs[0]: c for i, c in codes.items()}
+
+
+def encoded(graph: Graph, codes: Mapping[str, Code]) -> Graph:
+    """The graph with these constants stored as they were; scales stay, so what is too large is cut off."""
+    edits = Edits()
+    for name, code in codes.items():
+        if name not in graph.constants:
+            continue
+        ((reader, i),) = graph.readers[name]
+        parts = zip(code.inputs, (code.integers(graph.array(name)), *code.values[1:]), strict=False)
+        edits.added.update({part: array for part, array in parts if part not in graph.constants})
+        stored = f"{name}.stored"
+        node = make_node("DequantizeLinear", code.inputs, [stored], code.name, **code.attrs)
+        edits.before.setdefault(reader.index, []).append(node)
+        edits.rewire[reader.index, i] = stored
+    return graph.edited(edits)
+
+
+def _stores_weights(graph: Graph, node: Node) -> bool:
+    if node.op != "DequantizeLinear" or any(i not in graph.constants for i in node.inputs):
+        return False
+    readers = graph.readers.get(node.outputs[0], ())
+    if len(readers) != 1 or node.outputs[0] in graph.outputs:
+        return False
+    reader, i = readers[0]
+    values = graph.array(node.inputs[0])
+    alone = len(graph.readers[node.inputs[0]]) == 1
+    plain = graph.array(node.inputs[1]).ndim < 2 and values.dtype.kind in "iu" and values.dtype.isbuiltin
+    return alone and bool(plain) and i in _PARAMETERS.get(reader.op, ())
+
+
+def _code(graph: Graph, node: Node) -> Code:
+    arrays = [graph.array(i) for i in node.inputs]
+    zero = arrays[2] if len(arrays) > 2 else np.zeros_like(arrays[1])
+    return Code(node.name, tuple(node.inputs), (arrays[0], arrays[1], zero), dict(node.attrs))
