@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -119,13 +120,16 @@ def prepares(graph: Graph, node: Node, prepared: Set[str]) -> bool:
 
 
 def shape_after(graph: Graph, weight: Weight, pruned: Graph) -> Shape | None:
-    """The shape of a weight in the pruned graph, where it goes by the same name or to the same node."""
+    """The shape of a weight in the pruned graph: of its narrowest copy, where readers have their own.
+
+    It is found at the same nodes, or by its name; `None` where it is gone.
+    """
+    names = {weight.name}
     for node, i in graph.readers[weight.name]:
         new = pruned.producer.get(node.outputs[0])
-        name = new.inputs[i] if new is not None and 0 <= i < len(new.inputs) else ""
-        if name in pruned.constants:
-            return pruned.shape_of_constant(name)
-    return pruned.shape_of_constant(weight.name) if weight.name in pruned.constants else None
+        names |= {new.inputs[i]} if new is not None and 0 <= i < len(new.inputs) else set()
+    shapes = [pruned.shape_of_constant(name) for name in names if name in pruned.constants]
+    return min(shapes, key=math.prod, default=None)
 
 
 def narrowed(analysis: Analysis, kept: Mask) -> list[bool]:
