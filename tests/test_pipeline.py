@@ -228,6 +228,21 @@ def test_cleaning_declares_nothing_of_its_own():
     assert all(v in declared.graph.value_info for v in graph.model.graph.value_info)
 
 
+def test_kernels_for_integers_are_not_taken_for_a_wrong_surgery(file, monkeypatch):
+    """They cut sums off, on processors without VNNI: the graph is run as it is written then."""
+    calls = []
+
+    def error(expected, actual, feeds, squashed):
+        calls.append(expected)
+        return 0.1 / len(calls), len(calls) == 2
+
+    monkeypatch.setattr(pipeline.operate, "surgery_error", error)
+    assert prune(file).verdict.surgery_error == 0.05
+    with pytest.raises(CheckFailed, match="not exact"):
+        prune(file)
+    assert len(calls) == 4
+
+
 class TestSizes:
     """A length that the model leaves open: it can't run at the length that would be guessed."""
 
