@@ -19,6 +19,9 @@ from .keep import without
 Progress = Callable[[str], None]
 """Told what begins."""
 
+_GROWTH = 1.5
+"""A file that cleaning makes so many times as large is worth a word."""
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -77,6 +80,10 @@ def prepare(
         except InputError as error:
             raise with_hint_of_sizes(error, symbolic_dims(original).keys() - (dims or {}).keys()) from None
         notes += [note] if note else []
+        growth = graph.size() / original.size()
+        if growth > _GROWTH:
+            reason = "what the model computes from constants is stored instead"
+            notes.append(f"cleaning makes the file {growth:.1f} times as large ({reason}): see --no-simplify")
     progress("Analysing channels")
     graph = folded(graph)
     facts = infer(graph, dims)
