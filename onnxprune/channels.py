@@ -8,7 +8,6 @@ stay and each is made equally narrower.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -31,6 +30,8 @@ from .types import Analysis, Blocked, Cause, Group, Lanes, Mask, Member, Place, 
 Granularity = Literal["auto", "head", "width"]
 SHARES = (0.5, 0.25, 0.75)
 """What rehearsals keep of every group; one does where no shuffle can change the order of what stays."""
+_ROWS = "its rows must stay equally wide"
+_ALONE = "all its channels go together, and none would be left"
 MIN_HEADS = 4
 """With fewer heads than this, half of them is too coarse a choice: heads become narrower instead."""
 
@@ -117,7 +118,7 @@ class _Resolution:
         self.unit = self._components([*edges, *rows])
         self.count = int(self.unit.max(initial=-1)) + 1
         self.frozen = self._frozen(self.unit, [f.ids for f in self.reasons] + narrow)
-        self.causes = causes(self.unit, self.reasons)
+        self.causes, self.cause_of = causes(self.unit, self.reasons)
         self._narrow = narrow
         self.grids = self._grids()
 
@@ -208,9 +209,12 @@ class _Resolution:
     def _uneven(self, node: int, blocked: Units, others: Units) -> None:
         """Rows of a grid hold different numbers of blocked units: the others stay as long as these do."""
         self.frozen[others] = True
-        ways = [self.causes[u].unblock for u in blocked.tolist() if u in self.causes] or [NOTHING]
-        cause = Cause(node, "its rows must stay equally wide", jointly(ways))
-        self.causes.update(dict.fromkeys(others.tolist(), cause))
+        ways = [self.causes[k].unblock for k in distinct(self.cause_of[blocked]) if k >= 0] or [NOTHING]
+        self._stay(others, Cause(node, _ROWS, jointly(ways)))
+
+    def _stay(self, units: Units, cause: Cause) -> None:
+        self.cause_of[units] = len(self.causes)
+        self.causes.append(cause)
 
     def _free(self, lanes: Lanes) -> Lanes | None:
         """Without blocked units; `None` where rows hold different numbers of them."""
@@ -246,7 +250,8 @@ class _Resolution:
                 for name, label in self.record.labels.items()
             },
             blocked=blocked,
-            causes=self.causes,
+            causes=tuple(self.causes),
+            cause_of=self.cause_of,
         )
 
     def _groups(self) -> tuple[Group, ...]:
@@ -326,9 +331,12 @@ class _Resolution:
             units = self.unit[made.ids]
             stuck = units[~free[units]]
             if stuck.size and (units.size > 1 or self.frozen[units].any()):
-                alone = Cause(made.node, "all its channels go together, and none would be left", NOTHING)
-                found = [self.causes.setdefault(u, alone) for u in stuck.tolist()]
-                cause, _ = Counter(found).most_common(1)[0]
+                silent = stuck[self.cause_of[stuck] < 0]
+                if silent.size:
+                    reason = _ROWS if self.frozen[silent].any() else _ALONE
+                    self._stay(silent, Cause(made.node, reason, NOTHING))
+                found, times = np.unique(self.cause_of[stuck], return_counts=True)
+                cause = self.causes[found[times.argmax()]]
                 result.append(Blocked(made.node, int(stuck.size), cause))
         return tuple(result)
 

@@ -153,7 +153,8 @@ class Analysis:
         readers: where units are summed over.
         tensors: places of every tensor that has any.
         blocked: output channels that can't be removed.
-        causes: unit -> why it has to stay.
+        causes: why units have to stay.
+        cause_of: int64, for every unit the index of its cause; -1 where it has none.
         approximate: whether groups may hold what a normalisation runs over.
     """
 
@@ -164,7 +165,8 @@ class Analysis:
     readers: tuple[Reader, ...]
     tensors: Mapping[str, tuple[Place, ...]]
     blocked: tuple[Blocked, ...]
-    causes: Mapping[int, Cause]
+    causes: tuple[Cause, ...]
+    cause_of: Units
     approximate: bool = False
 
     @property

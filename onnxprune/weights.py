@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Literal
@@ -77,13 +76,14 @@ def weights(graph: Graph, analysis: Analysis) -> tuple[Weight, ...]:
 def _weight(
     graph: Graph, analysis: Analysis, name: str, units: Units, groups: Units, blocked: Mapping[int, Cause]
 ) -> Weight:
-    """`units`: those on its axes; `groups`: the group of each, -1 for those that stay."""
+    """`units`: on its axes; `groups`: the group of each, -1 for those that stay."""
     found = readers(graph, [name])
-    held = np.unique(groups[groups >= 0]).tolist()
+    held = np.flatnonzero(np.bincount(groups[groups >= 0])).tolist()
     own = tuple(k for k in held if not found.isdisjoint(analysis.groups[k].nodes))
-    causes = [analysis.causes[u] for u in units[groups < 0].tolist() if u in analysis.causes]
+    kinds, times = np.unique(analysis.cause_of[units[groups < 0]], return_counts=True)
+    causes = {analysis.causes[k]: n for k, n in zip(kinds, times, strict=True) if k >= 0}
     # What its own reader needs whole are positions (taps of a kernel), where others are channels.
-    foreign = [c for c in causes if c.by not in found]
+    foreign = {cause: n for cause, n in causes.items() if cause.by not in found}
     cause = next((blocked[k] for k in sorted(found) if k in blocked), None) or _commonest(foreign)
     if cause is None and not held:
         cause = _commonest(causes) or Cause(min(found, default=-1), f"reads '{name}' as it is", "nothing")
@@ -93,11 +93,11 @@ def _weight(
 
 def _units(members: Sequence[Member]) -> Units:
     parts = [place.units.ravel() for member in members for place in member.places]
-    return np.unique(np.concatenate(parts)) if parts else np.zeros(0, np.int64)
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
-def _commonest(causes: Sequence[Cause]) -> Cause | None:
-    return Counter(causes).most_common(1)[0][0] if causes else None
+def _commonest(causes: Mapping[Cause, int]) -> Cause | None:
+    return max(causes, key=causes.__getitem__, default=None)
 
 
 def readers(graph: Graph, names: Collection[str]) -> set[int]:

@@ -273,7 +273,7 @@ def test_rows_that_must_stay_equal_wait_for_those_that_are_blocked() -> None:
     n.read(second)
     _, analysis = analysis_of(n.finished())
     rule = "a rule for Compress (docs/adding-an-operator.md)"
-    assert {(c.reason, c.unblock) for c in analysis.causes.values()} >= {
+    assert {(c.reason, c.unblock) for c in analysis.causes} >= {
         ("Compress has no rule", rule),
         ("its rows must stay equally wide", rule),
     }

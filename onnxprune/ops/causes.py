@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from ..types import Cause, Units
 from .label import distinct
 from .record import Frozen
@@ -12,30 +14,42 @@ NOTHING = "nothing"
 """What would let a unit go that has to stay whatever is changed around it."""
 
 
-def causes(unit: Units, frozen: Sequence[Frozen]) -> dict[int, Cause]:
+def causes(unit: Units, frozen: Sequence[Frozen]) -> tuple[list[Cause], Units]:
     """The first reason for each unit that has any, and what it takes to get all of them out of the way.
 
     Args:
         unit: int64, the unit of every id.
         frozen: ids that must stay, and why.
+
+    Returns:
+        Causes, and int64, for every unit the index of its own; -1 where it has none.
     """
-    found: dict[int, list[int]] = {}
-    for number, some in enumerate(frozen):
-        for one in distinct(unit[some.ids]).tolist():
-            found.setdefault(one, []).append(number)
-    made: dict[tuple[int, ...], Cause] = {}
-    for numbers in map(tuple, found.values()):
-        if numbers not in made:
-            first, *others = (frozen[k] for k in numbers)
-            made[numbers] = Cause(first.node, first.reason, _way_out(first, others))
-    return {one: made[tuple(numbers)] for one, numbers in found.items()}
+    found: dict[Cause, int] = {}
+    known: list[Cause] = []
+    cause_of = np.full(int(unit.max(initial=-1)) + 1, -1, np.int64)
+    for some in frozen:
+        units = unit[some.ids]
+        before = cause_of[units]
+        for index in distinct(before).tolist():
+            cause = _also(known[index] if index >= 0 else None, some)
+            if cause not in found:
+                found[cause] = len(known)
+                known.append(cause)
+            cause_of[units[before == index]] = found[cause]
+    return known, cause_of
 
 
-def _way_out(first: Frozen, others: Sequence[Frozen]) -> str:
-    return jointly([first.unblock or NOTHING, *(f.unblock or f"{NOTHING}: {f.reason}" for f in others)])
+def _also(cause: Cause | None, some: Frozen) -> Cause:
+    if cause is None:
+        return Cause(some.node, some.reason, some.unblock or NOTHING)
+    way = some.unblock or f"{NOTHING}: {some.reason}"
+    return Cause(cause.by, cause.reason, jointly([cause.unblock, way]))
 
 
 def jointly(ways: Sequence[str]) -> str:
     """What it takes where all of these are needed."""
     hopeless = next((way for way in ways if way.startswith(NOTHING)), None)
-    return hopeless or ", and ".join(dict.fromkeys(ways))
+    return hopeless or _AND.join(dict.fromkeys(part for way in ways for part in way.split(_AND)))
+
+
+_AND = ", and "

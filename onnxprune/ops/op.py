@@ -11,6 +11,7 @@ from ..graph import Array, Node, Shape, make_node
 from .label import Block, Ids, Label
 from .record import (
     APPROXIMATE,
+    GRID_LIMIT,
     Frozen,
     Inconsistent,
     Letter,
@@ -39,6 +40,10 @@ class Op:
     def has(self, i: int) -> bool:
         """Whether input `i` is given."""
         return i < len(self.node.inputs) and bool(self.node.inputs[i])
+
+    def _is_blob(self, i: int) -> bool:
+        """Whether an input is a constant too long to give ids to: packed, not made of channels."""
+        return self.is_constant(i) and max(self.shape(i) or (), default=0) > GRID_LIMIT
 
     @property
     def opset(self) -> int:
@@ -96,7 +101,9 @@ class Op:
     def barrier(self, reason: str, unblock: str | None = None) -> list[Label]:
         """No id of any input may go; outputs have no ids."""
         labels = [self.walk.label(name, self.node, -1) for name in self.node.captured]
-        labels += [self.label(i) for i in range(len(self.node.inputs)) if self.has(i)]
+        labels += [
+            self.label(i) for i in range(len(self.node.inputs)) if self.has(i) and not self._is_blob(i)
+        ]
         for label in labels:
             self.freeze(label, reason, unblock)
         if any(labels):

@@ -17,12 +17,14 @@ def blocked(analysis: Analysis, units: Mask, why: Callable[[int], Cause]) -> Ana
         why: for the index of a node that makes them, why its channels stay.
     """
     groups: list[Group] = []
-    stuck, causes = list(analysis.blocked), dict(analysis.causes)
+    stuck, causes, cause_of = list(analysis.blocked), list(analysis.causes), analysis.cause_of.copy()
     for group in analysis.groups:
         if not units[group.units].any():
             groups.append(group)
             continue
-        for node in group.nodes:
-            stuck.append(Blocked(node, group.size, why(node)))
-            causes.update(dict.fromkeys(group.units.tolist(), why(node)))
-    return replace(analysis, groups=tuple(groups), blocked=tuple(stuck), causes=causes)
+        stuck += [Blocked(node, group.size, why(node)) for node in group.nodes]
+        cause_of[group.units] = len(causes)
+        causes.append(why(group.nodes[0]))
+    return replace(
+        analysis, groups=tuple(groups), blocked=tuple(stuck), causes=tuple(causes), cause_of=cause_of
+    )
