@@ -621,11 +621,12 @@ def test_every_end_of_a_pruner_has_its_status(script, status, code, tmp_path, ca
 def test_largest_blocked_share():
     layers = [
         {"params": 60, "by": "Softmax 's'"},
-        {"params": 20, "by": "LayerNormalization 'a'"},
-        {"params": 50, "by": "LayerNormalization 'b'"},
+        {"params": 20, "by": "LayerNormalization 'a'", "reason": "sums", "unblock": "nothing"},
+        {"params": 50, "by": "LayerNormalization 'b'", "reason": "means", "unblock": "--allow-approximate"},
         {"params": 70, "by": None},
     ]
-    assert coverage.blocked_share({"layers": layers}) == (0.35, "LayerNormalization")
-    assert coverage.blocked_share({"layers": layers[3:]}) == (0, "")
+    why = "means; what would unblock it: --allow-approximate"
+    assert coverage.blocked_share({"layers": layers}) == (0.35, "LayerNormalization", why)
+    assert coverage.blocked_share({"layers": layers[3:]}) == (0, "", "")
     for unknown in ({}, [], {"layers": 3}, {"layers": [1]}, {"layers": []}):
-        assert coverage.blocked_share(unknown) == (None, "")
+        assert coverage.blocked_share(unknown) == (None, "", "")

@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -49,7 +49,10 @@ FAULTS = {"wrong", "broken", "traceback", "crash", "timeout"}
 
 @dataclass
 class Row:
-    """What became of one model. Cuts are shares removed; `blocked` is the largest blocked share."""
+    """What became of one model. Cuts are shares removed; `blocked` is the largest blocked share.
+
+    `why` is what `inspect` says of it: the reason, and what would unblock it.
+    """
 
     name: str
     status: str
@@ -63,6 +66,7 @@ class Row:
     exit_code: int | None = None
     blocked: float | None = None
     blocked_by: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -142,8 +146,8 @@ def judge(settings: Settings, row: Row, model: Path, out: Path, feed: dict[str, 
         row.params_cut, row.macs_cut = 1 - params_left / max(params, 1), 1 - macs_left / max(macs, 1)
 
 
-def largest_block(model: Path, timeout: float) -> tuple[float | None, str]:
-    """The largest share of parameters that one operator blocks, and its type, by `onnxprune inspect --json`.
+def largest_block(model: Path, timeout: float) -> tuple[float | None, str, str]:
+    """The largest share of parameters that one operator blocks, its type, and why, by `onnxprune inspect`.
 
     Nothing if that command or its answer does not exist.
     """
@@ -151,24 +155,25 @@ def largest_block(model: Path, timeout: float) -> tuple[float | None, str]:
         done = run([sys.executable, "-m", "onnxprune", "inspect", str(model), "--json"], timeout)
         report = json.loads(done.stdout)
     except (subprocess.TimeoutExpired, json.JSONDecodeError):
-        return None, ""
+        return None, "", ""
     return blocked_share(report)
 
 
-def blocked_share(report: Any) -> tuple[float | None, str]:
-    """The operator (`by`: "Op name") that blocks the layers with most parameters, and their share of all."""
+def blocked_share(report: Any) -> tuple[float | None, str, str]:
+    """What share of the parameters lies in layers that one operator (`by`: "Op name") blocks, which, and why."""
     layers = report.get("layers") if isinstance(report, dict) else None
     if not isinstance(layers, list) or not all(isinstance(layer, dict) for layer in layers):
-        return None, ""
+        return None, "", ""
     total = sum(layer.get("params", 0) for layer in layers)
-    by_operator: Counter[str] = Counter()
+    by_operator: dict[str, Counter[str]] = defaultdict(Counter)
     for layer in layers:
         if layer.get("by"):
-            by_operator[layer["by"].partition(" ")[0]] += layer.get("params", 0)
-    if not total:
-        return None, ""
-    operator, params = max(by_operator.items(), key=lambda item: item[1], default=("", 0))
-    return params / total, operator
+            why = f"{layer.get('reason')}; what would unblock it: {layer.get('unblock')}"
+            by_operator[layer["by"].partition(" ")[0]][why] += layer.get("params", 0)
+    if not total or not by_operator:
+        return (0.0 if total else None), "", ""
+    operator, reasons = max(by_operator.items(), key=lambda item: item[1].total())
+    return reasons.total() / total, operator, reasons.most_common(1)[0][0]
 
 
 def cover(settings: Settings, entry: dict[str, Any]) -> Row:
@@ -182,7 +187,7 @@ def cover(settings: Settings, entry: dict[str, Any]) -> Row:
         if row.status == "exact":
             judge(settings, row, model, out, entry["feed"])
         if row.status in ("exact", "unchanged", "refused"):
-            row.blocked, row.blocked_by = largest_block(model, settings.timeout)
+            row.blocked, row.blocked_by, row.why = largest_block(model, settings.timeout)
         return row
 
 
@@ -212,7 +217,7 @@ def text_line(values: Sequence[str]) -> str:
 
 
 def summary(rows: Sequence[Row]) -> list[str]:
-    """Totals, and the files of which less than 40% was cut."""
+    """Totals, and the files of which less than 40% was cut, each with what is most in the way."""
     counts = Counter(row.status for row in rows)
     share = counts["exact"] / max(len(rows), 1)
     low = sorted((r for r in rows if r.params_cut < LOW_CUT), key=lambda r: (r.params_cut, r.name))
@@ -223,8 +228,14 @@ def summary(rows: Sequence[Row]) -> list[str]:
         "other results: " + ", ".join(f"{counts[status]} {status}" for status in STATUSES[1:]),
         f"slowest: {max(r.seconds for r in rows):.1f} s",
         f"below {LOW_CUT:.0%} of parameters: {len(low)} files",
-        *(f"  {r.name}: {r.params_cut:.0%} {'' if r.status == 'exact' else r.status}".rstrip() for r in low),
+        *(f"  {in_the_way(r)}" for r in low),
     ]
+
+
+def in_the_way(row: Row) -> str:
+    """Why little was cut of a file."""
+    text = f"{row.name}: {row.params_cut:.0%}{'' if row.status == 'exact' else f' ({row.status})'}"
+    return f"{text}; {row.blocked:.0%} is blocked by {row.blocked_by}: {row.why}" if row.blocked else text
 
 
 def markdown(rows: Sequence[Row]) -> str:
