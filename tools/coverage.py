@@ -160,7 +160,7 @@ def largest_block(model: Path, timeout: float) -> tuple[float | None, str, str]:
 
 
 def blocked_share(report: Any) -> tuple[float | None, str, str]:
-    """What share of the parameters lies in layers that one operator (`by`: "Op name") blocks, which, and why."""
+    """The share of parameters in layers that one operator (`by`: "Op name") blocks, which one, and why."""
     layers = report.get("layers") if isinstance(report, dict) else None
     if not isinstance(layers, list) or not all(isinstance(layer, dict) for layer in layers):
         return None, "", ""
