@@ -10,9 +10,9 @@ and judged on samples that none of them has seen. What counts is the best that i
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from board import digits, lines
@@ -47,7 +47,7 @@ def compared(task: Task, timing: Timing, seconds: float) -> str:
 
     ways.append((f"`--latency {LATENCY}`", asked(latency=LATENCY)))
     ways += [(f"`--macs {s} --round-to 1`", asked(macs=s, round_to=1)) for s in SHARES]
-    with TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder:
         files, names = [task.model], []
         for index, (name, run) in enumerate(ways):
             try:
@@ -78,7 +78,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=["digits-residual", "digits-mobile", "digits-plain"])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=3.0, help="to time each model")
-    parser.add_argument("--work", type=Path, default=Path("work"), help="folder of the scoreboard")
+    work = Path(tempfile.gettempdir()) / "onnxprune-scoreboard"
+    parser.add_argument("--work", type=Path, default=work, help="folder of the scoreboard, with its wheels")
     args = parser.parse_args()
     timing = Timing(ExecutionOptions(threads=args.threads))
     print("| model | asked for | latency, ratio | points |\n| --- | --- | --- | ---: |")
