@@ -72,6 +72,9 @@ def prune(
         int, typer.Option(min=1, help="Go there in so many steps, with statistics refreshed after each.")
     ] = 1,
     schedule: Annotated[Kind, typer.Option(help="How much goes in each step.")] = "linear",
+    masked: Annotated[
+        bool, typer.Option("--masked", help="Zero in place what would go: every shape stays, no repair.")
+    ] = False,
     criterion: Annotated[
         str | None,
         typer.Option(help="What a channel is worth; 'obs' with samples, 'l1' without. See docs/criteria.md."),
@@ -142,6 +145,7 @@ def prune(
         schedule=schedule,
         force=force,
         inbound_groups=inbound_groups,
+        masked=masked,
     )
     limits = (ratio, macs, params, size, latency, memory_peak, max_drop, metric, select, inbound)
     budget = None if pareto is not None and not any(limits) else pipeline.Budget(*limits)

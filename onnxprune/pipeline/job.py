@@ -62,12 +62,14 @@ class Made:
         outcome: the graph, repaired.
         surgery_error: of the surgery, which was proved exact; `None` where that is still to be done.
         notes: what else was done to the graph, in words.
+        in_place: whether weights that go are zero, not cut: nothing gets smaller.
     """
 
     kept: Mask
     outcome: Outcome
     surgery_error: float | None = None
     notes: tuple[str, ...] = ()
+    in_place: bool = False
 
     @property
     def graph(self) -> Graph:
@@ -87,7 +89,7 @@ def proved(job: Job, kept: Mask) -> Made:
         CheckFailed: the surgery is not exact: a bug.
     """
     job.progress("Rewriting the graph, and proving it")
-    pruned, error = operate(job.ready, kept, _inputs(job))
+    pruned, error = operate(job.ready, kept, inputs(job))
     job.progress("Repairing weights")
     return Made(kept, _repaired(job, kept, pruned), error)
 
@@ -98,7 +100,7 @@ def tried(job: Job, kept: Mask) -> Made:
     return Made(kept, _repaired(job, kept, rewrite(ready.graph, ready.facts, ready.analysis, kept)))
 
 
-def _inputs(job: Job) -> Feeds:
+def inputs(job: Job) -> Feeds:
     """A real sample where there is one, else random numbers."""
     if job.evidence.fit is not None:
         return next(iter(job.evidence.fit.batches(job.settings.batch)))

@@ -82,14 +82,20 @@ def judge(  # noqa: PLR0913  (all that a verdict is about)
         )
 
 
-def require_worth(verdict: Verdict, where: str, tried: str) -> None:
+def require_worth(verdict: Verdict, where: str, tried: str, *, in_place: bool = False) -> None:
     """Refuse a result that nobody wants: neither smaller nor faster, or as good as random.
+
+    Args:
+        verdict: what is known of it.
+        where: the original.
+        tried: what was tried, in words.
+        in_place: it is not meant to be smaller or faster.
 
     Raises:
         Infeasible: it is not smaller and not faster.
         CheckFailed: it drifts far.
     """
-    refusal = no_gain(verdict.before, verdict.after, verdict.speed, [tried])
+    refusal = None if in_place else no_gain(verdict.before, verdict.after, verdict.speed, [tried])
     if refusal is not None:
         raise refusal
     if verdict.drift is not None and _is_far(verdict.drift):

@@ -78,6 +78,7 @@ def prune(  # noqa: PLR0913  (a keyword for each flag)
     schedule: Kind = "linear",
     force: bool = False,
     inbound_groups: int = 0,
+    masked: bool = False,
     timing: Timing | None = None,
     measure_latency: bool = True,
     executor: Executor | None = None,
@@ -116,6 +117,7 @@ def prune(  # noqa: PLR0913  (a keyword for each flag)
         schedule: how much goes in each.
         force: give a result that is not faster or drifts far, too.
         inbound_groups: let so many groups of filters read their own channels, where that is faster.
+        masked: zero in place what would go, unrepaired; every shape stays.
         timing: how latency is measured.
         measure_latency: run both models side by side for the verdict.
         executor: where candidates are made, many at a time; here by default.
@@ -145,6 +147,7 @@ def prune(  # noqa: PLR0913  (a keyword for each flag)
         schedule,
         force,
         inbound_groups,
+        masked,
     )
     return prune_to(
         model,
@@ -237,6 +240,8 @@ def begin(
     settings = settings or Settings()
     if budget is not None and budget.inbound is not None:
         settings = _by_inbound(settings)
+    if settings.masked:
+        settings = replace(settings, repair="none")
     criterion = _criterion(settings, sampled=calib is not None or stats is not None)
     if criterion.name in _READS_NORMS:
         settings = replace(settings, simplify=False)
@@ -301,7 +306,7 @@ def apply(
         CheckFailed: the surgery was not exact.
     """
     plan = plan if isinstance(plan, Plan) else plans.read(Path(plan))
-    made = plan.options
+    made = dict(plan.options)
     settings = Settings(
         repair=made.get("repair", "none"),
         granularity=made.get("granularity", "auto"),
@@ -324,6 +329,7 @@ def apply(
         progress=progress,
     )
     kept = plans.fit(plan, ready.graph, ready.analysis)
+    made.pop("masked", None)
     if "inbound" in made:
         raise InputError(
             "a plan of --inbound can't be replayed: it says which channels go, not which kernels",
@@ -342,15 +348,17 @@ def apply(
         settings, evidence = replace(settings, repair="none"), Evidence(notes=(note,))
     marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, ready.original)
     job = Job(ready, evidence, plain, settings, marked, timing, measure_latency, progress=progress)
-    return finished(job, proved(job, kept), dict(made))
+    return finished(job, proved(job, kept), made)
 
 
 def _by_inbound(settings: Settings) -> Settings:
     """With the criterion that `inbound` goes by.
 
     Raises:
-        UsageError: another one was asked for.
+        UsageError: another one was asked for, or a mask.
     """
+    if settings.masked:
+        raise UsageError("zeroes kernels in place already", where="--inbound", hint="leave out --masked")
     name = InboundVariance().name
     if settings.criterion not in (None, name):
         raise UsageError(f"goes by {name}", where="--inbound", hint="leave out --criterion")

@@ -164,6 +164,7 @@ class Settings:
         inbound_groups: let so many groups of filters read their own channels, where that is faster; 0: zero
             the kernels that go.
         force: give a result that is not faster, or drifts far, too.
+        masked: zero in place what would go; every shape stays.
     """
 
     criterion: str | Criterion | None = None
@@ -182,17 +183,30 @@ class Settings:
     schedule: Kind = "linear"
     force: bool = False
     inbound_groups: int = 0
+    masked: bool = False
 
     def __post_init__(self) -> None:
         """Check it.
 
         Raises:
-            UsageError: a number is out of its range.
+            UsageError: a number is out of its range, or options contradict each other.
         """
         if isinstance(self.round_to, int) and self.round_to < 1:
             raise UsageError(f"{self.round_to} is not above zero", where="--round-to")
         if self.steps < 1:
             raise UsageError(f"{self.steps} is not above zero", where="--steps")
+        if self.masked and self.repair not in ("auto", "none"):
+            raise UsageError(
+                "what is masked is not repaired: it is what pruning alone gives",
+                where="--masked",
+                hint="leave out --repair",
+            )
+        if self.masked and self.allow_approximate:
+            raise UsageError(
+                "a normalisation over zeros is not one over what is left",
+                where="--masked",
+                hint="leave out --allow-approximate",
+            )
 
     def recorded(self, criterion: Criterion) -> dict[str, Any]:
         """What decides about the result, for the plan."""
@@ -210,4 +224,5 @@ class Settings:
             "steps": self.steps,
             "schedule": self.schedule,
             **({"inbound_groups": self.inbound_groups} if self.inbound_groups else {}),
+            **({"masked": True} if self.masked else {}),
         }

@@ -17,6 +17,7 @@ from ..types import Drop, Mask, Plan, Verdict
 from .inbound import with_inbound
 from .job import Job, Made, proved
 from .judge import judge, require_worth
+from .masking import as_mask
 from .prepare import Prepared
 from .promise import exams, lost, most, require_promise
 from .route import Route, met, route
@@ -134,6 +135,9 @@ def finished(
             where=ready.original.where,
             hint="ask for more pruning, or --force to have the model as it is",
         )
+    reached = () if way is None else _reached(job, way, ready.original if made.untouched else made.graph)
+    if settings.masked and not made.untouched:
+        made = as_mask(job, made)
     graph = ready.original if made.untouched else made.graph
     plan = plans.make_plan(ready.graph, ready.analysis, made.kept, options)
     job.progress("Comparing with the original")
@@ -148,11 +152,11 @@ def finished(
         job.timing,
         measure_latency=job.measure_latency,
         drop=drop,
-        notes=(*made.notes, *made.outcome.notes, *(() if way is None else _reached(job, way, graph))),
+        notes=(*made.notes, *made.outcome.notes, *reached),
     )
     if not settings.force:
-        require_worth(verdict, ready.original.where, f"repair '{made.outcome.mode}'")
-        if way is not None:
+        require_worth(verdict, ready.original.where, f"repair '{made.outcome.mode}'", in_place=made.in_place)
+        if way is not None and not made.in_place:
             _require_speed(way, verdict)
     return Result(graph, plan, verdict, ready, made.kept, replace(made.outcome, graph=graph))
 
