@@ -13,8 +13,9 @@ from onnxprune.allocate import Descent, Ladder, macs_model
 from onnxprune.criteria import get
 from onnxprune.fidelity import Judge, telling
 from onnxprune.graph import Graph
-from onnxprune.pipeline import Evidence, Settings, gather, prepare
+from onnxprune.pipeline import Evidence, Settings, choice, gather, prepare
 from onnxprune.pipeline.choice import ladders
+from onnxprune.pipeline.judge import size
 from onnxprune.pipeline.sensitivity import LEVELS, _without, sensitivities
 from onnxprune.pipeline.settings import Widths
 
@@ -60,6 +61,18 @@ def test_without_samples_all_groups_give_the_same_share():
     shares = [kept[group.units].mean() for group in ready.analysis.groups]
     assert np.ptp(shares) <= 0.1
     assert 0.6 < min(shares) < 0.8
+
+
+def test_heavy_networks_are_measured_on_fewer_samples(job, monkeypatch):
+    ready, _ = job
+    steps = made(ready)
+    assert choice._enough(ready, steps, Settings()) == choice.MOST
+    macs = size(ready.graph).macs
+    monkeypatch.setattr(choice, "EFFORT", 20 * macs * len(steps) * len(LEVELS))
+    assert choice._enough(ready, steps, Settings()) == 20
+    assert choice._enough(ready, steps, Settings(evaluations=1)) == choice.MOST
+    monkeypatch.setattr(choice, "EFFORT", 1)
+    assert choice._enough(ready, steps, Settings()) == choice.LEAST
 
 
 def test_what_the_output_hears_counts(job):

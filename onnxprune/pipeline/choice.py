@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from ..allocate import Cost, Ladder, corrected, drowned
+from ..graph import infer, one_sample
+from ..ops.cost import macs
 from ..types import Scores
 from .evidence import Evidence
 from .prepare import Prepared, Progress
-from .sensitivity import sensitivities
+from .sensitivity import LEVELS, sensitivities
 from .settings import Settings, Widths
 
 
@@ -33,7 +35,7 @@ def ladders(
         return [_even(ladder, cost, index) for index, ladder in enumerate(made)]
     if evidence.choice is None or not settings.evaluations:
         return made
-    batches = evidence.choice.first(MOST).batches(settings.batch)
+    batches = evidence.choice.first(_enough(ready, made, settings)).batches(settings.batch)
     measured = sensitivities(
         ready, made, evidence.stats, batches, settings.evaluations, settings.memory, progress
     )
@@ -44,8 +46,19 @@ def ladders(
     ]
 
 
-MOST = 32
+LEAST, MOST = 8, 32
 """Samples that groups are measured on: more of them change little and cost time."""
+
+EFFORT = 3e12
+"""Multiply-accumulates that measuring may take; of these about half are done, those behind what is cut."""
+
+
+def _enough(ready: Prepared, made: list[Ladder], settings: Settings) -> int:
+    """On how many samples to measure: fewer where a network is heavy and has many groups."""
+    shapes = infer(ready.graph, {**ready.facts.dims, **one_sample(ready.graph)})
+    runs = min(settings.evaluations, len(LEVELS) * len(made))
+    heavy = runs * sum(macs(ready.graph, shapes).values())
+    return min(MOST, max(LEAST, int(EFFORT / max(heavy, 1))))
 
 
 def _even(ladder: Ladder, cost: Cost, index: int) -> Ladder:

@@ -13,6 +13,7 @@ from ..graph import Graph, infer, symbolic_dims
 from ..profile import Profile
 from ..rewrite import rewrite
 from ..search import worst
+from ..selection import keep_best
 from ..speed import latency_cost, profiled
 from ..types import Mask
 from .choice import ladders
@@ -22,6 +23,9 @@ from .settings import Widths
 LIKED = 8
 """Widths are multiples of this unless latency is measured: the CPU kernels of ONNX Runtime
 work on blocks of 8 or 16 channels. `profile` finds what they really like on a machine."""
+
+WASTE = 0.05
+"""At most this share of a cost may be cut beyond what was asked, for the sake of widths that kernels like."""
 
 _IN_WORDS = {"macs": "multiply-accumulates", "params": "parameters", "latency": "latency"}
 _ROUNDS = 6
@@ -90,13 +94,35 @@ def within(job: Job, way: Route) -> Mask:
         met = ", ".join(f"{cap.option} {cap.written(cap.limit)}" for cap in counted)
         raise Infeasible(f"is within {met} already: nothing has to be removed", where=ready.original.where)
     if len(budgets) == 1 and budgets[0].option in ("--macs", "--params"):  # counted, not measured
-        return descent.kept(budgets[0].limit / budgets[0].value(ready.graph))
+        share = budgets[0].limit / budgets[0].value(ready.graph)
+        return _topped(way, descent.kept(share), share)
 
     def narrowed(kept: Mask) -> Graph:
         return rewrite(ready.graph, ready.facts, ready.analysis, kept)
 
     job.progress("Measuring candidates")
     return meet(descent.kept, narrowed, budgets, floor=descent.floor, names=descent.heaviest).kept
+
+
+def _topped(way: Route, kept: Mask, share: float) -> Mask:
+    """More of the units where liked widths waste much of a budget: half a step of one group, a quarter, ...
+
+    Only these few groups get widths that kernels like less; among them the one goes first that fills most.
+    """
+    descent, halvings = way.descent, range(1, way.widths.multiple.bit_length())
+    for halving in halvings if not way.widths.strict else ():
+        if share - descent.share(kept) <= WASTE:
+            break
+        wider = []
+        for ladder in descent.ladders:
+            units, step = ladder.group.units, way.widths.of(ladder.group) >> halving
+            wanted = int(kept[units].sum()) + step
+            if step and wanted <= units.size:
+                more = kept.copy()
+                more[units] = keep_best(ladder.group, ladder.scores, wanted)
+                wider.append((descent.share(more), more))
+        kept = max(((s, m) for s, m in wider if s <= share), key=lambda x: x[0], default=(0.0, kept))[1]
+    return kept
 
 
 def met(job: Job, way: Route) -> Made:
