@@ -239,6 +239,18 @@ def parameters_by_name_twice(n: Net) -> Any:
 
 
 @trap
+def parameters_that_are_computed(n: Net) -> Any:
+    """As exporters write a normalisation without parameters."""
+    width = 8 * n.C
+    x = n.conv(out=width)
+    ones = n.Expand(n.const(np.ones(1, np.float32)), [width])
+    zeros = n.ConstantOfShape([width])
+    scaled = n.InstanceNormalization(x, n.Mul(ones, n.positive(width)), zeros)
+    n.read(scaled)
+    return n.Mul(n.Relu(scaled), reshaped(n, ones, width, 1, 1))
+
+
+@trap
 def bias_added_along_another_axis(n: Net) -> Any:
     v = n.const(n.weight(n.W))
     x = n.conv(out=n.W)

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..graph import Array, Facts, Graph, Node, Shape, evaluate
+from ..graph import TINY, Array, Facts, Graph, Node, Shape, evaluate
 from .label import Block, Ids, Label, locate, rectangle, uniform
 from .op import Op, Rule
 from .record import (
@@ -277,7 +277,7 @@ class Walk:
     def _is_shape_arithmetic(self, node: Node) -> bool:
         """Whether all outputs are known numbers of the kind that shapes are made of, not data."""
         values = [self.facts.values.get(o) for o in node.outputs if o]
-        return bool(values) and all(v is not None and (v.ndim <= 1 or v.size == 1) for v in values)
+        return bool(values) and all(v is not None and _says_sizes(v) for v in values)
 
     def _evaluate(self, node: Node) -> None:
         if self.selection is None:
@@ -326,6 +326,11 @@ class Walk:
 
 def _copied(name: str) -> str:
     return f"a copy of '{name}' for each of its readers"
+
+
+def _says_sizes(value: Array) -> bool:
+    """A few numbers; long vectors of floats are parameters, such as ones that an exporter computes."""
+    return value.size == 1 or (value.ndim <= 1 and (value.dtype.kind in "iub" or value.size <= TINY))
 
 
 def _arranged_as(own: Ids, placed: Ids, new: Ids) -> Ids | None:
