@@ -21,7 +21,7 @@ def inspect(
     allow_approximate: Approximate = False,
     dim: Dims = None,
 ) -> None:
-    """Show every layer, its group of channels, and what blocks those that can't be pruned."""
+    """Show every layer and weight, its group of channels, what blocks it, and what would unblock it."""
     sizes = parsed_dims(dim)
     output = Output(quiet=json)
     with output.progress() as progress:
