@@ -21,12 +21,16 @@ def apply(
     calib: pipeline.Calibration | None = None,
     labels: Labels = None,
     batch: BatchSize = 32,
+    weights: Annotated[
+        pipeline.Weights, typer.Option(help="Of the model as they are, or drawn anew to train from scratch.")
+    ] = "kept",
+    seed: Annotated[int | None, typer.Option(help="Of random weights; by default the plan's.")] = None,
     report_out: Annotated[
         Path | None, typer.Option("--report", help="Write all that is known as JSON.")
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
 ) -> None:
-    """Replay a plan on its model, or on a re-export with the same weights' names and shapes."""
+    """Replay a plan on its model, or on a checkpoint with the same weights' names and shapes."""
     check_target([*files_of(model), plan], out, report_out)
     output = Output(quiet)
     with output.progress() as progress:
@@ -36,6 +40,8 @@ def apply(
             calib=calib,
             labels=labels,
             batch=batch,
+            weights=weights,
+            seed=seed,
             progress=progress,
         )
     deliver(result, out, None, report_out, output)

@@ -4,7 +4,7 @@ from .curve import Pareto
 from .evidence import Calibration, Evidence, Labelled, Source, gather, labelled, opened
 from .judge import compare, size
 from .prepare import Prepared, Progress, prepare
-from .prune import apply, pareto, prune, prune_to
+from .prune import Weights, apply, pareto, prune, prune_to
 from .sessions import open_session
 from .settings import Budget, Settings
 from .solve import Result
@@ -20,6 +20,7 @@ __all__ = [
     "Result",
     "Settings",
     "Source",
+    "Weights",
     "apply",
     "compare",
     "gather",

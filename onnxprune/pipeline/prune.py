@@ -42,6 +42,10 @@ from .prepare import Progress, prepare, require_groups
 from .refused import consistently
 from .settings import Amount, Budget, Settings
 from .solve import Result, finished, solve
+from .untrained import untrained
+
+Weights = Literal["kept", "random"]
+"""What `apply` gives the channels that stay."""
 
 _READS_NORMS = frozenset({"bn-scale"})
 
@@ -276,7 +280,7 @@ def begin(
     return Job(ready, evidence, criterion, settings, marked, timing, progress=progress)
 
 
-def apply(
+def apply(  # noqa: PLR0913
     model: str | os.PathLike[str] | Graph,
     plan: Plan | str | os.PathLike[str],
     *,
@@ -284,6 +288,8 @@ def apply(
     labels: str | os.PathLike[str] | Labelled | None = None,
     batch: int = 32,
     memory: float = 2e9,
+    weights: Weights = "kept",
+    seed: int | None = None,
     measure_latency: bool = True,
     progress: Progress = lambda _: None,
 ) -> Result:
@@ -298,6 +304,8 @@ def apply(
         labels: an `.npz` with inputs and `labels`, to measure accuracy on.
         batch: samples that run together.
         memory: bytes of activations to hold in memory.
+        weights: those of `model` at the kept indices, or `random` ones to train from scratch, unrepaired.
+        seed: of random weights; by default the plan's.
         measure_latency: run both models side by side for the verdict.
         progress: told what begins.
 
@@ -308,7 +316,7 @@ def apply(
     plan = plan if isinstance(plan, Plan) else plans.read(Path(plan))
     made = dict(plan.options)
     settings = Settings(
-        repair=made.get("repair", "none"),
+        repair=made.get("repair", "none") if weights == "kept" else "none",
         granularity=made.get("granularity", "auto"),
         allow_approximate=bool(made.get("allow_approximate", False)),
         simplify=bool(made.get("simplify", True)),
@@ -348,7 +356,10 @@ def apply(
         settings, evidence = replace(settings, repair="none"), Evidence(notes=(note,))
     marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, ready.original)
     job = Job(ready, evidence, plain, settings, marked, timing, measure_latency, progress=progress)
-    return finished(job, proved(job, kept), made)
+    pruned = proved(job, kept)
+    if weights == "random":
+        pruned = untrained(pruned, settings.seed if seed is None else seed)
+    return finished(job, pruned, made)
 
 
 def _by_inbound(settings: Settings) -> Settings:
