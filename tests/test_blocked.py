@@ -137,7 +137,51 @@ def block_scales(n: Net, fixed: bool) -> Any:
     return n.MatMul(n.input(n.B, n.H, 4), n.Transpose(n.DequantizeLinear(w, scales, **more)))
 
 
+def unread(n: Net, y: str) -> onnx.ModelProto:
+    """With a reader, for what ONNX Runtime's CPU provider can't run."""
+    n.output(n.MatMul(y, n.weight(n.C, 6)))
+    return n.model()
+
+
+def row_zero_points(n: Net, fixed: bool) -> Any:
+    quantised, scale, zero = n.DynamicQuantizeLinear(n.gemm(), outputs=3)
+    w = n.const(n.random.integers(-100, 100, (n.C, n.C)).astype(np.int8))
+    rows = n.const(np.zeros(n.B, np.uint8))
+    product = n.MatMulInteger(quantised, w, zero if fixed else rows)
+    return unread(n, n.Mul(n.Cast(product, to=TensorProto.FLOAT), scale))
+
+
+def ordered_columns(n: Net, fixed: bool) -> Any:
+    packed = n.const(n.random.integers(0, 255, (n.C, 2, 8)).astype(np.uint8))
+    order = [] if fixed else [None, n.const(np.arange(32, dtype=np.int32))]
+    x = n.dense(out=32)
+    scales = n.positive(2 * n.C)
+    return unread(
+        n, n.microsoft("MatMulNBits", x, packed, scales, *order, K=32, N=n.C, bits=4, block_size=16)
+    )
+
+
+def channels_last(n: Net, fixed: bool) -> Any:
+    scale, zero = n.const(np.float32(0.1)), n.const(np.uint8(128))
+    x = n.QuantizeLinear(n.conv(), scale, zero)
+    y = n.microsoft("QLinearGlobalAveragePool", x, scale, zero, scale, zero, channels_last=int(not fixed))
+    return unread(n, n.Flatten(n.DequantizeLinear(y, scale, zero)))
+
+
+def packed_heads(n: Net, fixed: bool) -> Any:
+    x = n.input(n.B, n.H, 3)
+    shape = [n.B, n.H, n.C, 3, 1]
+    inputs = [n.dense(x) for _ in "qkv"] if fixed else [n.Reshape(n.dense(x, 3 * n.C), shape)]
+    return unread(n, n.microsoft("MultiHeadAttention", *inputs, num_heads=n.C))
+
+
 CASES: dict[str, Case] = {
+    "row zero points": Case(
+        row_zero_points, "a zero point for each row", "one scale and zero point for the tensor"
+    ),
+    "ordered columns": Case(ordered_columns, "columns in another order", "weights without g_idx"),
+    "channels last": Case(channels_last, "its channels come last", "channels on axis 1"),
+    "packed heads": Case(packed_heads, "packed inputs", "query, key and value as inputs of their own"),
     "no rule": Case(
         unknown_operator, "Compress has no rule", "a rule for Compress (docs/adding-an-operator.md)"
     ),

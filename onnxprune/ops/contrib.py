@@ -105,12 +105,12 @@ def multi_head_attention(op: Op) -> list[Label]:
     """Query, key, value (B, S, N * d), bias (q + k + v), masks, bias of scores, past k and v (B, N, T, d)."""
     q, out, count = op.shape(0), op.out_shape(0), int(op.attr("num_heads"))
     shapes = [op.shape(i) if op.has(i) else None for i in (1, 2)]
-    if q is None or out is None or (op.has(1) and op.has(2) and None in shapes):
-        return op.unknown(f"the shapes of the {op.node.op} are not known")
-    if len(q) != 3 or None in shapes:
+    if q is not None and (len(q) != 3 or not (op.has(1) and op.has(2))):
         return op.barrier(
             f"the {op.node.op} has packed inputs", "query, key and value as inputs of their own"
         )
+    if q is None or out is None or None in shapes:
+        return op.unknown(f"the shapes of the {op.node.op} are not known")
     heads, width, value = _heads(op, count), q[2] // count, out[2] // count
     _joined(op, 0, heads, 2, [width])
     for i, each in ((1, width), (2, value)):
