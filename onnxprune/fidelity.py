@@ -62,6 +62,14 @@ def squashed(graph: Graph, output: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def are_scores(output: Array, count: int) -> bool:
+    """Whether an output holds class scores of so many samples: (samples, classes), axes of 1 may follow."""
+    floating = output.dtype.kind == "f" or output.dtype.name == "bfloat16"
+    return (
+        floating and output.ndim >= 2 and len(output) == count and 1 < output.shape[1] == output.size // count
+    )
+
+
 class Expected:
     """What the original gives for a batch, prepared to be compared with often."""
 

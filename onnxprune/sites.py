@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .graph import Array, Graph, Node
-from .types import Analysis, Floats, Group, Member, Place, Reader, Units
+from .types import Analysis, Floats, Group, Member, Place, Reader, Shape, Units
 
 _WEIGHT_INPUTS = {
     "Conv": (1,),
@@ -228,3 +228,30 @@ def _only_reader(graph: Graph, tensor: str) -> Node | None:
 
 def _folds(graph: Graph, node: Node, tensor: str) -> bool:
     return node.op in _FOLDED and all(n == tensor or not _is_data(graph, n) for n in node.inputs if n)
+
+
+def hands_on(reader: Reader) -> bool:
+    """Whether each sum is over channels of one unit, so that it belongs to that unit itself.
+
+    As in a depthwise convolution, or where queries meet keys and whole heads are units.
+    """
+    units = reader.place.units
+    return len(reader.place.axes) > 1 and bool((units == units[..., :1]).all())
+
+
+def spread(values: Array, reader: Reader) -> Array:
+    """What is said of every unit of `reader.place`, so that it broadcasts over `reader.view`."""
+    shape = [1] * len(reader.view)
+    for axis, length in zip(reader.place.axes, values.shape, strict=True):
+        shape[axis] = length
+    return values.reshape(shape)
+
+
+def merged(values: Array, reader: Reader, shape: Shape) -> Array:
+    """What `spread` gives, over the tensor itself, of `shape`: one of its axes may be split in the view."""
+    view = reader.view
+    if view == shape:
+        return values
+    split = next(a for a in range(len(shape)) if (*view[:a], view[a] * view[a + 1], *view[a + 2 :]) == shape)
+    over = values.shape
+    return values.reshape((*over[:split], over[split] * over[split + 1], *over[split + 2 :]))

@@ -10,10 +10,11 @@ from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
-from .fidelity import SQUASHED
+from .fidelity import SQUASHED, are_scores
 from .graph import Array, Edits, Facts, Graph, make_node
 from .runtime import Session
-from .types import Accuracy, Analysis, Drift, Mask, Reader, Shape, Units
+from .sites import merged, spread
+from .types import Accuracy, Analysis, Drift, Mask, Units
 
 Feeds = Mapping[str, Array]
 
@@ -31,7 +32,7 @@ def masked(graph: Graph, facts: Facts, analysis: Analysis, kept: Mask) -> Graph:
             continue
         name = graph.nodes[reader.node].inputs[reader.input]
         where = (reader.node, reader.input)
-        mask = _spread(keep, reader)
+        mask = spread(keep, reader)
         if name in graph.constants and not reader.zero:
             array = edits.literals.get(where, graph.array(name))
             edits.literals[where] = np.where(mask, array.reshape(reader.view), array.dtype.type(0)).reshape(
@@ -40,30 +41,13 @@ def masked(graph: Graph, facts: Facts, analysis: Analysis, kept: Mask) -> Graph:
             continue
         current = edits.rewire.get(where, name)
         fresh = f"{name}.masked{index}"
-        edits.added[f"{fresh}.mask"] = mask.reshape(
-            _merged(mask.shape, reader.view, facts.shapes[name] or ())
-        )
+        edits.added[f"{fresh}.mask"] = merged(mask, reader, facts.shapes[name] or ())
         if not reader.zero:
             edits.added[f"{fresh}.zero"] = np.zeros((), facts.dtypes[name])
         node = make_node("Where", [f"{fresh}.mask", current, reader.zero or f"{fresh}.zero"], [fresh], fresh)
         edits.before.setdefault(reader.node, []).append(node)
         edits.rewire[where] = fresh
     return graph.edited(edits)
-
-
-def _spread(keep: Mask, reader: Reader) -> Mask:
-    shape = [1] * len(reader.view)
-    for axis, length in zip(reader.place.axes, keep.shape, strict=True):
-        shape[axis] = length
-    return keep.reshape(shape)
-
-
-def _merged(mask: Shape, view: Shape, shape: Shape) -> Shape:
-    """The shape of a mask over a view, over the tensor itself: one of its axes is split in the view."""
-    if view == shape:
-        return mask
-    split = next(a for a in range(len(shape)) if (*view[:a], view[a] * view[a + 1], *view[a + 2 :]) == shape)
-    return (*mask[:split], mask[split] * mask[split + 1], *mask[split + 2 :])
 
 
 def relative_error(expected: Array, actual: Array, least: float = 0.0) -> float:
@@ -167,15 +151,8 @@ def top_classes(session: Session, batches: Iterable[Feeds]) -> Units | None:
     found = []
     for feeds in batches:
         count = next((len(a) for a in feeds.values() if a.ndim), 0)
-        scores = next((o for o in session.run(feeds).values() if _is_scores(o, count)), None)
+        scores = next((o for o in session.run(feeds).values() if are_scores(o, count)), None)
         if scores is None:
             return None
         found.append(scores.reshape(count, -1).argmax(axis=1))
     return np.concatenate(found) if found else None
-
-
-def _is_scores(output: Array, count: int) -> bool:
-    floating = output.dtype.kind == "f" or output.dtype.name == "bfloat16"
-    return (
-        floating and output.ndim >= 2 and len(output) == count and 1 < output.shape[1] == output.size // count
-    )

@@ -21,7 +21,7 @@ from pages import replaced, table
 
 from onnxprune import measure, pipeline
 from onnxprune.allocate import Descent, Ladder, macs_model
-from onnxprune.criteria import CRITERIA, Context, Criterion
+from onnxprune.criteria import CRITERIA, Criterion
 from onnxprune.errors import UsageError
 from onnxprune.graph import Graph
 from onnxprune.pipeline.job import Job, tried
@@ -55,7 +55,7 @@ def choices(job: Job, criterion: Criterion) -> Iterator[tuple[Mask, ...]]:
     ready = job.ready
     cost = macs_model(ready.graph, ready.facts, ready.analysis)
     for seed in SEEDS.get(criterion.name, (0,)):
-        scores = criterion.scores(Context(ready.graph, ready.analysis, job.evidence.stats, seed))
+        scores = criterion.scores(pipeline.context(ready, job.evidence, seed))
         ladders = [Ladder(g, s) for g, s in zip(ready.analysis.groups, scores, strict=True)]
         descent = Descent(ready.analysis, ladders, cost)
         yield tuple(descent.kept(share) for share in SHARES)

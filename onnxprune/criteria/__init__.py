@@ -27,6 +27,7 @@ from .lasso import Lasso
 from .obs import Obs
 from .output_variance import OutputVariance
 from .random import Random
+from .taylor import Taylor
 from .wanda import Wanda
 
 __all__ = ["CRITERIA", "ENTRY_POINTS", "Context", "Criterion", "get", "names"]
@@ -49,6 +50,7 @@ _OWN: tuple[Criterion, ...] = (
     Lasso(),
     Greedy(),
     Obs(),
+    Taylor(),
 )
 
 CRITERIA: Mapping[str, Criterion] = MappingProxyType({c.name: c for c in _OWN})

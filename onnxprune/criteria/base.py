@@ -9,7 +9,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from ..errors import UsageError
-from ..graph import Graph
+from ..graph import Facts, Graph
+from ..samples import Samples
 from ..sites import Consumer, Filters, Key, consumers, filters
 from ..stats import Moments, Need, Stats
 from ..types import Analysis, Floats, Group, Scores, Units
@@ -24,12 +25,17 @@ class Context:
         analysis: its groups.
         stats: statistics of the graph over samples; `None` without samples.
         seed: of anything random.
+        samples: what `stats` was gathered on, for criteria that run the graph; `None` where only statistics
+            were given.
+        facts: shapes and dtypes of the graph as `analysis` has them; inferred where they are `None`.
     """
 
     graph: Graph
     analysis: Analysis
     stats: Stats | None = None
     seed: int = 0
+    samples: Samples | None = None
+    facts: Facts | None = None
 
 
 @runtime_checkable

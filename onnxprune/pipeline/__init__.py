@@ -1,7 +1,7 @@
 """From a model and a budget to a pruned model and its verdict: the only place that composes the stages."""
 
 from .curve import Pareto
-from .evidence import Calibration, Evidence, Labelled, Source, gather, labelled, opened
+from .evidence import Calibration, Evidence, Labelled, Source, context, gather, labelled, opened
 from .judge import compare, size
 from .prepare import Prepared, Progress, prepare
 from .prune import Weights, apply, pareto, prune, prune_to
@@ -23,6 +23,7 @@ __all__ = [
     "Weights",
     "apply",
     "compare",
+    "context",
     "gather",
     "labelled",
     "open_session",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import measure, samples
-from ..criteria import Criterion
+from ..criteria import Context, Criterion
 from ..errors import InputError
 from ..graph import Array, Graph, input_specs
 from ..moments import batch_size
@@ -120,6 +120,11 @@ def statistics(
         source=fit.source,
         progress=lambda done: progress(f"Calibrating: sample {done} of {fit.count}"),
     )
+
+
+def context(ready: Prepared, evidence: Evidence, seed: int) -> Context:
+    """What a criterion may look at."""
+    return Context(ready.graph, ready.analysis, evidence.stats, seed, evidence.fit, ready.facts)
 
 
 def _split(calib: Samples, shares: tuple[float, float], seed: int) -> tuple[Samples, Samples, Samples]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from .. import measure
-from ..criteria import Context
 from ..criteria.inbound_variance import InboundVariance
 from ..graph import Graph, infer
 from ..inbound import Masks, compensated, masks, narrowed, notes, read_units, rewritten
 from ..moments import Request
 from ..sites import consumers
+from .evidence import context
 from .job import Job, Made, proved
 from .judge import speed_of
 
@@ -29,8 +29,8 @@ def with_inbound(job: Job, share: float) -> Made:
     """
     ready, groups = job.ready, job.settings.inbound_groups
     found = consumers(ready.graph, ready.analysis)
-    context = Context(ready.graph, ready.analysis, job.evidence.stats, job.settings.seed)
-    kept = masks(ready.graph, found, InboundVariance().kernels(context), share, groups)
+    seen = context(ready, job.evidence, job.settings.seed)
+    kept = masks(ready.graph, found, InboundVariance().kernels(seen), share, groups)
     stay = read_units(ready.analysis, found, kept)
     made = proved(job, stay)
     job.progress("Dropping kernels")

@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 from ..allocate import Cost, Descent, macs_model, parameters_model
 from ..bench import check_dims, sizes
-from ..criteria import Context
 from ..errors import Infeasible
 from ..goals import Goals, caps, meet
 from ..graph import Graph, infer, symbolic_dims
@@ -17,6 +16,7 @@ from ..selection import keep_best
 from ..speed import latency_cost, profiled
 from ..types import Mask
 from .choice import ladders
+from .evidence import context
 from .job import Job, Made, proved
 from .settings import Widths
 
@@ -76,7 +76,7 @@ def route(job: Job, goals: Goals) -> Route:
         cost = parameters_model(graph, analysis)
     else:
         cost = macs_model(graph, facts, analysis)
-    scores = job.criterion.scores(Context(graph, analysis, job.evidence.stats, job.settings.seed))
+    scores = job.criterion.scores(context(job.ready, job.evidence, job.settings.seed))
     rungs = ladders(job.ready, job.evidence, scores, job.settings, widths, cost, job.progress)
     return Route(Descent(analysis, rungs, cost, _IN_WORDS[driver]), widths, goals)
 

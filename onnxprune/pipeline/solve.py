@@ -8,12 +8,13 @@ from typing import Any
 
 from .. import plan as plans
 from ..allocate import by_ratio, by_rule
-from ..criteria import Context, rules
+from ..criteria import rules
 from ..errors import CheckFailed, Infeasible, UsageError
 from ..goals import caps
 from ..graph import Graph, save
 from ..repair import Outcome
 from ..types import Drop, Mask, Plan, Verdict
+from .evidence import context
 from .inbound import with_inbound
 from .job import Job, Made, proved
 from .judge import judge, require_worth
@@ -24,7 +25,6 @@ from .route import Route, met, route
 from .sessions import open_session
 from .settings import Budget
 from .steps import stepwise
-from .unstructured import with_sparsity
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,6 @@ def solve(job: Job, budget: Budget) -> Result:
     """
     if budget.inbound is not None:
         return finished(job, with_inbound(job, budget.inbound), planned(job, budget))
-    if budget.sparsity is not None:
-        return finished(job, with_sparsity(job, budget.sparsity), planned(job, budget))
     if budget.ratio is not None or budget.select is not None:
         return finished(job, proved(job, _by_group(job, budget)), planned(job, budget))
     way = route(job, budget.goals)
@@ -94,7 +92,7 @@ def _by_group(job: Job, budget: Budget) -> Mask:
     if settings.steps > 1:
         option = "--ratio" if budget.select is None else "--select"
         raise UsageError(f"goes with a budget of cost, not with {option}", where="--steps")
-    scores = job.criterion.scores(Context(ready.graph, ready.analysis, job.evidence.stats, settings.seed))
+    scores = job.criterion.scores(context(ready, job.evidence, settings.seed))
     round_to = 1 if settings.round_to == "auto" else settings.round_to
     if budget.select is None:
         ratio = budget.ratio or 0.0

@@ -13,12 +13,11 @@ import numpy as np
 
 from ..allocate import Ladder, macs_model
 from ..channels import analyze
-from ..criteria import Context
 from ..graph import infer
 from ..search import schedule
 from ..types import Analysis, Mask, Units
 from .choice import ladders
-from .evidence import statistics
+from .evidence import context, statistics
 from .job import Job, tried
 from .prepare import Prepared
 from .route import Route, within
@@ -65,7 +64,7 @@ def _refreshed(job: Job, way: Route, kept: Mask) -> Route:
             progress=job.progress,
         )
         evidence = replace(evidence, stats=stats)
-    scores = job.criterion.scores(Context(graph, analysis, evidence.stats, settings.seed))
+    scores = job.criterion.scores(context(smaller, evidence, settings.seed))
     cost = macs_model(graph, facts, analysis)
     found = ladders(smaller, evidence, scores, settings, way.widths, cost, job.progress)
     origin = origins(job.ready.analysis, kept, analysis)

@@ -1,0 +1,150 @@
+"""The `taylor` criterion against gradients written out in NumPy, and where it has to refuse."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from calibration import analysed, build, dumped, images, residual_net
+from onnx.helper import make_node
+
+from onnxprune import measure, prune, samples
+from onnxprune.criteria import Context, get
+from onnxprune.criteria.taylor import Taylor
+from onnxprune.errors import UsageError
+from onnxprune.graph import Edits
+from onnxprune.pipeline import prepare
+
+ALL = Taylor(samples=40)
+
+
+def context(graph, x, name="image"):
+    facts, analysis = analysed(graph)
+    return Context(graph, analysis, samples=samples.load({name: x}, graph), facts=facts)
+
+
+def softmax(z):
+    e = np.exp(z - z.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+def slopes(graph, x):
+    """dL/dg of each sample for the channels that the head reads, and for those that `thin` reads."""
+    d, thin, flat, z = dumped(graph, {"image": x}, "d", "thin", "flat", "logits")
+    delta = softmax(z) - np.eye(z.shape[1])[z.argmax(1)]
+    back = delta @ graph.array("head.w").astype(float)  # (samples, 6), dL/dflat
+    positions = thin.shape[2] * thin.shape[3]
+    inner = back[:, :, None, None] / positions * (thin > 0)
+    w = graph.array("thin.w").astype(float).reshape(6, 12)
+    return back * flat, np.einsum("nthw,tj,njhw->nj", inner, w, d)
+
+
+def test_is_the_mean_magnitude_of_the_gradient():
+    graph, x = residual_net(), images()
+    head, wide = slopes(graph, x)
+    found = ALL.scores(context(graph, x))
+    np.testing.assert_allclose(found[2], np.abs(head).mean(0), rtol=1e-3)
+    # A ReLU that switches within the step is where differences are off: of one small score, by 0.6%.
+    np.testing.assert_allclose(found[1], np.abs(wide).mean(0), rtol=1e-2)
+
+
+def test_the_error_of_differences_falls_with_the_square_of_the_step():
+    graph, x = residual_net(), images()
+    exact = np.abs(slopes(graph, x)[0]).mean(0)
+    seen = context(graph, x)
+
+    def error(step):
+        return np.abs(replace(ALL, step=step).scores(seen)[2] - exact).max()
+
+    assert 3 < error(0.5) / error(0.25) < 5
+
+
+def test_channels_of_a_residual_are_gated_at_every_reader():
+    """Against a whole network with scaled weights: no gate, no prefix."""
+    graph, x = residual_net(), images()
+    (z,) = dumped(graph, {"image": x}, "logits")
+    own = z.argmax(1)[:, None]
+
+    def loss(factor, unit):
+        edits = Edits()
+        for name in ("body.w", "wide.w"):
+            edits.constants[name] = graph.array(name).copy()
+            edits.constants[name][:, unit] *= np.float32(factor)
+        (changed,) = dumped(graph.edited(edits), {"image": x}, "logits")
+        return -np.log(np.take_along_axis(softmax(changed), own, 1)[:, 0])
+
+    h = ALL.step
+    expected = [np.abs(loss(1 + h, j) - loss(1 - h, j)).mean() / (2 * h) for j in range(8)]
+    np.testing.assert_allclose(ALL.scores(context(graph, x))[0], expected, rtol=1e-3)
+
+
+def test_a_softmax_at_the_end_is_seen_through():
+    """Also where it is so sure that its probabilities say 1 and 0."""
+    r = np.random.default_rng(0)
+    weights = {
+        "a.w": r.standard_normal((6, 4)).astype(np.float32),
+        "b.w": (20 * r.standard_normal((5, 6))).astype(np.float32),
+    }
+    nodes = [
+        make_node("Gemm", ["x", "a.w"], ["a"], "first", transB=1),
+        make_node("Relu", ["a"], ["r"]),
+        make_node("Gemm", ["r", "b.w"], ["z"], "second", transB=1),
+        make_node("Softmax", ["z"], ["p"], axis=1),
+    ]
+    graph = build(nodes, {"x": ["N", 4]}, {"p": ["N", 5]}, weights)
+    x = r.standard_normal((16, 4)).astype(np.float32)
+    one, z = dumped(graph, {"x": x}, "r", "z")
+    sure = softmax(z).max(1) > 1 - 1e-6
+    assert sure.any()
+    delta = softmax(z) - np.eye(5)[z.argmax(1)]
+    # 1 - p of the own class is all cancellation: it is the sum of the others.
+    np.put_along_axis(delta, z.argmax(1)[:, None], 0, 1)
+    np.put_along_axis(delta, z.argmax(1)[:, None], -delta.sum(1, keepdims=True), 1)
+    exact = np.abs(delta @ weights["b.w"].astype(float) * one)[sure].mean(0)
+    (found,) = Taylor(step=2**-9).scores(context(graph, x[sure], "x"))
+    np.testing.assert_allclose(found, exact, rtol=2e-2)
+
+
+def test_outputs_that_are_no_classes_count_by_their_squared_norm():
+    r = np.random.default_rng(0)
+    weights = {
+        "a.w": r.standard_normal((6, 4, 1, 1)).astype(np.float32),
+        "b.w": r.standard_normal((5, 6, 1, 1)).astype(np.float32),
+    }
+    nodes = [
+        make_node("Conv", ["x", "a.w"], ["a"], "first"),
+        make_node("Sigmoid", ["a"], ["s"]),
+        make_node("Conv", ["s", "b.w"], ["y"], "second"),
+    ]
+    graph = build(nodes, {"x": ["N", 4, 3, 3]}, {"y": ["N", 5, 3, 3]}, weights)
+    x = r.standard_normal((16, 4, 3, 3)).astype(np.float32)
+    s, y = dumped(graph, {"x": x}, "s", "y")
+    w = weights["b.w"].astype(float).reshape(5, 6)
+    slope = np.einsum("nohw,oj,njhw->nj", y, w, s) / (y**2).sum((1, 2, 3)).mean()
+    (found,) = Taylor().scores(context(graph, x, "x"))
+    np.testing.assert_allclose(found, np.abs(slope).mean(0), rtol=1e-3)
+
+
+def test_without_samples_it_says_so():
+    seen = context(residual_net(), images())
+    with pytest.raises(UsageError, match=r"runs samples.*--calib"):
+        get("taylor").scores(replace(seen, samples=None))
+
+
+def test_more_than_there_is_time_for_is_refused():
+    with pytest.raises(UsageError, match="26 channels, two runs for each"):
+        Taylor(seconds=0).scores(context(residual_net(), images()))
+
+
+def test_statistics_alone_are_not_enough():
+    ready = prepare(residual_net())
+    wanted = measure.requests(ready.graph, ready.facts, ready.analysis, get("taylor").needs)
+    stats = measure.measure(ready.graph, wanted, [{"image": images()}])
+    with pytest.raises(UsageError, match="statistics alone are not enough"):
+        prune(residual_net(), macs=0.6, criterion="taylor", stats=stats)
+
+
+def test_prunes():
+    result = prune(residual_net(), macs=0.6, criterion="taylor", calib={"image": images()}, force=True)
+    assert result.verdict.exact
