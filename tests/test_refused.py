@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import onnx
 import pytest
@@ -9,6 +11,8 @@ from nets import Net, run
 
 from onnxprune import Result, prune
 from onnxprune.errors import Infeasible
+from onnxprune.graph import Graph
+from onnxprune.ops.record import Inconsistent
 from onnxprune.report import report
 
 
@@ -54,3 +58,11 @@ def test_where_nothing_else_could_go_that_is_the_reason(tmp_path):
         Infeasible, match=r"Mul '.*': a number computed.*would change; .*removing fewer of them"
     ):
         pruned(tmp_path, 0.9, behind=False)
+
+
+def test_it_comes_back_from_another_process():
+    graph = Graph(scaled(behind=True))
+    trouble = Inconsistent(graph.nodes[0], "widths differ", np.array([3, 1, 3]))
+    back = pickle.loads(pickle.dumps(trouble))
+    assert str(back) == str(trouble)
+    assert back.ids.tolist() == [1, 3]

@@ -33,6 +33,10 @@ class Inconsistent(OnnxpruneError):
         self.node = node
         self.ids = np.unique(ids)
 
+    def __reduce__(self) -> tuple[type[Inconsistent], tuple[Node, str, Ids]]:
+        """As it is made: it comes back from a process of its own."""
+        return Inconsistent, (self.node, self.reason, self.ids)
+
 
 @dataclass(frozen=True)
 class Selection:
