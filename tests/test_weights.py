@@ -109,6 +109,7 @@ def test_reports_and_inspections_list_all_weights(here, capsys):
 
 def test_tables_say_what_would_unblock(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
     n = Net("tables", SQUARE, opset=18)
     x = n.LayerNormalization(n.dense(), n.positive(n.C), axis=-1)
     n.read(n.Relu(n.dense(x, WIDTH)))

@@ -183,11 +183,13 @@ def agree(a: Array, b: Array, exact: bool) -> bool:
     return np.allclose(a, b, rtol=1e-4, atol=1e-6 * float(np.abs(a).max(initial=0)), equal_nan=True)
 
 
-def select(a: Array, b: Array, exact: bool = True, hints: Iterable[Index] = ()) -> tuple[Index, ...] | None:
+def select(
+    a: Array, b: Array, exact: bool = True, hints: Iterable[Index] = (), guess: bool = False
+) -> tuple[Index, ...] | None:
     """The indices kept along each axis, such that `b == a[np.ix_(*result)]`; None if there are none.
 
     `hints` are index lists seen elsewhere, tried where values repeat too much to tell by themselves. Where
-    several of them fit (a scale of ones fits all), none can be trusted.
+    several of them fit (a scale of ones fits all), none can be trusted, and only a guess is the first.
     """
     if a.ndim != b.ndim or a.dtype != b.dtype or 0 in (a.size, b.size):
         return None
@@ -211,19 +213,21 @@ def select(a: Array, b: Array, exact: bool = True, hints: Iterable[Index] = ()) 
         if n == hint.size != a.shape[k]
     ]
     found = {tuple(k.tobytes() for k in kept): kept for axes in tries if (kept := fitting(axes)) is not None}
-    return next(iter(found.values())) if len(found) == 1 else None
+    return next(iter(found.values())) if len(found) == 1 or (found and guess) else None
 
 
-def select_blocks(a: Array, b: Array, exact: bool = True, hints: Sequence[Index] = ()) -> list[Block] | None:
+def select_blocks(
+    a: Array, b: Array, exact: bool = True, hints: Sequence[Index] = (), guess: bool = False
+) -> list[Block] | None:
     """As `select`, but each index of the leading axis (a group, a direction) may keep its own selection."""
-    whole = select(a, b, exact, hints)
+    whole = select(a, b, exact, hints, guess)
     if whole is not None:
         return [Block(None, whole)]
     if a.ndim != b.ndim or a.ndim < 2 or not 1 < len(a) <= MAX_BATCH or a.dtype != b.dtype or b.size == 0:
         return None
     blocks = []
     for part, source in zip(b, axis_votes(bit_keys(a, exact), bit_keys(b, exact))[0], strict=True):
-        axes = select(a[source], part, exact, hints) if source >= 0 else None
+        axes = select(a[source], part, exact, hints, guess) if source >= 0 else None
         if axes is None:
             return None
         blocks.append(Block(int(source), axes))
@@ -465,7 +469,7 @@ class Changes:
     unclear: list[str] = field(default_factory=list)
 
 
-def compare_constants(original: onnx.ModelProto, pruned: onnx.ModelProto) -> Changes:
+def compare_constants(original: onnx.ModelProto, pruned: onnx.ModelProto, guess: bool = False) -> Changes:
     """Recover what was kept of every constant; where its own values cannot tell, try what others kept."""
     result, pending = Changes(), []
     pool: dict[tuple[int, int], dict[bytes, Index]] = {}
@@ -484,7 +488,7 @@ def compare_constants(original: onnx.ModelProto, pruned: onnx.ModelProto) -> Cha
     for site, a, b in pending:
         pairs = dict.fromkeys(zip(a.shape, b.shape, strict=False))
         hints = [index for pair in pairs for index in pool.get(pair, {}).values()]
-        blocks = select_blocks(a, b, exact=site.direct, hints=hints)
+        blocks = select_blocks(a, b, exact=site.direct, hints=hints, guess=guess)
         if blocks is not None:
             result.found.append(Change(site, a.shape, blocks))
         elif site.direct:
@@ -718,15 +722,15 @@ def judge(
         reason = reason or one_line(problem)
     if reason:
         return Verdict("broken", reason, params=(params, params), macs=(macs, macs))
-    changes = compare_constants(original, pruned)
     verdict = Verdict("wrong", params=(params, count_parameters(pruned.graph)), macs=(macs, macs_left))
-    verdict.unclear = changes.unclear
-    for producers in (False, True):
+    # Whatever a mask rests on, one that reproduces the outputs, and fits all values, is the proof.
+    for guess, producers in ((False, False), (False, True), (True, False), (True, True)):
+        changes = compare_constants(original, pruned, guess)
         expected = run(masked_model(original, changes.found, producers), inputs, threads)
         error = largest_error(expected, got)
         if error < verdict.error:
             verdict.error, verdict.mask = error, "producers" if producers else "consumers"
-            verdict.effect = largest_error(plain, expected)
+            verdict.effect, verdict.unclear = largest_error(plain, expected), changes.unclear
         if error < tolerance:
             break
     if changes.altered:
