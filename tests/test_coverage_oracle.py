@@ -538,7 +538,10 @@ def test_zero_and_equal_slices():
 def test_of_two_hints_that_fit_none_is_trusted():
     ones, first, last = np.ones(4, np.float32), np.array([0, 1]), np.array([2, 3])
     assert oracle.select(ones, ones[:2], hints=[first, last]) is None
-    assert list(oracle.select(ones, ones[:2], hints=[last, last])[0]) == [2, 3]
+    assert oracle.select(ones, ones[:2], hints=[last]) is None  # the first two fit as well
+    assert list(oracle.select(ones, ones[:2], hints=[last, first], guess=True)[0]) == [2, 3]
+    pairs = np.array([1, 1, 2, 2, 1, 1], np.float32)
+    assert list(oracle.select(pairs, pairs[[0, 2]], hints=[np.array([0, 2])])[0]) == [0, 2]
 
 
 def test_foreign_values_are_not_recovered():

@@ -183,8 +183,13 @@ def agree(a: Array, b: Array, exact: bool) -> bool:
     return np.allclose(a, b, rtol=1e-4, atol=1e-6 * float(np.abs(a).max(initial=0)), equal_nan=True)
 
 
+def ends(n: int, m: int) -> tuple[Index, Index]:
+    """The first and the last `n` of `m`: where both fit as well as a hint, the hint says nothing."""
+    return np.arange(n), np.arange(m - n, m)
+
+
 def select(
-    a: Array, b: Array, exact: bool = True, hints: Iterable[Index] = (), guess: bool = False
+    a: Array, b: Array, exact: bool = True, hints: Sequence[Index] = (), guess: bool = False
 ) -> tuple[Index, ...] | None:
     """The indices kept along each axis, such that `b == a[np.ix_(*result)]`; None if there are none.
 
@@ -207,10 +212,9 @@ def select(
     if told is not None:
         return told
     tries = [
-        [*votes[:k], hint, *votes[k + 1 :]]
-        for hint in hints
-        for k, n in enumerate(b.shape)
-        if n == hint.size != a.shape[k]
+        [*votes[:k], index, *votes[k + 1 :]]
+        for k, (n, m) in enumerate(zip(b.shape, a.shape, strict=True))
+        for index in (*(h for h in hints if h.size == n != m), *(ends(n, m) if n != m and hints else ()))
     ]
     found = {tuple(k.tobytes() for k in kept): kept for axes in tries if (kept := fitting(axes)) is not None}
     return next(iter(found.values())) if len(found) == 1 or (found and guess) else None
