@@ -41,6 +41,8 @@ COMMAND = (
 )
 JUDGE_SECONDS = 600
 LOW_CUT = 0.4
+UNBLOCK = "; what would unblock it: "
+INHERENT = ("nothing", "--allow-approximate")
 # exact: pruned and proven. unchanged: exit code 0 but nothing removed. refused: another exit code, without a
 # traceback. error: the original could not be filled, run or judged, which is no fault of the pruner.
 STATUSES = ("exact", "unchanged", "refused", "wrong", "broken", "traceback", "crash", "timeout", "error")
@@ -168,7 +170,7 @@ def blocked_share(report: Any) -> tuple[float | None, str, str]:
     by_operator: dict[str, Counter[str]] = defaultdict(Counter)
     for layer in layers:
         if layer.get("by"):
-            why = f"{layer.get('reason')}; what would unblock it: {layer.get('unblock')}"
+            why = f"{layer.get('reason')}{UNBLOCK}{layer.get('unblock')}"
             by_operator[layer["by"].partition(" ")[0]][why] += layer.get("params", 0)
     if not total or not by_operator:
         return (0.0 if total else None), "", ""
@@ -233,9 +235,13 @@ def summary(rows: Sequence[Row]) -> list[str]:
 
 
 def in_the_way(row: Row) -> str:
-    """Why little was cut of a file."""
+    """Why little was cut of a file; inherent is what no engine could cut exactly."""
     text = f"{row.name}: {row.params_cut:.0%}{'' if row.status == 'exact' else f' ({row.status})'}"
-    return f"{text}; {row.blocked:.0%} is blocked by {row.blocked_by}: {row.why}" if row.blocked else text
+    if not row.blocked:
+        return text
+    way = row.why.rpartition(UNBLOCK)[2]
+    kind = "inherent" if way.startswith(INHERENT) else "a gap"
+    return f"{text}; {row.blocked:.0%} is blocked by {row.blocked_by} ({kind}): {row.why}"
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -14,6 +14,7 @@ from ..errors import UsageError
 from ..repair import Mode
 from ..report import VERSION, plan_table, report, verdict_table, weights_line
 from ..search import Kind, pareto_table, plot
+from ..unstructured import Among
 from .options import Approximate, Attention, Dims, ProfileIn, ProfileOut, Provider, Threads, timed
 from .output import Output, as_json, check_target, files_of, write_text
 from .sampling import Labels, sampled
@@ -64,6 +65,12 @@ def prune(
         int,
         typer.Option(min=0, metavar="G", help="Let G groups of filters read their own channels, if faster."),
     ] = 0,
+    sparsity: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="Share of the single weights to zero in place.")
+    ] = None,
+    sparsity_among: Annotated[
+        Among, typer.Option(help="Which weights compete; 'auto': those of an output with samples, else all.")
+    ] = "auto",
     pareto: Annotated[
         int | None,
         typer.Option(min=2, metavar="N", help="Write N models along the curve of cost against quality."),
@@ -146,8 +153,9 @@ def prune(
         force=force,
         inbound_groups=inbound_groups,
         masked=masked,
+        sparsity_among=sparsity_among,
     )
-    limits = (ratio, macs, params, size, latency, memory_peak, max_drop, metric, select, inbound)
+    limits = (ratio, macs, params, size, latency, memory_peak, max_drop, metric, select, inbound, sparsity)
     budget = None if pareto is not None and not any(limits) else pipeline.Budget(*limits)
     evidence: dict[str, Any] = {
         "calib": calib,

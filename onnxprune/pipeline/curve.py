@@ -58,7 +58,7 @@ def along(job: Job, budget: Budget | None, number: int) -> Pareto:
         Infeasible: the budget can't be met.
     """
     ends = budget or Budget(macs=LEAST)
-    if ends.ratio is not None or ends.select is not None or ends.inbound is not None:
+    if any(name in ends.given() for name in ("ratio", "select", "inbound", "sparsity")):
         raise UsageError("goes along a cost, not along what is kept", where="--pareto", hint="say --macs")
     way = route(job, ends.goals)
     with open_session(job.ready.original) as original:

@@ -23,6 +23,7 @@ from ..search import Kind
 from ..speed import Timing
 from ..stats import Stats
 from ..types import Plan
+from ..unstructured import Among
 from .curve import Pareto, along
 from .evidence import (
     HELD_BACK,
@@ -42,6 +43,7 @@ from .prepare import Progress, prepare, require_groups
 from .refused import consistently
 from .settings import Amount, Budget, Settings
 from .solve import Result, finished, solve
+from .unstructured import for_single_weights
 from .untrained import untrained
 
 Weights = Literal["kept", "random"]
@@ -63,6 +65,7 @@ def prune(  # noqa: PLR0913  (a keyword for each flag)
     metric: str | Function | None = None,
     select: str | None = None,
     inbound: float | None = None,
+    sparsity: float | None = None,
     calib: Source | Calibration | None = None,
     labels: str | os.PathLike[str] | Labelled | None = None,
     stats: str | os.PathLike[str] | Stats | None = None,
@@ -83,6 +86,7 @@ def prune(  # noqa: PLR0913  (a keyword for each flag)
     force: bool = False,
     inbound_groups: int = 0,
     masked: bool = False,
+    sparsity_among: Among = "auto",
     timing: Timing | None = None,
     measure_latency: bool = True,
     executor: Executor | None = None,
@@ -102,6 +106,7 @@ def prune(  # noqa: PLR0913  (a keyword for each flag)
         metric: what may fall.
         select: a rule that says how much of every group stays.
         inbound: share of the input channels that every filter keeps.
+        sparsity: share of the single weights that become zero; every shape stays.
         calib: samples, for scores, repair and drift; three tenths are held back.
         labels: an `.npz` with inputs and `labels`, to measure accuracy on.
         stats: statistics that `onnxprune calibrate` gathered; else they are measured on `calib`.
@@ -122,6 +127,7 @@ def prune(  # noqa: PLR0913  (a keyword for each flag)
         force: give a result that is not faster or drifts far, too.
         inbound_groups: let so many groups of filters read their own channels, where that is faster.
         masked: zero in place what would go, unrepaired; every shape stays.
+        sparsity_among: which weights compete: of the model, a layer, or an output; see `Among`.
         timing: how latency is measured.
         measure_latency: run both models side by side for the verdict.
         executor: where candidates are made, many at a time; here by default.
@@ -133,7 +139,9 @@ def prune(  # noqa: PLR0913  (a keyword for each flag)
         CheckFailed: the surgery was not exact (a bug), or the result drifts far.
         InputError: the model or the samples can't be read or don't fit.
     """
-    budget = Budget(ratio, macs, params, size, latency, memory_peak, max_drop, metric, select, inbound)
+    budget = Budget(
+        ratio, macs, params, size, latency, memory_peak, max_drop, metric, select, inbound, sparsity
+    )
     settings = Settings(
         criterion,
         repair,
@@ -152,6 +160,7 @@ def prune(  # noqa: PLR0913  (a keyword for each flag)
         force,
         inbound_groups,
         masked,
+        sparsity_among,
     )
     return prune_to(
         model,
@@ -184,6 +193,8 @@ def prune_to(  # noqa: PLR0913
     timing = timing or Timing()
     job = begin(model, budget, settings, timing, calib=calib, labels=labels, stats=stats, progress=progress)
     job = replace(job, measure_latency=measure_latency, executor=executor)
+    if budget.sparsity is not None:
+        return solve(job, budget)
     return consistently(job, lambda job: solve(job, budget))
 
 
@@ -244,6 +255,9 @@ def begin(
     settings = settings or Settings()
     if budget is not None and budget.inbound is not None:
         settings = _by_inbound(settings)
+    single = budget is not None and budget.sparsity is not None
+    if single:
+        settings = for_single_weights(settings, sampled=calib is not None, measured=stats is not None)
     if settings.masked:
         settings = replace(settings, repair="none")
     criterion = _criterion(settings, sampled=calib is not None or stats is not None)
@@ -257,11 +271,12 @@ def begin(
         simplify=settings.simplify,
         granularity=settings.granularity,
         allow_approximate=settings.allow_approximate,
-        keep=settings.keep,
+        keep=() if single else settings.keep,
         dims=timing.dims,
         progress=progress,
     )
-    require_groups(ready)
+    if not single:
+        require_groups(ready)
     marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, ready.original)
     if marked is not None and (budget is None or budget.metric in (None, "accuracy", "agreement")):
         require_classes(marked.labels)
@@ -269,7 +284,7 @@ def begin(
     known = measure.load(stats) if isinstance(stats, str | os.PathLike) else stats
     evidence = gather(
         ready,
-        criterion,
+        get_criterion("l1") if single else criterion,
         data,
         known,
         shares=TO_PROMISE if promised else HELD_BACK,
@@ -343,6 +358,12 @@ def apply(  # noqa: PLR0913
             "a plan of --inbound can't be replayed: it says which channels go, not which kernels",
             where=ready.original.where,
             hint="run 'prune --inbound' again",
+        )
+    if "sparsity" in made:
+        raise InputError(
+            "a plan of --sparsity can't be replayed: it is of single weights",
+            where=ready.original.where,
+            hint="run 'prune --sparsity' again",
         )
     evidence = Evidence()
     plain = get_criterion("l1")

@@ -18,6 +18,7 @@ from ..quality import Function
 from ..repair import Mode
 from ..search import Kind
 from ..types import Group
+from ..unstructured import Among
 
 Amount = float | str
 """A share of what the original has (0.5, "50%"), or an amount with its unit ("8MB")."""
@@ -31,12 +32,12 @@ _COSTS = {
 }
 
 
-_ALONE = ("ratio", "select", "inbound")
+_ALONE = ("ratio", "select", "inbound", "sparsity")
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How much stays: `ratio`, `select` or `inbound` alone, or any of the others together.
+    """How much stays: `ratio`, `select`, `inbound` or `sparsity` alone, or any of the others together.
 
     Attributes:
         ratio: share of the channels of every group to remove.
@@ -51,6 +52,7 @@ class Budget:
         select: a rule that says how much of every group stays: `percentile:MU`, `deviations:K`, `count:N`
             (see `onnxprune.criteria.rules`).
         inbound: share of the input channels that every filter keeps, by `inbound-variance`.
+        sparsity: share of the single weights that become zero, by `l1` or `wanda`.
     """
 
     ratio: float | None = None
@@ -63,6 +65,7 @@ class Budget:
     metric: str | Function | None = None
     select: str | None = None
     inbound: float | None = None
+    sparsity: float | None = None
 
     def __post_init__(self) -> None:
         """Check it.
@@ -79,7 +82,7 @@ class Budget:
             raise UsageError(
                 f"{_option(alone)} can't be combined with {others}", hint="leave one of them out"
             )
-        for name, share in (("ratio", self.ratio), ("inbound", self.inbound)):
+        for name, share in (("ratio", self.ratio), ("inbound", self.inbound), ("sparsity", self.sparsity)):
             if share is not None and not 0 < share < 1:
                 raise UsageError(f"{share:g} is not between 0 and 1", where=_option(name))
         if self.select is not None:
@@ -165,6 +168,7 @@ class Settings:
             the kernels that go.
         force: give a result that is not faster, or drifts far, too.
         masked: zero in place what would go; every shape stays.
+        sparsity_among: which weights compete to stay: of the model, a layer, or an output.
     """
 
     criterion: str | Criterion | None = None
@@ -184,6 +188,7 @@ class Settings:
     force: bool = False
     inbound_groups: int = 0
     masked: bool = False
+    sparsity_among: Among = "auto"
 
     def __post_init__(self) -> None:
         """Check it.
@@ -225,4 +230,5 @@ class Settings:
             "schedule": self.schedule,
             **({"inbound_groups": self.inbound_groups} if self.inbound_groups else {}),
             **({"masked": True} if self.masked else {}),
+            **({"sparsity_among": self.sparsity_among} if self.sparsity_among != "auto" else {}),
         }

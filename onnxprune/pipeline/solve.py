@@ -25,6 +25,7 @@ from .route import Route, met, route
 from .sessions import open_session
 from .settings import Budget
 from .steps import stepwise
+from .unstructured import with_sparsity
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ def solve(job: Job, budget: Budget) -> Result:
     """
     if budget.inbound is not None:
         return finished(job, with_inbound(job, budget.inbound), planned(job, budget))
+    if budget.sparsity is not None:
+        return finished(job, with_sparsity(job, budget.sparsity), planned(job, budget))
     if budget.ratio is not None or budget.select is not None:
         return finished(job, proved(job, _by_group(job, budget)), planned(job, budget))
     way = route(job, budget.goals)

@@ -1,0 +1,193 @@
+"""`--sparsity`: single weights that become zero, against the formulas in plain numpy."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from nets import Net
+from onnx import numpy_helper
+from test_cli_prune import classifier
+
+import onnxprune
+from onnxprune.cli import run
+from onnxprune.errors import InputError, OnnxpruneError, UsageError
+from onnxprune.graph import Graph
+from onnxprune.runtime import Session
+from onnxprune.unstructured import layers, masks
+
+RANDOM = np.random.default_rng(7)
+
+
+def weights(model) -> dict[str, np.ndarray]:
+    return {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+
+
+def every_kind() -> onnx.ModelProto:
+    """Convolutions with groups, depthwise and transposed, and products from either side."""
+    n = Net("single weights")
+    x = n.Relu(n.Conv(n.input("batch", 4, 6, 6), n.weight(6, 4, 3, 3), n.weight(6)))
+    x = n.Conv(x, n.weight(8, 3, 1, 1), n.weight(8), group=2)
+    x = n.Relu(n.Conv(x, n.weight(8, 1, 3, 3), group=8, pads=[1, 1, 1, 1]))
+    x = n.ConvTranspose(x, n.weight(8, 5, 2, 2), n.weight(10), group=2)
+    x = n.MatMul(n.weight(4, 10), n.Reshape(x, np.array([0, 10, 25])))
+    x = n.Flatten(n.MatMul(n.Tanh(x), n.weight(25, 3)))
+    x = n.Gemm(n.Gemm(x, n.weight(7, 12), n.weight(7), transB=1), n.weight(7, 5), n.weight(5))
+    n.output(x)
+    return n.finished()
+
+
+def lowest(scores: np.ndarray, share: float) -> np.ndarray:
+    """Where the lowest of a flat array are."""
+    gone = np.zeros(scores.size, bool)
+    gone[np.argsort(scores.ravel(), kind="stable")[: round(share * scores.size)]] = True
+    return gone.reshape(scores.shape)
+
+
+def prune(model, sparsity=0.5, **options):
+    return onnxprune.prune(
+        Graph(model), sparsity=sparsity, simplify=False, force=True, measure_latency=False, **options
+    )
+
+
+def matrices(model) -> dict[str, np.ndarray]:
+    return {name: array for name, array in weights(model).items() if array.ndim > 1}
+
+
+class TestMagnitude:
+    def test_of_the_model(self):
+        old, new = matrices(every_kind()), matrices(prune(every_kind(), 0.6).model)
+        everything = np.concatenate([a.ravel() for a in old.values()])
+        limit = np.sort(np.abs(everything))[round(0.6 * everything.size)]
+        assert len(old) == 8
+        for name, array in old.items():
+            np.testing.assert_array_equal(new[name], np.where(np.abs(array) < limit, 0, array))
+
+    def test_of_each_layer(self):
+        new = matrices(prune(every_kind(), 0.3, sparsity_among="layer").model)
+        for name, array in matrices(every_kind()).items():
+            np.testing.assert_array_equal(new[name], np.where(lowest(np.abs(array), 0.3), 0, array))
+
+    def test_biases_and_shapes_stay(self):
+        old, new = weights(every_kind()), weights(prune(every_kind()).model)
+        assert {n: a.shape for n, a in old.items()} == {n: a.shape for n, a in new.items()}
+        for name, array in old.items():
+            if array.ndim == 1:
+                np.testing.assert_array_equal(new[name], array)
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_wanda_goes_by_what_weights_meet_output_by_output(share):
+    """Equation 1, with loops over outputs; all samples are the same, so that any split of them is, too."""
+    model = every_kind()
+    sample = RANDOM.standard_normal((1, 4, 6, 6)).astype(np.float32)
+    sample[:, 1] *= 9
+    x = {model.graph.input[0].name: sample}
+    new = matrices(prune(model, share, calib=[x] * 12).model)
+    graph = Graph(model)
+    read = [n.inputs[0] for n in graph.nodes if n.op in ("Conv", "ConvTranspose", "Gemm")]
+    products = [n for n in graph.nodes if n.op == "MatMul"]
+    seen = Session(graph.tapped([*read, products[0].inputs[1], products[1].inputs[0]]).serialized()).run(x)
+    seen |= x
+    checked = 0
+    for node in graph.nodes:
+        weight = next(
+            (i for i in node.inputs[:2] if graph.constants.get(i) and len(graph.array(i).shape) > 1), ""
+        )
+        if node.op not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+            continue
+        w = graph.array(weight).astype(float)
+        data = seen[next(i for i in node.inputs[:2] if i != weight)].astype(float)
+        g = node.attrs.get("group", 1)
+        channels = {"Gemm": 1, "MatMul": 1 if weight == node.inputs[0] else data.ndim - 1}.get(node.op, 1)
+        norm = np.sqrt((np.moveaxis(data, channels, 0).reshape(data.shape[channels], -1) ** 2).sum(axis=1))
+        expected = graph.array(weight).copy()
+        if node.op == "Conv":
+            for m in range(len(w)):
+                first = m // (len(w) // g) * w.shape[1]
+                scores = np.abs(w[m]) * norm[first : first + w.shape[1], None, None]
+                expected[m][lowest(scores, share)] = 0
+        elif node.op == "ConvTranspose":
+            block = len(w) // g
+            for k in range(g):
+                for m in range(w.shape[1]):
+                    mine = slice(k * block, (k + 1) * block)
+                    scores = np.abs(w[mine, m]) * norm[mine, None, None]
+                    expected[mine, m][lowest(scores, share)] = 0
+        else:
+            by_row = node.attrs.get("transB", 0) or weight == node.inputs[0]
+            rows = expected if by_row else expected.T
+            for row in rows:
+                row[lowest(np.abs(row) * norm, share)] = 0
+        np.testing.assert_array_equal(new[weight], expected, err_msg=node.op)
+        checked += 1
+    assert checked == 8
+    assert any((new[n] != a).any() for n, a in matrices(prune(model, share).model).items())
+
+
+@pytest.mark.parametrize("among", ["model", "layer", "output"])
+def test_equal_weights_go_in_order_and_the_share_is_met(among):
+    kept = masks([np.ones((4, 2, 5)), np.ones((2, 10, 1))], 0.3, among)
+    assert sum((~m).sum() for m in kept) == 18
+    if among == "output":
+        assert [(~m).sum(axis=(1, 2)).tolist() for m in kept] == [[3] * 4, [3] * 2]
+
+
+def test_rows_are_restored():
+    graph = Graph(every_kind())
+    found = layers(graph)
+    assert len(found) == 8
+    for layer in found:
+        array = graph.array(layer.weight)
+        rows = layer.rows(array)
+        assert rows.ndim == 3
+        np.testing.assert_array_equal(layer.restored(rows, array.shape), array)
+
+
+def test_layers_to_keep():
+    first, *rest = matrices(classifier())
+    new = matrices(prune(classifier(), keep=[first]).model)
+    assert new[first].all()
+    assert not any(new[name].all() for name in rest)
+
+
+def test_a_model_without_removable_channels_is_no_obstacle():
+    n = Net("no groups")
+    n.output(n.conv(n.input("batch", 3, 5, 3), 8))
+    assert (matrices(prune(n.finished()).model)[next(iter(matrices(n.finished())))] == 0).mean() == 0.5
+
+
+X = {classifier().graph.input[0].name: np.zeros((1, 3, 5, 3), np.float32)}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"criterion": "obs"}, "single weights go by l1 or wanda"),
+        ({"criterion": "wanda"}, "'wanda' needs samples"),
+        ({"repair": "fold"}, "not made up for"),
+        ({"masked": True}, "in place already"),
+        ({"steps": 3}, "in one step"),
+        ({"ratio": 0.5}, "can't be combined with --sparsity"),
+        ({"sparsity": 1.0}, "not between 0 and 1"),
+        ({"keep": ["nobody"]}, "no layer or weight has such a name"),
+    ],
+)
+def test_what_does_not_go_together(options, message):
+    with pytest.raises(OnnxpruneError, match=message) as caught:
+        onnxprune.prune(Graph(classifier()), **{"sparsity": 0.5, **options})
+    assert isinstance(caught.value, UsageError)
+
+
+def test_the_command(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    onnx.save(classifier(), "model.onnx")
+    command = ["prune", "model.onnx", "-o", "out.onnx", "--sparsity", "0.5", "--plan-out", "plan.json"]
+    assert run(command) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "(50.0%)" in said
+    assert "ONNX Runtime computes with zeros as with other numbers" in said
+    with pytest.raises(InputError, match="can't be replayed"):
+        onnxprune.apply("model.onnx", "plan.json", measure_latency=False)
+    assert run([*command, "--pareto", "2"]) == 2
+    assert "--pareto" in capsys.readouterr().err
