@@ -710,6 +710,17 @@ def broken(original_path: str, pruned_path: str, inputs: dict[str, Array], threa
     return "" if names[0] == names[1] else f"inputs and outputs {names[0]} became {names[1]}"
 
 
+def attempts(original: onnx.ModelProto, pruned: onnx.ModelProto) -> Iterator[tuple[Changes, bool]]:
+    """What was kept, and whether to mask producers, too: guesses come last.
+
+    Whatever a mask rests on, one that reproduces the outputs, and fits all values, is the proof.
+    """
+    for guess in (False, True):
+        changes = compare_constants(original, pruned, guess)
+        yield changes, False
+        yield changes, True
+
+
 def judge(
     original_path: str, pruned_path: str, feed: Feed, tolerance: float = TOLERANCE, threads: int = 0
 ) -> Verdict:
@@ -727,9 +738,7 @@ def judge(
     if reason:
         return Verdict("broken", reason, params=(params, params), macs=(macs, macs))
     verdict = Verdict("wrong", params=(params, count_parameters(pruned.graph)), macs=(macs, macs_left))
-    # Whatever a mask rests on, one that reproduces the outputs, and fits all values, is the proof.
-    for guess, producers in ((False, False), (False, True), (True, False), (True, True)):
-        changes = compare_constants(original, pruned, guess)
+    for changes, producers in attempts(original, pruned):
         expected = run(masked_model(original, changes.found, producers), inputs, threads)
         error = largest_error(expected, got)
         if error < verdict.error:
