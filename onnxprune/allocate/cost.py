@@ -101,6 +101,14 @@ class Cost:
         self.total = self(np.ones(analysis.count, bool))
         """Of the graph as it is."""
 
+    def held(self, kept: Mask) -> list[int]:
+        """For each group, how much would go with all that is left of it; `kept`: (units,)."""
+        state, found = self.state(kept), []
+        for group in range(len(self._touched)):
+            units = np.flatnonzero(self.group_of == group)
+            found.append(-state.change(group, units, np.zeros(units.size, bool)))
+        return found
+
     def __call__(self, kept: Mask) -> int:
         """The cost with these units; `kept`: (units,)."""
         lengths = [w(kept) for w in self._widths]

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
-
 from ..ops.rate import fitting
 from ..types import Analysis, Mask, Scores
 from .budget import assembled, descend
@@ -58,12 +56,8 @@ class Descent:
 
     def heaviest(self, kept: Mask) -> list[str]:
         """The groups that most of what is left lies in."""
-        state = self.cost.state(kept)
-        weights = [
-            state.change(g, ladder.group.units, np.zeros(ladder.group.size, bool))
-            for g, ladder in enumerate(self.ladders)
-        ]
-        order = sorted(range(len(weights)), key=lambda g: weights[g])
+        held = self.cost.held(kept)
+        order = sorted(range(len(held)), key=lambda g: -held[g])
         return [self.ladders[g].group.name for g in order[:_TELLING]]
 
 

@@ -32,7 +32,8 @@ def ladders(
         for group, score in zip(ready.analysis.groups, scores, strict=True)
     ]
     if evidence.stats is None:
-        return [_even(ladder, cost, index) for index, ladder in enumerate(made)]
+        held = cost.held(np.ones(ready.analysis.count, bool))
+        return [_even(ladder, worth / cost.total) for ladder, worth in zip(made, held, strict=True)]
     if evidence.choice is None or not settings.evaluations:
         return made
     batches = evidence.choice.first(_enough(ready, made, settings)).batches(settings.batch)
@@ -61,16 +62,14 @@ def _enough(ready: Prepared, made: list[Ladder], settings: Settings) -> int:
     return min(MOST, max(LEAST, int(EFFORT / max(heavy, 1))))
 
 
-def _even(ladder: Ladder, cost: Cost, index: int) -> Ladder:
+def _even(ladder: Ladder, worth: float) -> Ladder:
     """A group whose shares are worth what they cost, so that all groups give about the same share.
 
     What is dear to compute is not worth less. Of the digits at 0.7 of the MACs, `l1` and what merging can do
     keep 87% (residual), 22% and 98% (plain); 19%, 11% and 98% where sums of scores are compared.
     """
-    group = ladder.group
-    whole = cost.state(np.ones(len(cost.group_of), bool))
-    worth = -whole.change(index, group.units, np.zeros(group.size, bool)) / cost.total
-    return ladder.bent(drowned(np.ones(group.size) / group.size) * worth)
+    size = ladder.group.size
+    return ladder.bent(drowned(np.ones(size) / size) * worth)
 
 
 def _typical(made: list[Ladder], measured: list[dict[int, float]]) -> float:
