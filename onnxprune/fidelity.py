@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from .graph import Array, Graph
+from .graph import Array, Graph, is_floating
 from .runtime import Session
 from .types import Floats
 
@@ -64,9 +64,11 @@ def squashed(graph: Graph, output: str) -> tuple[str, ...]:
 
 def are_scores(output: Array, count: int) -> bool:
     """Whether an output holds class scores of so many samples: (samples, classes), axes of 1 may follow."""
-    floating = output.dtype.kind == "f" or output.dtype.name == "bfloat16"
     return (
-        floating and output.ndim >= 2 and len(output) == count and 1 < output.shape[1] == output.size // count
+        is_floating(output.dtype)
+        and output.ndim >= 2
+        and len(output) == count
+        and 1 < output.shape[1] == output.size // count
     )
 
 
@@ -76,7 +78,7 @@ class Expected:
     def __init__(self, outputs: Mapping[str, Array]) -> None:
         self.of: dict[str, _Probabilities | _Values] = {}
         for name, a in outputs.items():
-            if a.dtype.kind == "f" or a.dtype.name == "bfloat16":
+            if is_floating(a.dtype):
                 x = a.astype(_kind(a), copy=False)  # sums are double in any case
                 self.of[name] = _Probabilities(x) if _are_probabilities(x) else _Values(x)
 

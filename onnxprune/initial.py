@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 
 from .errors import InputError
-from .graph import Array, Edits, Graph, Node, Shape
+from .graph import Array, Edits, Graph, Node, Shape, is_floating
 
 FanIn = Callable[[Node, Shape], int]
 
@@ -72,7 +71,7 @@ def drawn(graph: Graph, seed: int) -> tuple[Graph, tuple[str, ...]]:
     weights = 0
     for node in graph.nodes:
         for i, name in enumerate(node.inputs):
-            if name in new or name not in graph.constants or not _is_float(graph.dtype(name)):
+            if name in new or name not in graph.constants or not is_floating(graph.dtype(name)):
                 continue
             shape, dtype = graph.shape_of_constant(name), graph.dtype(name)
             fan_in = _WEIGHTS.get((node.op, i))
@@ -88,10 +87,6 @@ def drawn(graph: Graph, seed: int) -> tuple[Graph, tuple[str, ...]]:
         raise InputError("has no weights that could be drawn anew", where=graph.where)
     stay = tuple(name for name in graph.constants if graph.is_weight(name) and name not in new)
     return graph.edited(Edits(constants=new)), stay
-
-
-def _is_float(dtype: np.dtype[Any]) -> bool:
-    return dtype.kind == "f" or dtype.name == "bfloat16"
 
 
 def _is_bias(graph: Graph, node: Node, i: int) -> bool:

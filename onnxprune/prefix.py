@@ -66,7 +66,7 @@ class Prefix:
     def __init__(self, batches: Iterable[Mapping[str, Array]], shelf: Shelf) -> None:
         self._shelf = shelf
         self._values: list[dict[str, Array]] = [{k: shelf.put(v) for k, v in b.items()} for b in batches]
-        self._done: set[str] = set()
+        self._reached = 0
 
     def __len__(self) -> int:
         return len(self._values)
@@ -98,6 +98,13 @@ class Prefix:
                 self._shelf.drop(values.pop(name))
             values.update((name, self._shelf.put(new[name])) for name in new if name in needed)
 
+    def reach(self, graph: Graph, index: int) -> None:
+        """Evaluate all nodes before this one that have not been; the graph is the same each time."""
+        if index > self._reached:
+            for _ in self.advance(graph, graph.nodes[self._reached : index], graph.nodes[index:], ()):
+                pass
+            self._reached = index
+
     def probe(
         self, graph: Graph, outputs: Sequence[str], given: Sequence[Mapping[str, Array]] = ({},)
     ) -> Iterator[dict[str, Array]]:
@@ -112,8 +119,8 @@ class Prefix:
             The outputs for each batch, and for each of `given` in turn.
         """
         known = self._values[0] if self._values else {}
-        behind = ancestors(graph, outputs, known)
-        run = self._runner(graph, [n for n in graph.nodes if n.index in behind], outputs, given[0])
+        left = ancestors(graph, outputs, known)
+        run = self._runner(graph, [n for n in graph.nodes if n.index in left], outputs, given[0])
         for values in self._values:
             for more in given:
                 yield run({**values, **more})
@@ -136,6 +143,11 @@ class Prefix:
 def reads(node: Node) -> tuple[str, ...]:
     """Every tensor that a node needs."""
     return (*node.inputs, *node.captured)
+
+
+def behind(graph: Graph, tensors: Iterable[str], index: int) -> list[str]:
+    """Those of these tensors that this node, or one after it, makes."""
+    return [t for t in tensors if t in graph.producer and graph.producer[t].index >= index]
 
 
 def free_nodes(graph: Graph) -> list[Node]:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping
 import numpy as np
 
 from .fidelity import SQUASHED, are_scores
-from .graph import Array, Edits, Facts, Graph, make_node
+from .graph import Array, Edits, Facts, Graph, is_floating, make_node
 from .runtime import Session
 from .sites import merged, spread
 from .types import Accuracy, Analysis, Drift, Mask, Units
@@ -111,7 +111,7 @@ def drift(original: Session, pruned: Session, batches: Iterable[Feeds]) -> Drift
         samples += len(next(iter(feeds.values())))
         for name, a in expected.items():
             b = actual[name]
-            if a.dtype.kind != "f" and a.dtype.name != "bfloat16":
+            if not is_floating(a.dtype):
                 continue
             if a.shape != b.shape:
                 squared[name], norm[name] = float("inf"), 1.0

@@ -11,8 +11,8 @@ import numpy as np
 
 from ..errors import UsageError
 from ..fidelity import are_scores, squashed
-from ..graph import Array, Edits, Facts, Graph, infer, make_node
-from ..prefix import Prefix, Shelf
+from ..graph import Array, Edits, Facts, Graph, infer, is_floating, make_node
+from ..prefix import Prefix, Shelf, behind
 from ..runtime import Session
 from ..sites import hands_on, merged, spread
 from ..stats import Need
@@ -81,18 +81,15 @@ class Taylor:
             hint = "use obs; from Python, Taylor(seconds=...) has time"
             raise UsageError(reason, where=where, hint=hint)
         found = [np.zeros(group.size) for group in analysis.groups]
-        reached = 0
         with closing(Shelf(_KEPT)) as shelf:
             prefix = Prefix(batches, shelf)
             for index in sorted(range(len(gates)), key=lambda g: gates[g][0]):
                 start, gated = gates[index]
-                for _ in prefix.advance(graph, graph.nodes[reached:start], graph.nodes[start:], ()):
-                    pass
-                reached = start
-                behind = [t for t in loss.taps if t in graph.producer and graph.producer[t].index >= start]
-                if behind:
+                prefix.reach(graph, start)
+                taps = behind(graph, loss.taps, start)
+                if taps:
                     given = _given(analysis.groups[index], self.step)
-                    slopes = loss.differences(prefix.probe(gated, behind, given), len(given))
+                    slopes = loss.differences(prefix.probe(gated, taps, given), len(given))
                     found[index] = np.abs(slopes / (2 * self.step)).mean(axis=1)
         return tuple(found)
 
@@ -172,7 +169,7 @@ class _Loss:
             self.taps: tuple[str, ...] = (score,)
             self._classes = [_rows(o[score], n).argmax(axis=1) for o, n in zip(outputs, counts, strict=True)]
         else:
-            self.taps = tuple(o for o in graph.outputs if _is_float(outputs[0][o]))
+            self.taps = tuple(o for o in graph.outputs if is_floating(outputs[0][o].dtype))
         norms = {t: sum(float(np.square(_rows(o[t], 1)).sum()) for o in outputs) for t in self.taps}
         self._scale = {t: sum(counts) / norm if norm > 0 else 0.0 for t, norm in norms.items()}
         self._counts = counts
@@ -208,7 +205,3 @@ class _Loss:
 
 def _rows(a: Array, count: int) -> Floats:
     return a.astype(np.float64).reshape(count, -1)
-
-
-def _is_float(a: Array) -> bool:
-    return a.dtype.kind == "f" or a.dtype.name == "bfloat16"

@@ -7,7 +7,7 @@ returns a new one, so that analysis can't mutate and every stage may keep what i
 from __future__ import annotations
 
 from .branches import with_known_branches
-from .core import PROTOBUF_LIMIT, Array, Edits, Graph, Node, Shape, nbytes, type_text
+from .core import PROTOBUF_LIMIT, Array, Edits, Graph, Node, Shape, is_floating, nbytes, type_text
 from .editing import make_node
 from .facts import TINY, Facts, infer
 from .files import external_files, load, read_tensor, require_finite, save, write_atomic
@@ -34,6 +34,7 @@ __all__ = [
     "external_files",
     "infer",
     "input_specs",
+    "is_floating",
     "is_value",
     "load",
     "make_node",

@@ -233,6 +233,11 @@ def type_text(value: onnx.ValueInfoProto) -> str:
     return f"{dtype}[{', '.join(dims)}]"
 
 
+def is_floating(dtype: np.dtype[Any]) -> bool:
+    """Whether numbers are floating point: bfloat16 is, though NumPy doesn't say so."""
+    return dtype.kind == "f" or dtype.name == "bfloat16"
+
+
 def nbytes(dtype: np.dtype[Any], shape: Shape) -> int:
     """Bytes of a tensor; types of fewer than eight bits are packed, as ONNX stores them."""
     packed = re.match(r"u?(?:int|float)([24])(?:_|$)", dtype.name)

@@ -10,7 +10,7 @@ import numpy as np
 from ..allocate import Ladder
 from ..fidelity import Judge
 from ..graph import Graph
-from ..prefix import Prefix, Shelf
+from ..prefix import Prefix, Shelf, behind
 from ..repair import projected
 from ..rewrite import rewrite
 from ..stats import Stats
@@ -51,20 +51,16 @@ def sensitivities(
     starts = [_start(ready, ladder.group) for ladder in ladders]
     jobs = sorted(_jobs(ladders, evaluations), key=lambda job: starts[job[0]])
     found: list[dict[int, float]] = [{} for _ in ladders]
-    nodes, batches = ready.graph.nodes, list(batches)
+    batches = list(batches)
     judge = Judge(ready.graph, batches)
     with closing(Shelf(memory)) as shelf:
-        prefix, reached = Prefix(batches, shelf), 0
+        prefix = Prefix(batches, shelf)
         for done, (index, rung) in enumerate(jobs):
             progress(f"Measuring what groups are worth: {done} of {len(jobs)}")
             start = starts[index]
-            if start > reached:
-                for _ in prefix.advance(ready.graph, nodes[reached:start], nodes[start:], ()):
-                    pass
-                reached = start
-            behind = [tap for tap in judge.taps if _place(ready.graph, tap) >= start]
+            prefix.reach(ready.graph, start)
             variant = _without(ready, ladders[index], rung, stats)
-            found[index][rung] = judge.loss_of(prefix.probe(variant, behind))
+            found[index][rung] = judge.loss_of(prefix.probe(variant, behind(ready.graph, judge.taps, start)))
     return found
 
 
@@ -74,11 +70,6 @@ def _start(ready: Prepared, group: Group) -> int:
         return 0
     readers = ready.analysis.readers
     return min((r.node for r in readers if np.isin(r.place.units, group.units).any()), default=0)
-
-
-def _place(graph: Graph, tensor: str) -> int:
-    node = graph.producer.get(tensor)
-    return -1 if node is None else node.index
 
 
 def _jobs(ladders: Sequence[Ladder], evaluations: int) -> list[tuple[int, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from ..graph import Graph, Node, Shape
+from ..graph import Graph, Node, Shape, is_floating
 from ..ops import quant
 from ..prefix import reads
 from .convolution import Convolution, Transposed
@@ -86,8 +86,7 @@ def _is_weight(graph: Graph, node: Node, i: int) -> bool:
     name = node.inputs[i]
     if name not in graph.constants or node.inputs[1 - i] in graph.constants or len(graph.readers[name]) > 1:
         return False
-    dtype = graph.dtype(name)
-    return dtype.kind == "f" or dtype.name == "bfloat16"
+    return is_floating(graph.dtype(name))
 
 
 def is_depthwise(graph: Graph, node: Node) -> bool:
