@@ -48,20 +48,21 @@ def without(
     return left, notes
 
 
+def fits(name: str, pattern: str) -> bool:
+    """Whether a pattern means a name: one without wildcards, too, that holds brackets."""
+    return name == pattern or fnmatch.fnmatchcase(name, pattern)
+
+
 def _cause(pattern: str, node: int) -> Cause:
     return Cause(node, f"is kept by --keep {pattern}", "leaving that out")
 
 
 def _made(graph: Graph, pattern: str) -> set[str]:
     """What is computed by nodes of such a name, or with constants of such a name."""
-
-    def fits(name: str) -> bool:
-        return name == pattern or fnmatch.fnmatchcase(name, pattern)
-
-    prepared = {name for name in graph.constants if fits(name)}
+    prepared = {name for name in graph.constants if fits(name, pattern)}
     nodes = set()
     for node in graph.nodes:
-        if fits(node.name or node.outputs[0]):
+        if fits(node.name or node.outputs[0], pattern):
             if prepares(graph, node, prepared):
                 prepared.update(filter(None, node.outputs))
             else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,6 +14,7 @@ from ..repair import Outcome
 from ..stats import Stats
 from ..unstructured import Layer, layers, masks, notes, zeroed
 from .job import Job, Made
+from .keep import fits
 from .settings import Settings
 
 CRITERIA = ("l1", "wanda")
@@ -106,11 +106,7 @@ def _measured(job: Job, found: Sequence[Layer]) -> Stats:
 def _without(found: Sequence[Layer], patterns: Sequence[str]) -> list[Layer]:
     left = list(found)
     for pattern in patterns:
-        named = [
-            layer
-            for layer in found
-            if any(n == pattern or fnmatch.fnmatchcase(n, pattern) for n in (layer.node.name, layer.weight))
-        ]
+        named = [x for x in found if fits(x.node.name, pattern) or fits(x.weight, pattern)]
         if not named:
             raise UsageError("no layer or weight has such a name", where=f"--keep {pattern}")
         left = [layer for layer in left if layer not in named]

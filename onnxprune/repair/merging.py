@@ -120,12 +120,9 @@ def _redirect(
     partners = np.array([entry.get((int(partner[units[e]]), int(times[e])), -1) for e in gone], np.int64)
     factors = np.where(partners >= 0, factor[units[gone]], 0.0)
     rows = np.moveaxis(surgery.rows_of(name, (axis,)), axis, 0).astype(np.float64)
-    new = rows.copy()
-    np.add.at(
-        new,
-        partners[partners >= 0],
-        (factors.reshape(-1, *[1] * (rows.ndim - 1)) * rows[gone])[partners >= 0],
-    )
+    new, paired = rows.copy(), partners >= 0
+    scaled = factors.reshape(-1, *[1] * (rows.ndim - 1)) * rows[gone]
+    np.add.at(new, partners[paired], scaled[paired])
     node = surgery.pruned.producer[consumer.key]
     old = surgery.pruned.array(node.inputs[reader.input])
     edits.constants[node.inputs[reader.input]] = (
