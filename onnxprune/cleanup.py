@@ -9,7 +9,8 @@ import numpy as np
 
 from .fidelity import SQUASHED, squashed, telling
 from .graph import Facts, Graph
-from .runtime import Session, random_feeds
+from .runtime import random_feeds
+from .sessions import open_session
 
 TOLERANCE = 1e-4
 """Relative difference of outputs above which the cleaned graph is dropped."""
@@ -34,7 +35,7 @@ def cleaned(graph: Graph, facts: Facts) -> tuple[Graph, str | None]:
     if candidate.inputs != graph.inputs or candidate.outputs != graph.outputs:
         return graph, "cleaning was dropped: it changed inputs or outputs"
     also = [name for name in telling(graph) if name in graph.producer and name in candidate.producer]
-    before, after = (Session(g.tapped(also).serialized(), where=graph.where) for g in (graph, candidate))
+    before, after = (open_session(g.tapped(also)) for g in (graph, candidate))
     feeds = random_feeds(before.inputs, np.random.default_rng(0), facts.dims)
     left, right = before.run(feeds), after.run(feeds)
     for name, a in left.items():

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from .graph import Array, Graph, is_floating
-from .runtime import Session
+from .sessions import open_session
 from .types import Floats
 
 _SUM_TOLERANCE = 1e-3
@@ -131,7 +131,7 @@ class Judge:
     def __init__(self, original: Graph, batches: Iterable[Mapping[str, Array]]) -> None:
         self.taps = telling(original)
         self._batches = list(batches)
-        session = Session(original.tapped(self.taps).serialized())
+        session = open_session(original.tapped(self.taps))
         self._expected = [Expected(session.run(feeds)) for feeds in self._batches]
 
     def loss(self, other: Graph) -> float:
@@ -140,7 +140,7 @@ class Judge:
         Raises:
             InputError: the graph can't be run.
         """
-        session = Session(other.tapped(self.taps).serialized())
+        session = open_session(other.tapped(self.taps))
         return self.loss_of(session.run(feeds) for feeds in self._batches)
 
     def loss_of(self, outputs: Iterable[Mapping[str, Array]]) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from .graph import Edits, Graph, Node, between
 from .ops import elementwise, index, layout, recurrent
-from .runtime import Session
+from .sessions import open_session
 
 _FOLLOWED = frozenset({*layout.RULES, *index.RULES, *elementwise.RULES, "DequantizeLinear", "QuantizeLinear"})
 """Operators that channel ids flow through well enough on the way from a constant to its reader."""
@@ -22,7 +22,7 @@ def folded(graph: Graph) -> Graph:
     if not nodes:
         return graph
     names = [n.outputs[0] for n in nodes]
-    values = Session(between(graph, [], names).serialized()).run({})
+    values = open_session(between(graph, [], names)).run({})
     return graph.edited(Edits(folded={n.index: values[n.outputs[0]] for n in nodes}))
 
 

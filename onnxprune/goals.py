@@ -15,8 +15,9 @@ from .check.memory import peak
 from .errors import Infeasible
 from .graph import Graph, infer
 from .ops.cost import macs as count_macs
-from .runtime import Session, latency, ratio
+from .runtime import latency, ratio
 from .search import Cap, Effort, Search, edge, too_tight, worst
+from .sessions import open_session
 from .speed import Timing
 from .types import Mask
 
@@ -120,11 +121,11 @@ def _latency_cap(
     limit: Limit, original: Graph, dims: Mapping[str, int], timing: Timing, seconds: float
 ) -> Cap[Graph]:
     """A share is measured beside the original, in the same rounds; a time as it is."""
-    before = Session(original.serialized(), timing.options)
+    before = open_session(original, timing.options)
     feeds = feeds_for(before.inputs, dims)
 
     def share(graph: Graph) -> float:
-        timings = latency([Session(graph.serialized(), timing.options), before], [feeds] * 2, seconds=seconds)
+        timings = latency([open_session(graph, timing.options), before], [feeds] * 2, seconds=seconds)
         return ratio(*timings.seconds).value if limit.share is not None else timings.medians[0]
 
     return Cap("--latency", limit.of(1.0), share, limit.written)

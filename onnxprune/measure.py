@@ -20,7 +20,8 @@ from .errors import InputError
 from .graph import Array, Facts, Graph, Shape, input_specs, write_atomic
 from .moments import Kernel, Kind, Meter, Request, batch_size
 from .ops.cost import macs
-from .runtime import ExecutionOptions, Session
+from .runtime import ExecutionOptions
+from .sessions import open_session
 from .sites import Consumer, Key, activations, consumers, kernels_of, outputs
 from .stats import ENOUGH, Moments, Need, Stats
 from .types import Analysis
@@ -79,7 +80,7 @@ def measure(
         InputError: there is no sample, or one does not fit the model.
     """
     meter = Meter(graph, tuple(wanted.values()), seed)
-    session = Session(meter.graph.serialized(), options) if wanted else None
+    session = open_session(meter.graph, options) if wanted else None
     count = 0
     for feeds in batches:
         if session is not None:

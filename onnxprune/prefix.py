@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .graph import Array, Graph, Node, segment
-from .runtime import Session
+from .sessions import open_session
 
 
 class Shelf:
@@ -136,7 +136,7 @@ class Prefix:
         made = {o for n in inside for o in n.outputs}
         first = {**self._values[0], **more}
         inputs = {i: first[i].dtype for n in inside for i in reads(n) if i and i in first and i not in made}
-        session = Session(segment(graph, inside, inputs, outputs).serialized())
+        session = open_session(segment(graph, inside, inputs, outputs))
         return lambda values: session.run({name: np.asarray(values[name]) for name in inputs})
 
 

@@ -109,7 +109,7 @@ class TestEvidence:
         numbered = [{name: np.full((1, 3, 5, 3), i, np.float32)} for i in range(200)]
         ready = pipeline.prepare(file)
         calib = pipeline.opened(numbered, ready.graph)
-        evidence = pipeline.gather(ready, onnxprune.criteria.get("obs"), calib, None)
+        evidence = pipeline.gather(ready, onnxprune.criteria.get("obs").needs, calib, None)
         uses = [
             {float(row.flat[0]) for batch in part.batches(32) for row in batch[name]}
             for part in (evidence.fit, evidence.choice, evidence.held)

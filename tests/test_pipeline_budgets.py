@@ -188,7 +188,7 @@ def clock(monkeypatch, tmp_path):
             super().__init__(data, options)
             self.seconds = fake.seconds(Graph(onnx.load_from_string(data)))
 
-    monkeypatch.setattr(goals, "Session", Timed)
+    monkeypatch.setattr(goals, "open_session", lambda graph, options=None: Timed(graph.serialized(), options))
     monkeypatch.setattr(goals, "latency", fake.latency)
     monkeypatch.setenv("ONNXPRUNE_CACHE", str(tmp_path / "cache"))
     ready = pipeline.prepare(GRAPH)
@@ -428,3 +428,22 @@ class TestCommand:
 
 def test_sizes_are_of_one_sample():
     assert sizes(GRAPH) == {"batch": 1}
+
+
+@pytest.mark.parametrize(
+    ("option", "settings"),
+    [("--inbound-groups", {"inbound_groups": 2}), ("--sparsity-among", {"sparsity_among": "layer"})],
+)
+def test_an_option_that_says_nothing_with_a_budget_is_refused(option, settings):
+    with pytest.raises(UsageError, match=f"^{option}: says nothing without"):
+        prune(GRAPH, macs=0.7, **settings)
+
+
+def test_criteria_of_weights_alone_have_groups_measured_on_samples():
+    """Filter norms say which channels of a layer go; what layers are worth is seen at the outputs."""
+    norms, guessed = (
+        prune(GRAPH, macs=0.6, calib=CALIB, criterion="l1", evaluations=n, measure_latency=False, force=True)
+        for n in (200, 0)
+    )
+    widths = [[group.kept for group in made.plan.groups] for made in (norms, guessed)]
+    assert widths[0] != widths[1]

@@ -35,7 +35,7 @@ def job():
     ready = prepare(two_branches(), simplify=False)
     x = np.random.default_rng(0).standard_normal((200, 3, 4, 4)).astype(np.float32)
     data = samples.load([{ready.graph.inputs[0]: x}], ready.graph)
-    return ready, gather(ready, get("obs"), data, None)
+    return ready, gather(ready, get("obs").needs, data, None)
 
 
 def made(ready) -> list[Ladder]:
@@ -97,7 +97,7 @@ def test_what_is_run_once_changes_nothing(memory):
     n.output(n.Softmax(n.gemm(n.Flatten(n.GlobalAveragePool(x)), 5), axis=1))
     ready = prepare(Graph(n.finished()), simplify=False)
     x = np.random.default_rng(0).standard_normal((200, 3, 4, 4)).astype(np.float32)
-    evidence = gather(ready, get("obs"), samples.load([{ready.graph.inputs[0]: x}], ready.graph), None)
+    evidence = gather(ready, get("obs").needs, samples.load([{ready.graph.inputs[0]: x}], ready.graph), None)
     batches = list(evidence.choice.batches())
     steps, judge = made(ready), Judge(ready.graph, batches)
     found = sensitivities(ready, steps, evidence.stats, batches, 100, memory)

@@ -19,9 +19,10 @@ from onnxprune.allocate import by_budget
 from onnxprune.criteria import Context, get
 from onnxprune.graph import Graph
 from onnxprune.measure import measure, requests
-from onnxprune.pipeline import Prepared, open_session, prepare
+from onnxprune.pipeline import Prepared, prepare
 from onnxprune.repair import Mode, Surgery, repair
 from onnxprune.rewrite import rewrite
+from onnxprune.sessions import open_session
 from onnxprune.validate import accuracy
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -48,18 +49,18 @@ def surgeries(ready: Prepared, batches: Batches, shares: Sequence[float]) -> Ite
 
 def inference(graph: Graph, batches: Batches) -> float:
     """Seconds of one pass, the first one apart."""
-    with open_session(graph) as session:
-        session.run(batches[0])
-        start = time.perf_counter()
-        for feeds in batches:
-            session.run(feeds)
-        return time.perf_counter() - start
+    session = open_session(graph)
+    session.run(batches[0])
+    start = time.perf_counter()
+    for feeds in batches:
+        session.run(feeds)
+    return time.perf_counter() - start
 
 
 def right(graph: Graph, heldout: Sequence[tuple[dict[str, np.ndarray], np.ndarray]]) -> float:
     """Per cent."""
-    with open_session(graph) as session:
-        return 100 * accuracy(session, heldout).value
+    session = open_session(graph)
+    return 100 * accuracy(session, heldout).value
 
 
 def main() -> None:

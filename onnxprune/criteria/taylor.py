@@ -13,7 +13,7 @@ from ..errors import UsageError
 from ..fidelity import are_scores, squashed
 from ..graph import Array, Edits, Facts, Graph, infer, is_floating, make_node
 from ..prefix import Prefix, Shelf, behind
-from ..runtime import Session
+from ..sessions import open_session
 from ..sites import hands_on, merged, spread
 from ..stats import Need
 from ..types import Analysis, Floats, Group, Reader, Scores, Units
@@ -157,7 +157,7 @@ class _Loss:
 
     def __init__(self, graph: Graph, batches: Sequence[Mapping[str, Array]]) -> None:
         candidates = [t for output in graph.outputs for t in (*squashed(graph, output), output)]
-        session = Session(graph.tapped(tuple(dict.fromkeys(candidates))).serialized())
+        session = open_session(graph.tapped(tuple(dict.fromkeys(candidates))))
         session.run(batches[0])
         started = time.perf_counter()
         outputs = [session.run(feeds) for feeds in batches]

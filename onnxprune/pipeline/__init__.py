@@ -5,7 +5,6 @@ from .evidence import Calibration, Evidence, Labelled, Source, context, gather, 
 from .judge import compare, size
 from .prepare import Prepared, Progress, prepare
 from .prune import Weights, apply, pareto, prune, prune_to
-from .sessions import open_session
 from .settings import Budget, Settings
 from .solve import Result
 
@@ -26,7 +25,6 @@ __all__ = [
     "context",
     "gather",
     "labelled",
-    "open_session",
     "opened",
     "pareto",
     "prepare",

@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 
 from ..errors import UsageError
 from ..search import Choice, curve, shares
+from ..sessions import open_session
 from .job import Job, proved, silent
 from .promise import exams, most, whole_exam
 from .route import Route, route, within
-from .sessions import open_session
 from .settings import Budget
 from .solve import Result, finished, planned
 
@@ -58,27 +58,26 @@ def along(job: Job, budget: Budget | None, number: int) -> Pareto:
         Infeasible: the budget can't be met.
     """
     ends = budget or Budget(macs=LEAST)
-    if any(name in ends.given() for name in ("ratio", "select", "inbound", "sparsity")):
+    if not ends.of_costs:
         raise UsageError("goes along a cost, not along what is kept", where="--pareto", hint="say --macs")
     way = route(job, ends.goals)
-    with open_session(job.ready.original) as original:
-        if ends.drop is not None and not ends.goals.given():
-            low = most(job, way, exams(job, ends.metric, original), ends.drop).share
-        elif budget is None:
-            low = max(LEAST, way.descent.floor)
-        else:
-            low = way.descent.share(within(job, way))
-        exam = whole_exam(job, ends.metric, original)
-        # Each is judged for itself: whether it is worth having is what the curve shows.
-        each = replace(job, settings=replace(job.settings, force=True))
-        if job.executor is not None:
-            each = replace(each, progress=silent, measure_latency=False)
+    original = open_session(job.ready.original)
+    if ends.drop is not None and not ends.goals.given():
+        low = most(job, way, exams(job, ends.metric, original), ends.drop).share
+    elif budget is None:
+        low = max(LEAST, way.descent.floor)
+    else:
+        low = way.descent.share(within(job, way))
+    exam = whole_exam(job, ends.metric, original)
+    # Each is judged for itself: whether it is worth having is what the curve shows.
+    each = replace(job, settings=replace(job.settings, force=True))
+    if job.executor is not None:
+        each = replace(each, progress=silent, measure_latency=False)
 
-        def described(result: Result) -> tuple[str, float, float]:
-            with open_session(result.graph) as session:
-                score = exam.marks(session).score
-            return "", way.descent.share(result.kept), score
+    def described(result: Result) -> tuple[str, float, float]:
+        score = exam.marks(open_session(result.graph)).score
+        return "", way.descent.share(result.kept), score
 
-        found = curve(_Along(each, way, ends), described, shares(number, low), job.executor)
+    found = curve(_Along(each, way, ends), described, shares(number, low), job.executor)
     numbered = tuple(replace(choice, name=str(k)) for k, choice in enumerate(found, 1))
     return Pareto(numbered, f"share of the {way.descent.what}", exam.name)

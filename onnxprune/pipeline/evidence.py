@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..graph import Array, Graph, input_specs
 from ..moments import batch_size
 from ..samples import DataReader, Preprocessing, Samples
-from ..stats import Stats
+from ..stats import Need, Stats
 from .prepare import Prepared, Progress
 
 Feeds = Mapping[str, Array]
@@ -58,7 +58,7 @@ NOTHING = Evidence()
 
 def gather(
     ready: Prepared,
-    criterion: Criterion,
+    needs: frozenset[Need],
     calib: Samples | None,
     stats: Stats | None,
     *,
@@ -67,11 +67,11 @@ def gather(
     seed: int = 0,
     progress: Progress = lambda _: None,
 ) -> Evidence:
-    """Split samples, and measure what a criterion needs.
+    """Split samples, and measure what is needed.
 
     Args:
         ready: the model.
-        criterion: says what is needed.
+        needs: what to measure; see `needed`.
         calib: the samples.
         stats: statistics to use in place of measuring.
         shares: of the samples that choose and judge; nothing is fitted to them.
@@ -91,30 +91,35 @@ def gather(
     if fit is held:
         notes = ("there is one sample only: drift is measured on what was fitted",)
     if stats is None:
-        stats = statistics(ready, criterion, fit, batch=batch, seed=seed, progress=progress)
+        stats = statistics(ready, needs, fit, batch=batch, seed=seed, progress=progress)
     notes += stats.warnings() if stats else ()
     return Evidence(fit, choice, held, stats, notes, shares)
 
 
+def needed(criterion: Criterion, evaluations: int) -> frozenset[Need]:
+    """What a criterion looks up, and what groups are measured with: that takes repairing their consumers."""
+    return criterion.needs | measure.DEFAULT_NEEDS if evaluations else criterion.needs
+
+
 def statistics(
     ready: Prepared,
-    criterion: Criterion,
+    needs: frozenset[Need],
     fit: Samples,
     *,
     batch: int,
     seed: int,
     progress: Progress = lambda _: None,
 ) -> Stats | None:
-    """What a criterion needs to know of samples; `None` if that is nothing.
+    """What has to be known of samples; `None` if that is nothing.
 
     Raises:
         InputError: a sample doesn't fit the model.
     """
-    if not criterion.needs:
+    if not needs:
         return None
     return measure.measure(
         ready.graph,
-        measure.requests(ready.graph, ready.facts, ready.analysis, criterion.needs, samples=fit.count),
+        measure.requests(ready.graph, ready.facts, ready.analysis, needs, samples=fit.count),
         fit.batches(batch),
         seed=seed,
         source=fit.source,

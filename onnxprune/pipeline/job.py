@@ -9,13 +9,13 @@ from ..criteria import Criterion
 from ..graph import Graph
 from ..repair import Outcome, Surgery, repair
 from ..rewrite import rewrite
+from ..sessions import open_session
 from ..speed import Timing
 from ..types import Mask
 from .evidence import Evidence, Feeds, Labelled
 from .judge import assumed
 from .operate import operate
 from .prepare import Prepared, Progress
-from .sessions import open_session
 from .settings import Settings
 
 FITTED, JUDGED = 2048, 256
@@ -104,8 +104,7 @@ def inputs(job: Job) -> Feeds:
     """A real sample where there is one, else random numbers."""
     if job.evidence.fit is not None:
         return next(iter(job.evidence.fit.batches(job.settings.batch)))
-    with open_session(job.ready.original) as session:
-        return assumed(job.ready.facts, session, job.settings.seed)
+    return assumed(job.ready.facts, open_session(job.ready.original), job.settings.seed)
 
 
 def _repaired(job: Job, kept: Mask, pruned: Graph) -> Outcome:

@@ -15,6 +15,7 @@ from ..ops.cost import macs as count_macs
 from ..runtime import Session, TensorSpec, latency, random_feeds
 from ..runtime import ratio as latency_ratio
 from ..search import no_gain
+from ..sessions import open_session
 from ..speed import Timing
 from ..types import Accuracy, Drift, Drop, Size, Speed, Verdict
 from ..validate import accuracy, drift
@@ -30,7 +31,6 @@ from .evidence import (
     sample_sizes,
 )
 from .prepare import Prepared
-from .sessions import open_session
 from .settings import Settings
 
 USELESS = 1.0
@@ -66,20 +66,20 @@ def judge(  # noqa: PLR0913  (all that a verdict is about)
         drop: what is promised of the result, if anything.
         notes: to hand on.
     """
-    with open_session(ready.original) as before, open_session(graph) as after:
-        return Verdict(
-            before=size(ready.original, timing.dims),
-            after=size(graph, timing.dims),
-            surgery_error=surgery,
-            exact=exact,
-            drift=drift(before, after, evidence.held.batches(settings.batch))
-            if evidence.held is not None
-            else None,
-            accuracy=_accuracies(before, after, labels, settings.batch),
-            drop=drop,
-            speed=speed_of(ready.original, graph, timing) if measure_latency else None,
-            warnings=(*ready.notes, *evidence.notes, *notes),
-        )
+    before, after = open_session(ready.original), open_session(graph)
+    return Verdict(
+        before=size(ready.original, timing.dims),
+        after=size(graph, timing.dims),
+        surgery_error=surgery,
+        exact=exact,
+        drift=drift(before, after, evidence.held.batches(settings.batch))
+        if evidence.held is not None
+        else None,
+        accuracy=_accuracies(before, after, labels, settings.batch),
+        drop=drop,
+        speed=speed_of(ready.original, graph, timing) if measure_latency else None,
+        warnings=(*ready.notes, *evidence.notes, *notes),
+    )
 
 
 def require_worth(verdict: Verdict, where: str, tried: str, *, in_place: bool = False) -> None:
@@ -139,27 +139,27 @@ def compare(
         InputError: a model can't be read or run, their inputs or outputs differ, or samples don't fit.
     """
     left, right = (m if isinstance(m, Graph) else load(m) for m in (original, pruned))
-    with open_session(left) as before, open_session(right) as after:
-        for kind, a, b in (
-            ("inputs", before.inputs, after.inputs),
-            ("outputs", before.outputs, after.outputs),
-        ):
-            if [(s.name, s.dtype) for s in a] != [(s.name, s.dtype) for s in b]:
-                raise InputError(f"its {kind} differ from those of {left.where}", where=right.where)
-        given = None if calib is None else opened(calib, left, seed)
-        dims = sample_sizes(given, left)
-        data = [assumed(infer(left), before, seed)] if given is None else given.batches(batch)
-        marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, left)
-        timed = feeds_for(before.inputs, sizes(left, dims))
-        return Verdict(
-            before=size(left, dims),
-            after=size(right, dims),
-            surgery_error=None,
-            exact=False,
-            drift=drift(before, after, data),
-            accuracy=_accuracies(before, after, marked, batch),
-            speed=_speed(before, after, timed) if measure_latency else None,
-        )
+    before, after = open_session(left), open_session(right)
+    for kind, a, b in (
+        ("inputs", before.inputs, after.inputs),
+        ("outputs", before.outputs, after.outputs),
+    ):
+        if [(s.name, s.dtype) for s in a] != [(s.name, s.dtype) for s in b]:
+            raise InputError(f"its {kind} differ from those of {left.where}", where=right.where)
+    given = None if calib is None else opened(calib, left, seed)
+    dims = sample_sizes(given, left)
+    data = [assumed(infer(left), before, seed)] if given is None else given.batches(batch)
+    marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, left)
+    timed = feeds_for(before.inputs, sizes(left, dims))
+    return Verdict(
+        before=size(left, dims),
+        after=size(right, dims),
+        surgery_error=None,
+        exact=False,
+        drift=drift(before, after, data),
+        accuracy=_accuracies(before, after, marked, batch),
+        speed=_speed(before, after, timed) if measure_latency else None,
+    )
 
 
 def size(graph: Graph, dims: Mapping[str, int] | None = None) -> Size:
@@ -184,8 +184,8 @@ def _accuracies(
 
 def speed_of(original: Graph, graph: Graph, timing: Timing) -> Speed:
     """Run two models side by side."""
-    with open_session(original, timing.options) as before, open_session(graph, timing.options) as after:
-        return _speed(before, after, feeds_for(before.inputs, sizes(original, timing.dims, timing.batch)))
+    before, after = open_session(original, timing.options), open_session(graph, timing.options)
+    return _speed(before, after, feeds_for(before.inputs, sizes(original, timing.dims, timing.batch)))
 
 
 def _speed(before: Session, after: Session, feeds: Feeds) -> Speed:

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 
 from ..graph import Array, Edits, Graph
+from ..sessions import open_session
 from ..types import Analysis, Mask
 from ..validate import masked, surgery_error
 from .job import Job, Made, inputs
 from .judge import size
-from .sessions import open_session
 
 _MAKES = {
     "Conv": (1, 2),
@@ -37,9 +37,9 @@ def as_mask(job: Job, made: Made) -> Made:
     ready = job.ready
     read = masked(ready.graph, ready.facts, ready.analysis, made.kept)
     graph = _silent(read, ready.analysis, made.kept)
-    with open_session(graph) as mask, open_session(made.graph) as cut:
-        if not surgery_error(cut, mask, inputs(job))[1]:
-            graph = read
+    mask, cut = open_session(graph), open_session(made.graph)
+    if not surgery_error(cut, mask, inputs(job))[1]:
+        graph = read
     left, all_ = size(made.graph, job.timing.dims), size(ready.original, job.timing.dims)
     note = (
         f"masked: nothing is smaller yet; cut, it has {left.params / all_.params:.1%} of the parameters, "

@@ -7,11 +7,11 @@ from ..fidelity import squashed, telling
 from ..graph import Graph
 from ..rewrite import rewrite
 from ..runtime import ExecutionOptions
+from ..sessions import open_session
 from ..types import Mask
 from ..validate import masked, surgery_error
 from .evidence import Feeds
 from .prepare import Prepared
-from .sessions import open_session
 
 
 def operate(ready: Prepared, kept: Mask, feeds: Feeds) -> tuple[Graph, float]:
@@ -44,8 +44,8 @@ def operate(ready: Prepared, kept: Mask, feeds: Feeds) -> tuple[Graph, float]:
     # Kernels for integers, which come of fusing, cut sums of pairs off at 16 bits on processors without VNNI:
     # which values are a pair depends on the width. As written, there are no such kernels.
     for options in (ExecutionOptions(), ExecutionOptions(optimize=False)):
-        with open_session(whole, options) as expected, open_session(part, options) as actual:
-            error, exact = surgery_error(expected, actual, feeds, ends)
+        expected, actual = open_session(whole, options), open_session(part, options)
+        error, exact = surgery_error(expected, actual, feeds, ends)
         if exact:
             break
     else:

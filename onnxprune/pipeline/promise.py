@@ -13,12 +13,12 @@ from ..quality import Batches, Classes, Closeness, Custom, Exam, Function, Marks
 from ..runtime import Session
 from ..samples import Samples
 from ..search import Effort, drop_refused, edge
+from ..sessions import open_session
 from ..types import Drop, Mask
 from ..validate import top_classes
 from .evidence import Labelled, require_classes
 from .job import Job, silent, tried
 from .route import Route
-from .sessions import open_session
 
 _EFFORT = Effort(evaluations=10)
 _CLOSE = 0.2  # of what is allowed: closer to it than that is close enough
@@ -74,8 +74,8 @@ class _Candidates:
 
 def lost(graph: Graph, exams: Exams) -> tuple[Drop, Drop]:
     """What a graph loses: on the samples that decide, and on those that confirm."""
-    with open_session(graph) as session:
-        seen, unseen = exams.search.marks(session), exams.confirm.marks(session)
+    session = open_session(graph)
+    seen, unseen = exams.search.marks(session), exams.confirm.marks(session)
     return (
         dropped(exams.search.name, exams.before[0], seen),
         dropped(exams.confirm.name, exams.before[1], unseen),

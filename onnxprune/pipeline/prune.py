@@ -34,6 +34,7 @@ from .evidence import (
     Source,
     gather,
     labelled,
+    needed,
     opened,
     require_classes,
     sample_sizes,
@@ -253,6 +254,7 @@ def begin(
         InputError: the model or the samples can't be read or don't fit.
     """
     settings = settings or Settings()
+    settings.require_use(budget)
     if budget is not None and budget.inbound is not None:
         settings = _by_inbound(settings)
     single = budget is not None and budget.sparsity is not None
@@ -281,10 +283,11 @@ def begin(
     if marked is not None and (budget is None or budget.metric in (None, "accuracy", "agreement")):
         require_classes(marked.labels)
     promised = budget is not None and budget.drop is not None and marked is None
+    measured = settings.evaluations if budget is None or budget.of_costs else 0
     known = measure.load(stats) if isinstance(stats, str | os.PathLike) else stats
     evidence = gather(
         ready,
-        get_criterion("l1") if single else criterion,
+        frozenset() if single else needed(criterion, measured),
         data,
         known,
         shares=TO_PROMISE if promised else HELD_BACK,
@@ -370,7 +373,7 @@ def apply(  # noqa: PLR0913
     if data is not None:
         choice, held = made.get("held_back", HELD_BACK)
         evidence = gather(
-            ready, plain, data, None, shares=(choice, held), seed=settings.seed, progress=progress
+            ready, plain.needs, data, None, shares=(choice, held), seed=settings.seed, progress=progress
         )
     elif made.get("calibrated") and settings.repair != "none":
         note = "the plan's repair was fitted to samples, and is left out without --calib"

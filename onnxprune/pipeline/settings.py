@@ -96,6 +96,11 @@ class Budget:
         values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "metric"}
         return {name: value for name, value in values.items() if value is not None}
 
+    @property
+    def of_costs(self) -> bool:
+        """Whether it says what the model may cost or lose, and leaves open what each group gives."""
+        return not any(name in _ALONE for name in self.given())
+
     @cached_property
     def goals(self) -> Goals:
         """What may be kept of each cost."""
@@ -212,6 +217,19 @@ class Settings:
                 where="--masked",
                 hint="leave out --allow-approximate",
             )
+
+    def require_use(self, budget: Budget | None) -> None:
+        """Refuse an option that says nothing with this budget.
+
+        Raises:
+            UsageError: there is one.
+        """
+        for option, given, wanted in (
+            ("--inbound-groups", self.inbound_groups > 0, "inbound"),
+            ("--sparsity-among", self.sparsity_among != "auto", "sparsity"),
+        ):
+            if given and (budget is None or wanted not in budget.given()):
+                raise UsageError(f"says nothing without {_option(wanted)}", where=option)
 
     def recorded(self, criterion: Criterion) -> dict[str, Any]:
         """What decides about the result, for the plan."""

@@ -13,6 +13,7 @@ from ..errors import CheckFailed, Infeasible, UsageError
 from ..goals import caps
 from ..graph import Graph, save
 from ..repair import Outcome
+from ..sessions import open_session
 from ..types import Drop, Mask, Plan, Verdict
 from .evidence import context
 from .inbound import with_inbound
@@ -22,7 +23,6 @@ from .masking import as_mask
 from .prepare import Prepared
 from .promise import exams, lost, most, require_promise
 from .route import Route, met, route
-from .sessions import open_session
 from .settings import Budget
 from .steps import stepwise
 from .unstructured import with_sparsity
@@ -76,17 +76,17 @@ def solve(job: Job, budget: Budget) -> Result:
     plan = planned(job, budget, way)
     if budget.drop is None:
         return finished(job, met(job, stepwise(job, way)), plan, way=way)
-    with open_session(job.ready.original) as original:
-        marked = exams(job, budget.metric, original)
-        if budget.goals.given():
-            made = met(job, stepwise(job, way))
-            drop = lost(made.graph, marked)[1]
-            require_promise(drop, budget.drop, job.ready.original.where)
-        else:
-            found = most(job, way, marked, budget.drop)
-            if job.settings.steps > 1:
-                found = most(job, stepwise(job, way, found.share), marked, budget.drop)
-            made, drop = proved(job, found.kept), found.unseen
+    original = open_session(job.ready.original)
+    marked = exams(job, budget.metric, original)
+    if budget.goals.given():
+        made = met(job, stepwise(job, way))
+        drop = lost(made.graph, marked)[1]
+        require_promise(drop, budget.drop, job.ready.original.where)
+    else:
+        found = most(job, way, marked, budget.drop)
+        if job.settings.steps > 1:
+            found = most(job, stepwise(job, way, found.share), marked, budget.drop)
+        made, drop = proved(job, found.kept), found.unseen
     return finished(job, made, plan, way=way, drop=drop)
 
 

@@ -17,7 +17,7 @@ from ..graph import infer
 from ..search import schedule
 from ..types import Analysis, Mask, Units
 from .choice import ladders
-from .evidence import context, statistics
+from .evidence import context, needed, statistics
 from .job import Job, tried
 from .prepare import Prepared
 from .route import Route, within
@@ -57,7 +57,7 @@ def _refreshed(job: Job, way: Route, kept: Mask) -> Route:
     if evidence.fit is not None:
         stats = statistics(
             smaller,
-            job.criterion,
+            needed(job.criterion, settings.evaluations),
             evidence.fit,
             batch=settings.batch,
             seed=settings.seed,
