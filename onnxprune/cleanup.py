@@ -12,6 +12,12 @@ from .graph import Facts, Graph
 from .runtime import random_feeds
 from .sessions import open_session
 
+GROWTH = 1.5
+"""Where the file would be so many times as large, what is large is not computed beforehand."""
+
+_LARGE = 100
+"""A constant is large from this part of the file on."""
+
 TOLERANCE = 1e-4
 """Relative difference of outputs above which the cleaned graph is dropped."""
 
@@ -22,14 +28,10 @@ def cleaned(graph: Graph, facts: Facts) -> tuple[Graph, str | None]:
     Returns:
         The graph, and a note if cleaning was dropped.
     """
-    import onnxslim
-
     try:
-        # Weights that happen to be equal stay apart: a plan names them, and another checkpoint's are not.
-        model = onnxslim.slim(copy.deepcopy(graph.model), skip_optimizations=["weight_tying"])
-        model.doc_string = graph.model.doc_string
-        _declare_as_before(model.graph, graph)
-        candidate = Graph(model, graph.path)
+        candidate = _slim(graph)
+        if candidate.size() > GROWTH * graph.size():
+            candidate = _slim(graph, size_threshold=graph.size() // _LARGE)
     except Exception as error:  # a cleaner that fails is no reason not to prune
         return graph, f"cleaning was skipped: onnxslim failed ({type(error).__name__})"
     if candidate.inputs != graph.inputs or candidate.outputs != graph.outputs:
@@ -49,6 +51,16 @@ def cleaned(graph: Graph, facts: Facts) -> tuple[Graph, str | None]:
             if not np.allclose(a / scale, b / scale, atol=TOLERANCE, rtol=0, equal_nan=True):
                 return graph, f"cleaning was dropped: it changed the values of '{name}'"
     return candidate, None
+
+
+def _slim(graph: Graph, **options: Any) -> Graph:
+    import onnxslim
+
+    # Weights that happen to be equal stay apart: a plan names them, and another checkpoint's are not.
+    model = onnxslim.slim(copy.deepcopy(graph.model), skip_optimizations=["weight_tying"], **options)
+    model.doc_string = graph.model.doc_string
+    _declare_as_before(model.graph, graph)
+    return Graph(model, graph.path)
 
 
 def _declare_as_before(cleaned: Any, graph: Graph) -> None:

@@ -57,6 +57,13 @@ class TestLadder:
         for rung, loss in measured.items():
             assert bent[ladder.group.size - ladder.counts[rung]] == pytest.approx(loss)
 
+    def test_a_broken_network_is_dear_and_no_more(self):
+        ladder = Ladder(group(16), np.arange(1.0, 17))
+        bent = corrected(ladder, {4: ladder.loss(4), 8: np.inf})
+        assert np.isfinite(bent).all()
+        assert bent[4] == pytest.approx(ladder.curve[4])
+        assert bent[8] > 100
+
     def test_a_curve_is_scaled_where_all_is_as_measured(self):
         ladder = Ladder(group(16), np.arange(1.0, 17))
         np.testing.assert_allclose(corrected(ladder, {8: 3 * ladder.loss(8)}), 3 * ladder.curve)

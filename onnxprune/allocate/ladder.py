@@ -14,6 +14,9 @@ from ..types import Floats, Group, Mask
 
 _LEAST = 1e-9
 
+_BROKEN = 1e3
+"""What a network that gives NaN has lost: losses proper are near 1 where nothing is left."""
+
 RUNGS = 64
 """At most this many for each group: finer steps change no decision and cost time."""
 
@@ -128,11 +131,12 @@ def corrected(ladder: Ladder, measured: Mapping[int, float]) -> Floats:
 
     Args:
         ladder: with the curve that its scores give.
-        measured: rung -> loss of the network's output, at least one.
+        measured: rung -> loss of the network's output, infinite where it is broken; at least one.
     """
     size = ladder.group.size
     at = sorted(measured, key=lambda r: -ladder.counts[r])
     gone = np.asarray([size - ladder.counts[r] for r in at], np.float64)
-    ratios = [max(measured[r], _LEAST) / max(ladder.loss(r), _LEAST) for r in at]
+    lost = [measured[r] if np.isfinite(measured[r]) else _BROKEN for r in at]
+    ratios = [max(loss, _LEAST) / max(ladder.loss(r), _LEAST) for r, loss in zip(at, lost, strict=True)]
     bend = np.exp(np.interp(np.arange(size + 1), gone, np.log(ratios)))
     return np.maximum.accumulate(ladder.curve * bend)

@@ -1,7 +1,7 @@
 """From a model and a budget to a pruned model and its verdict: the only place that composes the stages."""
 
 from .curve import Pareto
-from .evidence import Calibration, Evidence, Labelled, Source, context, gather, labelled, opened
+from .evidence import Calibration, Evidence, Labelled, Source, context, gather, labelled, opened, sample_sizes
 from .judge import compare, size
 from .prepare import Prepared, Progress, prepare
 from .prune import Weights, apply, pareto, prune, prune_to
@@ -30,5 +30,6 @@ __all__ = [
     "prepare",
     "prune",
     "prune_to",
+    "sample_sizes",
     "size",
 ]

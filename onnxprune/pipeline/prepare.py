@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from ..bench import check_dims, with_hint_of_sizes
 from ..channels import Granularity, analyze
-from ..cleanup import cleaned
+from ..cleanup import GROWTH, cleaned
 from ..errors import Infeasible, InputError
 from ..fold import folded
 from ..graph import Facts, Graph, infer, load, require_finite, symbolic_dims, with_known_branches
@@ -18,9 +18,6 @@ from .keep import without
 
 Progress = Callable[[str], None]
 """Told what begins."""
-
-_GROWTH = 1.5
-"""A file that cleaning makes so many times as large is worth a word."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ def prepare(
             raise with_hint_of_sizes(error, symbolic_dims(original).keys() - (dims or {}).keys()) from None
         notes += [note] if note else []
         growth = graph.size() / original.size()
-        if growth > _GROWTH:
+        if growth > GROWTH:
             reason = "what the model computes from constants is stored instead"
             notes.append(f"cleaning makes the file {growth:.1f} times as large ({reason}): see --no-simplify")
     progress("Analysing channels")

@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from onnxprune.graph import load
-from onnxprune.pipeline import size
 from onnxprune.runtime import ExecutionOptions, Session, latency, ratio
 
+from .counted import counted
 from .run import ROOT, Candidate, Method
 from .task import Task
 
@@ -128,7 +128,7 @@ class Book:
         key = _digest("", task)
         if file.exists() and json.loads(file.read_text(encoding="utf-8"))["key"] == key:
             return
-        before = size(load(task.model))
+        before = counted(load(task.model), task.calib)
         counts = tuple(len(next(iter(feeds.values()))) for feeds in (task.calib, task.feeds))
         row = {
             "key": key,
@@ -194,7 +194,7 @@ class Book:
             return Cell(key, candidate.way, candidate.error or "no model", peak=candidate.peak)
         try:
             metrics = self.task.measure(candidate.file)
-            before, after = size(load(self.task.model)), size(load(candidate.file))
+            before, after = (counted(load(m), self.task.calib) for m in (self.task.model, candidate.file))
         except Exception as error:  # a peer's model may be anything
             return Cell(key, candidate.way, f"its model fails: {error}", peak=candidate.peak)
         return Cell(

@@ -21,8 +21,8 @@ import onnx
 import onnxsim
 from onnxsim.pruning import apply_structured_pruning, apply_structured_wanda_pruning
 
+from board.counted import counted
 from onnxprune.graph import Graph
-from onnxprune.pipeline import size
 
 Prune = Callable[[float], onnx.ModelProto]
 _BATCH = 32
@@ -31,9 +31,13 @@ _BATCH = 32
 def main(model: str, calib: str, out: str, shares: list[float]) -> None:
     """Write `OUT/<way>-<share>.onnx` for each way and share, and print one JSON line for each."""
     plain, _ = onnxsim.simplify(onnx.load(model))
-    whole = _macs(plain)
     with np.load(calib) as data:
         arrays = dict(data)
+
+    def macs(proto: onnx.ModelProto) -> int:
+        return counted(Graph(proto), arrays).macs
+
+    whole = macs(plain)
     count = len(next(iter(arrays.values())))
     batches = [{k: v[i : i + _BATCH] for k, v in arrays.items()} for i in range(0, count, _BATCH)]
     for way, call in _ways(plain, batches):
@@ -42,7 +46,7 @@ def main(model: str, calib: str, out: str, shares: list[float]) -> None:
         for share in shares:
             path = Path(out) / f"{way.replace(' ', '-')}-{share:g}.onnx"
             try:
-                sparsity = _least(prune, lambda proto: _macs(proto) / whole, share)
+                sparsity = _least(prune, lambda proto: macs(proto) / whole, share)
                 onnx.save(prune(sparsity), path)
             except Exception as error:  # whatever a peer raises is its result
                 row = {"way": way, "error": f"{type(error).__name__}: {error}"}
@@ -82,10 +86,6 @@ def _least(prune: Prune, left: Callable[[onnx.ModelProto], float], share: float)
         else:
             low = middle
     return high / 128
-
-
-def _macs(proto: onnx.ModelProto) -> int:
-    return size(Graph(proto)).macs
 
 
 def _copy(proto: onnx.ModelProto) -> onnx.ModelProto:

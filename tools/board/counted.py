@@ -1,0 +1,17 @@
+"""What a model costs on samples such as a task has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxprune.graph import Graph
+from onnxprune.pipeline import opened, sample_sizes, size
+from onnxprune.types import Size
+
+
+def counted(graph: Graph, samples: Mapping[str, npt.NDArray[np.generic]]) -> Size:
+    """Parameters, bytes, and the multiply-accumulates of one sample as large as the first of these is."""
+    return size(graph, sample_sizes(opened([samples], graph), graph))
