@@ -88,7 +88,8 @@ def masks(
     for consumer in found:
         node = graph.nodes[consumer.node]
         variance = variances.get(consumer.node)
-        if node.op == "Conv" and variance is not None and len(graph.readers[consumer.weight]) == 1:
+        alone = consumer.weight in graph.constants and len(graph.readers[consumer.weight]) == 1
+        if node.op == "Conv" and variance is not None and alone:
             fitting = groups if groups and len(variance) % groups == 0 else 0
             result[consumer.weight] = keep_kernels(variance, share, fitting)
     return result

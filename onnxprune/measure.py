@@ -22,7 +22,7 @@ from .moments import Kernel, Kind, Meter, Request, batch_size
 from .ops.cost import macs
 from .runtime import ExecutionOptions
 from .sessions import open_session
-from .sites import Consumer, Key, activations, consumers, kernels_of, outputs
+from .sites import Consumer, Key, activations, consumers, kernels_of, outputs, weights
 from .stats import ENOUGH, Moments, Need, Stats
 from .types import Analysis
 
@@ -230,7 +230,7 @@ def _positions(tensors: Sequence[tuple[Shape, int]], budget: float) -> int:
 def _kernel(graph: Graph, consumer: Consumer) -> Kernel | None:
     """The kernels of a consumer; `None` where it has groups, or is no convolution or matrix product."""
     node = graph.nodes[consumer.node]
-    weight = graph.array(consumer.weight).astype(np.float64)
+    weight = weights(graph, consumer.weight).astype(np.float64)
     if node.op == "Conv" and node.attrs.get("group", 1) == 1:
         said = ("auto_pad", "dilations", "pads", "strides")
         return Kernel(weight, {k: v for k, v in node.attrs.items() if k in said})

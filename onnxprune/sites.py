@@ -58,7 +58,7 @@ class Consumer:
         node: index of the node.
         activation: the tensor it reads, and the axis it sums over.
         units: int64 (C,), along that axis.
-        weight: name of the constant it multiplies by.
+        weight: name of what it multiplies by; `weights` gives the values.
         reader: how the units lie in that constant.
     """
 
@@ -110,6 +110,33 @@ def values(graph: Graph, name: str) -> Array | None:
     return graph.array(name).astype(np.float64)
 
 
+def weights(graph: Graph, name: str) -> Array:
+    """What a linear node multiplies by, in floats where integers are stored: see `is_stored`."""
+    if name in graph.constants:
+        return graph.array(name)
+    node = graph.producer[name]
+    values, scale, *zero = (graph.array(i) for i in node.inputs)
+    return dequantized(values, scale, zero[0] if zero else np.zeros_like(scale), node.attrs.get("axis", 1))
+
+
+def is_stored(graph: Graph, name: str) -> bool:
+    """Whether a tensor is a constant, or what DequantizeLinear makes of one: not in blocks."""
+    made = None if name in graph.constants else graph.producer.get(name)
+    if made is None or made.op != "DequantizeLinear" or any(i not in graph.constants for i in made.inputs):
+        return name in graph.constants
+    stored = graph.dtype(made.inputs[0])
+    return stored.kind in "iu" and bool(stored.isbuiltin) and len(graph.shape_of_constant(made.inputs[1])) < 2
+
+
+def dequantized(values: Array, scale: Array, zero: Array, axis: int) -> Array:
+    """(values - zero) scale, in the scale's dtype; one scale for all, or one for each index of an axis."""
+    shape = [1] * values.ndim
+    if scale.size > 1:
+        shape[axis] = scale.size
+    zero, factor = (vector.reshape(shape).astype(np.float64) for vector in (zero, scale))
+    return np.asarray((values.astype(np.float64) - zero) * factor, scale.dtype)
+
+
 def _is_data(graph: Graph, name: str) -> bool:
     """Whether a tensor depends on the inputs of the graph."""
     wanted, seen = [name], set()
@@ -157,7 +184,7 @@ def consumers(graph: Graph, analysis: Analysis) -> tuple[Consumer, ...]:
     for reader in analysis.readers:
         node = graph.nodes[reader.node]
         weight = node.inputs[reader.input]
-        if weight not in graph.constants or (group_of[reader.place.units] < 0).all():
+        if not is_stored(graph, weight) or (group_of[reader.place.units] < 0).all():
             continue
         if len(reader.place.axes) > 1 and reader.place.units.shape[-1] == 1:
             continue

@@ -10,9 +10,14 @@ from onnx import TensorProto, helper, numpy_helper
 from repairs import operated, samples
 from test_ops import dynamic_product, qdq_conv
 
+from onnxprune.criteria import Context, get
 from onnxprune.fidelity import Judge
+from onnxprune.graph import Graph
+from onnxprune.measure import measure, requests
+from onnxprune.pipeline import prepare
 from onnxprune.repair import repair
-from onnxprune.repair.coding import Code
+from onnxprune.repair.coding import Code, decoded
+from onnxprune.sites import consumers
 
 
 def predictable(n, x=None):
@@ -85,6 +90,21 @@ def test_stored_weights_are_fitted_and_stored_again():
     assert all(before[k].dtype == after[k].dtype and before[k].shape == after[k].shape for k in before)
     assert any((before[k] != after[k]).any() for k in before)
     assert {o.op for o in outcome.graph.nodes} == {o.op for o in surgery.pruned.nodes}
+
+
+def test_channels_before_stored_weights_are_chosen_by_what_their_consumers_lose():
+    """As on the same network with these weights as floats."""
+    n = Net("chosen")
+    n.output(qdq_conv(n, n.Relu(n.conv(out=12)), 6))
+    found = []
+    for graph in (Graph(n.finished()), decoded(Graph(n.finished()))[0]):
+        ready = prepare(graph, simplify=False)
+        obs = get("obs")
+        wanted = requests(ready.graph, ready.facts, ready.analysis, obs.needs)
+        stats = measure(ready.graph, wanted, samples(n, 20))
+        assert len(consumers(ready.graph, ready.analysis)) == 1
+        found.append(obs.scores(Context(ready.graph, ready.analysis, stats)))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32])

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import UsageError
 from ..graph import Facts, Graph
 from ..samples import Samples
-from ..sites import Consumer, Filters, Key, consumers, filters
+from ..sites import Consumer, Filters, Key, consumers, filters, weights
 from ..stats import Moments, Need, Stats
 from ..types import Analysis, Floats, Group, Scores, Units
 
@@ -203,7 +203,7 @@ def readings(context: Context, group: Group, by_node: Sequence[Consumer]) -> Ite
             continue
         found, reader = moments(context, consumer.activation), consumer.reader
         place = reader.place
-        array = context.graph.array(consumer.weight).reshape(reader.view)
+        array = weights(context.graph, consumer.weight).reshape(reader.view)
         weight = np.moveaxis(array, place.axes, range(len(place.axes))).reshape(place.units.size, -1)
         if found.gram is None:  # too wide for a Gram matrix: channels as if independent
             second = np.diag(found.second)

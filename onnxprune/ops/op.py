@@ -271,8 +271,8 @@ class Op:
         order: Mapping[Letter, int],
         zeros: Mapping[int, str],
     ) -> None:
-        """Say which operand to mask where this block is contracted: a constant if there is one."""
-        candidates = sorted(seen, key=lambda s: not self.is_constant(s[0]))
+        """Say which operand to mask where this block is contracted: weights if there are any."""
+        candidates = sorted(seen, key=lambda s: not self.is_weight(s[0]))
         for i, lengths, blocks in candidates:
             for own in blocks:
                 if own.axes == block.axes:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import Array, Edits, Graph, Node, make_node
+from ..sites import dequantized, is_stored
 
 _PARAMETERS = {"Conv": (1, 2), "ConvTranspose": (1, 2), "Gemm": (0, 1, 2), "MatMul": (0, 1)}
 """Which inputs may hold weights or biases."""
@@ -32,8 +33,7 @@ class Code:
 
     def floats(self) -> Array:
         """What the integers stand for."""
-        values, scale, zero = self.values
-        return ((values.astype(np.float64) - self._along(zero)) * self._along(scale)).astype(scale.dtype)
+        return dequantized(*self.values, self.attrs.get("axis", 1))
 
     def integers(self, floats: Array) -> Array:
         """The nearest that can be stored."""
@@ -76,16 +76,14 @@ def encoded(graph: Graph, codes: Mapping[str, Code]) -> Graph:
 
 
 def _stores_weights(graph: Graph, node: Node) -> bool:
-    if node.op != "DequantizeLinear" or any(i not in graph.constants for i in node.inputs):
+    if node.op != "DequantizeLinear" or not is_stored(graph, node.outputs[0]):
         return False
     readers = graph.readers.get(node.outputs[0], ())
     if len(readers) != 1 or node.outputs[0] in graph.outputs:
         return False
     reader, i = readers[0]
-    values = graph.array(node.inputs[0])
     alone = len(graph.readers[node.inputs[0]]) == 1
-    plain = graph.array(node.inputs[1]).ndim < 2 and values.dtype.kind in "iu" and values.dtype.isbuiltin
-    return alone and bool(plain) and i in _PARAMETERS.get(reader.op, ())
+    return alone and i in _PARAMETERS.get(reader.op, ())
 
 
 def _code(graph: Graph, node: Node) -> Code:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..graph import Array, Edits, Graph, Node, make_node
+from ..sites import is_stored, weights
 from ..types import Floats
 from .behind import fresh, insert, is_free
 
@@ -63,7 +64,7 @@ class BiasInput(Intercept):
 
     def _value(self) -> Array | None:
         name = self.node.inputs[2] if len(self.node.inputs) > 2 else ""
-        return self.graph.array(name) if name else None
+        return weights(self.graph, name) if name else None
 
     def now(self, count: int) -> Floats:
         """See `Intercept.now`."""
@@ -99,7 +100,7 @@ class AddBehind(Intercept):
 
     def write(self, edits: Edits, bias: Floats, like: Array) -> None:
         """See `Intercept.write`."""
-        value = self.graph.array(self.add.inputs[self.input])
+        value = weights(self.graph, self.add.inputs[self.input])
         new = np.broadcast_to(value.astype(np.float64).ravel(), bias.shape) + bias
         shape = value.shape if value.size == bias.size else bias.shape
         edits.literals[self.add.index, self.input] = new.reshape(shape).astype(like.dtype)
@@ -198,4 +199,4 @@ def intercept(graph: Graph, node: Node, weight: int) -> Intercept | None:
 
 
 def _is_vector(graph: Graph, name: str) -> bool:
-    return name in graph.constants and all(n == 1 for n in graph.shape_of_constant(name)[:-1])
+    return is_stored(graph, name) and all(n == 1 for n in weights(graph, name).shape[:-1])

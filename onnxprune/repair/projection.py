@@ -10,7 +10,7 @@ import numpy as np
 
 from ..graph import Edits, Graph
 from ..linalg import solve, threads_for
-from ..sites import Consumer, consumers
+from ..sites import Consumer, consumers, weights
 from ..stats import Moments, Stats
 from ..types import Analysis, Floats, Group, Mask, Units
 from .intercept import intercept, shift
@@ -50,7 +50,7 @@ def _project(
     node = reference.producer.get(graph.nodes[consumer.node].outputs[0])
     if node is None or moments is None or moments.gram is None:
         return
-    array = graph.array(consumer.weight)
+    array = weights(graph, consumer.weight)
     moved = np.moveaxis(array.astype(np.float64).reshape(view), place.axes, range(len(place.axes)))
     rows = moved.reshape(place.units.size, *moved.shape[len(place.axes) :])
     flat = rows.reshape(len(rows), -1)
