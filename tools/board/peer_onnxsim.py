@@ -22,6 +22,7 @@ import onnxsim
 from onnxsim.pruning import apply_structured_pruning, apply_structured_wanda_pruning
 
 from board.counted import counted
+from board.least import least
 from onnxprune.graph import Graph
 
 Prune = Callable[[float], onnx.ModelProto]
@@ -46,7 +47,7 @@ def main(model: str, calib: str, out: str, shares: list[float]) -> None:
         for share in shares:
             path = Path(out) / f"{way.replace(' ', '-')}-{share:g}.onnx"
             try:
-                sparsity = _least(prune, lambda proto: macs(proto) / whole, share)
+                sparsity = least(lambda s, prune=prune: macs(prune(s)), share * whole, 128)
                 onnx.save(prune(sparsity), path)
             except Exception as error:  # whatever a peer raises is its result
                 row = {"way": way, "error": f"{type(error).__name__}: {error}"}
@@ -74,18 +75,6 @@ def _calibrated(
     return apply_structured_wanda_pruning(
         _copy(plain), calibration_data=batches, sparsity=sparsity, global_sparsity=everywhere
     )
-
-
-def _least(prune: Prune, left: Callable[[onnx.ModelProto], float], share: float) -> float:
-    """The smallest sparsity, to a 128th, that leaves at most this share; the largest where none does."""
-    low, high = 0, 127
-    while high - low > 1:
-        middle = (low + high) // 2
-        if left(prune(middle / 128)) <= share:
-            high = middle
-        else:
-            low = middle
-    return high / 128
 
 
 def _copy(proto: onnx.ModelProto) -> onnx.ModelProto:

@@ -13,7 +13,6 @@ import copy
 import json
 import sys
 import time
-from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
@@ -23,6 +22,8 @@ import torch_pruning as tp
 from onnx import numpy_helper
 from torch import nn
 from train_models import RECIPES, count_macs, export
+
+from board.least import least
 
 _CRITERIA = {
     "L1": tp.importance.MagnitudeImportance(p=1),
@@ -45,7 +46,7 @@ def main(model: str, recipe: str, out: str, shares: list[float]) -> None:
             for share in shares:
                 path = Path(out) / f"{way.replace(' ', '-')}-{share:g}.onnx"
                 try:
-                    ratio = _least(prune, share * whole)
+                    ratio = least(lambda r, prune=prune: count_macs(prune(r)), share * whole, 256)
                     export(copy.deepcopy(prune(ratio)), path, keep_norms=False)
                 except Exception as error:  # whatever a peer raises is its result
                     row = {"way": way, "error": f"{type(error).__name__}: {error}"}
@@ -82,18 +83,6 @@ def _pruned(twin: nn.Sequential, criterion: str, spread: str, ratio: float) -> n
     )
     pruner.step()
     return network.eval()
-
-
-def _least(prune: Callable[[float], nn.Sequential], limit: float) -> float:
-    """The smallest ratio, to a 256th, that leaves at most so many MACs."""
-    low, high = 0, 255
-    while high - low > 1:
-        middle = (low + high) // 2
-        if count_macs(prune(middle / 256)) <= limit:
-            high = middle
-        else:
-            low = middle
-    return high / 256
 
 
 if __name__ == "__main__":

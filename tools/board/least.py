@@ -1,0 +1,17 @@
+"""How much a tool must be told to prune: tools that take a sparsity don't say where it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+def least(cost: Callable[[float], float], limit: float, parts: int) -> float:
+    """The smallest sparsity, in parts of 1, that stays within the limit; the largest where none does."""
+    low, high = 0, parts - 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if cost(middle / parts) <= limit:
+            high = middle
+        else:
+            low = middle
+    return high / parts
