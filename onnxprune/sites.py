@@ -111,7 +111,7 @@ def values(graph: Graph, name: str) -> Array | None:
 
 
 def weights(graph: Graph, name: str) -> Array:
-    """What a linear node multiplies by, in floats where integers are stored: see `is_stored`."""
+    """What a linear node multiplies by, in floats where integers are stored: see `stored`."""
     if name in graph.constants:
         return graph.array(name)
     node = graph.producer[name]
@@ -119,22 +119,31 @@ def weights(graph: Graph, name: str) -> Array:
     return dequantized(values, scale, zero[0] if zero else np.zeros_like(scale), node.attrs.get("axis", 1))
 
 
-def is_stored(graph: Graph, name: str) -> bool:
-    """Whether a tensor is a constant, or what DequantizeLinear makes of one: not in blocks."""
-    made = None if name in graph.constants else graph.producer.get(name)
+def stored(graph: Graph, name: str) -> str | None:
+    """The constant that a tensor is, or that DequantizeLinear makes it of, not in blocks; else `None`."""
+    if name in graph.constants:
+        return name
+    made = graph.producer.get(name)
     if made is None or made.op != "DequantizeLinear" or any(i not in graph.constants for i in made.inputs):
-        return name in graph.constants
-    stored = graph.dtype(made.inputs[0])
-    return stored.kind in "iu" and bool(stored.isbuiltin) and len(graph.shape_of_constant(made.inputs[1])) < 2
+        return None
+    integers, scale = made.inputs[:2]
+    dtype = graph.dtype(integers)
+    plain = dtype.kind in "iu" and dtype.isbuiltin and len(graph.shape_of_constant(scale)) < 2
+    return integers if plain else None
 
 
 def dequantized(values: Array, scale: Array, zero: Array, axis: int) -> Array:
     """(values - zero) scale, in the scale's dtype; one scale for all, or one for each index of an axis."""
-    shape = [1] * values.ndim
-    if scale.size > 1:
-        shape[axis] = scale.size
-    zero, factor = (vector.reshape(shape).astype(np.float64) for vector in (zero, scale))
+    zero, factor = (along(vector, values.ndim, axis) for vector in (zero, scale))
     return np.asarray((values.astype(np.float64) - zero) * factor, scale.dtype)
+
+
+def along(vector: Array, ndim: int, axis: int) -> Floats:
+    """A scale or zero point, so that it broadcasts: one for each index of an axis, or one for all."""
+    shape = [1] * ndim
+    if vector.size > 1:
+        shape[axis] = vector.size
+    return vector.reshape(shape).astype(np.float64)
 
 
 def _is_data(graph: Graph, name: str) -> bool:
@@ -184,7 +193,7 @@ def consumers(graph: Graph, analysis: Analysis) -> tuple[Consumer, ...]:
     for reader in analysis.readers:
         node = graph.nodes[reader.node]
         weight = node.inputs[reader.input]
-        if not is_stored(graph, weight) or (group_of[reader.place.units] < 0).all():
+        if stored(graph, weight) is None or (group_of[reader.place.units] < 0).all():
             continue
         if len(reader.place.axes) > 1 and reader.place.units.shape[-1] == 1:
             continue

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import Array, Edits, Graph, Node, make_node
-from ..sites import dequantized, is_stored
+from ..sites import along, dequantized, stored
 
 _PARAMETERS = {"Conv": (1, 2), "ConvTranspose": (1, 2), "Gemm": (0, 1, 2), "MatMul": (0, 1)}
 """Which inputs may hold weights or biases."""
@@ -33,21 +33,19 @@ class Code:
 
     def floats(self) -> Array:
         """What the integers stand for."""
-        return dequantized(*self.values, self.attrs.get("axis", 1))
+        return dequantized(*self.values, self._axis)
 
     def integers(self, floats: Array) -> Array:
         """The nearest that can be stored."""
         values, scale, zero = self.values
-        exact = floats.astype(np.float64) / self._along(scale) + self._along(zero)
+        scale, zero = (along(vector, values.ndim, self._axis) for vector in (scale, zero))
+        exact = floats.astype(np.float64) / scale + zero
         limits = np.iinfo(values.dtype)
         return np.clip(np.rint(exact), limits.min, limits.max).astype(values.dtype)
 
-    def _along(self, vector: Array) -> Array:
-        """One for each index of an axis, or one for all."""
-        shape = [1] * self.values[0].ndim
-        if vector.size > 1:
-            shape[self.attrs.get("axis", 1)] = vector.size
-        return vector.reshape(shape).astype(np.float64)
+    @property
+    def _axis(self) -> int:
+        return int(self.attrs.get("axis", 1))
 
 
 def decoded(graph: Graph) -> tuple[Graph, dict[str, Code]]:
@@ -68,15 +66,15 @@ def encoded(graph: Graph, codes: Mapping[str, Code]) -> Graph:
         ((reader, i),) = graph.readers[name]
         parts = zip(code.inputs, (code.integers(graph.array(name)), *code.values[1:]), strict=False)
         edits.added.update({part: array for part, array in parts if part not in graph.constants})
-        stored = f"{name}.stored"
-        node = make_node("DequantizeLinear", code.inputs, [stored], code.name, **code.attrs)
+        again = f"{name}.stored"
+        node = make_node("DequantizeLinear", code.inputs, [again], code.name, **code.attrs)
         edits.before.setdefault(reader.index, []).append(node)
-        edits.rewire[reader.index, i] = stored
+        edits.rewire[reader.index, i] = again
     return graph.edited(edits)
 
 
 def _stores_weights(graph: Graph, node: Node) -> bool:
-    if node.op != "DequantizeLinear" or not is_stored(graph, node.outputs[0]):
+    if node.op != "DequantizeLinear" or stored(graph, node.outputs[0]) is None:
         return False
     readers = graph.readers.get(node.outputs[0], ())
     if len(readers) != 1 or node.outputs[0] in graph.outputs:

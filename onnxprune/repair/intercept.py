@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..graph import Array, Edits, Graph, Node, make_node
-from ..sites import is_stored, weights
+from ..sites import stored, weights
 from ..types import Floats
 from .behind import fresh, insert, is_free
 
@@ -199,4 +199,5 @@ def intercept(graph: Graph, node: Node, weight: int) -> Intercept | None:
 
 
 def _is_vector(graph: Graph, name: str) -> bool:
-    return is_stored(graph, name) and all(n == 1 for n in weights(graph, name).shape[:-1])
+    held = stored(graph, name)
+    return held is not None and all(n == 1 for n in graph.shape_of_constant(held)[:-1])
