@@ -161,7 +161,12 @@ def test_systems_are_solved_with_and_without_full_rank():
     ("layout", "y", "axis", "outputs"),
     [
         (Convolution((1, 1), (1, 1), (1, 1), ((0, 0),) * 2, 1), (3, 5, 2, 7), 0, 1),
-        (Transposed((1, 1), Convolution((1, 1), (1, 1), (1, 1), ((0, 0),) * 2, 1)), (3, 5, 2, 7), 0, 1),
+        (
+            Transposed((1, 1), Convolution((1, 1), (1, 1), (1, 1), ((0, 0),) * 2, 1), (0, 0)),
+            (3, 5, 2, 7),
+            0,
+            1,
+        ),
         (Product(right=True), (3, 5), 0, -1),
         (Product(right=True), (3, 4, 5), 0, -1),
         (Product(right=False), (3, 5, 4), 0, -2),

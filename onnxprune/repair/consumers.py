@@ -94,26 +94,25 @@ def is_depthwise(graph: Graph, node: Node) -> bool:
     return node.op == "Conv" and graph.shape_of_constant(node.inputs[1])[1] == 1 != node.attrs.get("group", 1)
 
 
-def layout(node: Node, side: int, weight: Shape, x: Shape, y: Shape) -> Layout | None:
+def layout(node: Node, side: int, weight: Shape, y: Shape) -> Layout | None:
     """How a node's patches, outputs and weights lie, if they can be told.
 
     Args:
         node: the node.
         side: which input is the weight.
         weight: its shape.
-        x: shape of the data.
         y: shape of the output.
     """
     if node.op == "Conv":
-        return Convolution.of(node, weight, x)
+        return Convolution.of(node, weight)
     if node.op == "ConvTranspose":
-        return Transposed.of(node, weight, x, y)
+        return Transposed.of(node, weight)
     if node.op == "Gemm":
         turned = bool(node.attrs.get("transA", 0)), bool(node.attrs.get("transB", 0))
         factor = float(node.attrs.get("alpha", 1.0))
         return Product(side == 1, turned[1 - side], turned[side], factor) if factor else None
     if node.op == "MatMul":
-        return Product(side == 1) if len(weight) == 2 and len(x) > 1 else None
+        return Product(side == 1) if len(weight) == 2 and len(y) > 1 else None
     return Gates(bool(node.attrs.get("layout", 0)))
 
 

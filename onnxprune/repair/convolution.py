@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,9 @@ class Convolution(Layout):
         kernel: taps along each spatial axis.
         strides: of the output positions.
         dilations: of the taps.
-        pads: of the input.
+        pads: of the input, unless they follow from its size.
         groups: how many.
+        auto_pad: how they follow from its size: `SAME_UPPER` or `SAME_LOWER`; otherwise `NOTSET`.
     """
 
     kernel: Shape
@@ -33,16 +34,24 @@ class Convolution(Layout):
     dilations: Shape
     pads: Pads
     groups: int
+    auto_pad: str = "NOTSET"
 
     @classmethod
-    def of(cls, node: Node, weight: Shape, x: Shape) -> Convolution:
-        """The layout of a node that reads an `x` of this shape."""
+    def of(cls, node: Node, weight: Shape) -> Convolution:
+        """The layout of a node."""
         kernel = weight[2:]
         ones = (1,) * len(kernel)
-        strides = tuple(node.attrs.get("strides", ones))
-        dilations = tuple(node.attrs.get("dilations", ones))
-        pads = _pads(node, kernel, strides, dilations, x[2:])
-        return cls(kernel, strides, dilations, pads, node.attrs.get("group", 1))
+        mode = node.attrs.get("auto_pad", "NOTSET")
+        given = tuple(node.attrs.get("pads", (0,) * (2 * len(kernel)))) if mode == "NOTSET" else ()
+        pads = tuple(zip(given[: len(kernel)], given[len(kernel) :], strict=True)) or ((0, 0),) * len(kernel)
+        return cls(
+            kernel,
+            tuple(node.attrs.get("strides", ones)),
+            tuple(node.attrs.get("dilations", ones)),
+            pads,
+            node.attrs.get("group", 1),
+            "NOTSET" if mode == "VALID" else mode,
+        )
 
     def rows(self, y: Shape) -> int:
         """See `Layout.rows`."""
@@ -54,7 +63,7 @@ class Convolution(Layout):
 
     def patches(self, x: Array, y: Shape, rows: Rows) -> Array:
         """See `Layout.patches`."""
-        padded = _padded(x, self.pads)
+        padded = _padded(x, self._padding(x.shape[2:]))
         reach = tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True))
         windows = sliding_window_view(padded, reach, axis=tuple(range(2, x.ndim)))
         taps: Any = (..., *(slice(None, None, d) for d in self.dilations))
@@ -83,6 +92,16 @@ class Convolution(Layout):
         """See `Layout.restored`."""
         return matrix.reshape(weight)
 
+    def _padding(self, x: Shape) -> Pads:
+        if self.auto_pad == "NOTSET":
+            return self.pads
+        pads = []
+        for n, k, s, d in zip(x, self.kernel, self.strides, self.dilations, strict=True):
+            whole = max(0, (math.ceil(n / s) - 1) * s + (k - 1) * d + 1 - n)
+            less, more = whole // 2, whole - whole // 2
+            pads.append((less, more) if self.auto_pad == "SAME_UPPER" else (more, less))
+        return tuple(pads)
+
 
 @dataclass(frozen=True)
 class Transposed(Layout):
@@ -90,25 +109,35 @@ class Transposed(Layout):
 
     Attributes:
         strides: how far apart the inputs are put.
-        inner: that Conv.
+        inner: that Conv, but for its pads, which follow from what is cut off the output.
+        begins: how much of the full output is cut off at the beginning of each axis, unless that follows from
+            its size.
+        auto_pad: how it follows from its size: `SAME_LOWER` takes more of it; otherwise, less.
+        extra: what the full output has more at the end of each axis.
     """
 
     strides: Shape
     inner: Convolution
+    begins: Shape | None
+    auto_pad: str = "NOTSET"
+    extra: Shape = ()
 
     @classmethod
-    def of(cls, node: Node, weight: Shape, x: Shape, y: Shape) -> Transposed:
-        """The layout of a node with inputs and outputs of these shapes."""
+    def of(cls, node: Node, weight: Shape) -> Transposed:
+        """The layout of a node."""
         kernel = weight[2:]
-        ones = (1,) * len(kernel)
-        strides = tuple(node.attrs.get("strides", ones))
+        ones, zeros = (1,) * len(kernel), (0,) * len(kernel)
         dilations = tuple(node.attrs.get("dilations", ones))
-        begins = _begins(node, kernel, strides, dilations, x[2:], y[2:])
-        pads = []
-        for n, out, k, s, d, begin in zip(x[2:], y[2:], kernel, strides, dilations, begins, strict=True):
-            before = (k - 1) * d - begin
-            pads.append((before, out + begin - (s * (n - 1) + 1)))
-        return cls(strides, Convolution(kernel, ones, dilations, tuple(pads), node.attrs.get("group", 1)))
+        inner = Convolution(kernel, ones, dilations, ((0, 0),) * len(kernel), node.attrs.get("group", 1))
+        mode = node.attrs.get("auto_pad", "NOTSET")
+        told = mode in ("NOTSET", "VALID") and "output_shape" not in node.attrs
+        return cls(
+            tuple(node.attrs.get("strides", ones)),
+            inner,
+            tuple(node.attrs.get("pads", zeros * 2))[: len(kernel)] if told else None,
+            mode,
+            tuple(node.attrs.get("output_padding", zeros)),
+        )
 
     def rows(self, y: Shape) -> int:
         """See `Layout.rows`."""
@@ -124,7 +153,7 @@ class Transposed(Layout):
         apart = np.zeros((*x.shape[:2], *lengths), x.dtype)
         steps: Any = (..., *(slice(None, None, s) for s in self.strides))
         apart[steps] = x
-        return self.inner.patches(apart, y, rows)
+        return replace(self.inner, pads=self._padding(x.shape[2:], y[2:])).patches(apart, y, rows)
 
     @property
     def outputs(self) -> int:
@@ -147,6 +176,20 @@ class Transposed(Layout):
         inward = matrix.reshape(self.inner.groups, weight[1], -1, *weight[2:]).swapaxes(1, 2)
         return np.flip(inward.reshape(weight), tuple(range(2, len(weight))))
 
+    def _padding(self, x: Shape, y: Shape) -> Pads:
+        pads = []
+        for axis, (n, out, k, s, d) in enumerate(
+            zip(x, y, self.inner.kernel, self.strides, self.inner.dilations, strict=True)
+        ):
+            reach = (k - 1) * d
+            if self.begins is not None:
+                begin = self.begins[axis]
+            else:
+                whole = max(0, s * (n - 1) + self.extra[axis] + reach + 1 - out)
+                begin = whole - whole // 2 if self.auto_pad == "SAME_LOWER" else whole // 2
+            pads.append((reach - begin, out + begin - (s * (n - 1) + 1)))
+        return tuple(pads)
+
 
 def _padded(x: Array, pads: Pads) -> Array:
     if not any(map(any, pads)):
@@ -156,33 +199,3 @@ def _padded(x: Array, pads: Pads) -> Array:
         *(slice(max(0, -a), n - max(0, -b)) for n, (a, b) in zip(x.shape[2:], pads, strict=True)),
     )
     return np.pad(x[inside], ((0, 0), (0, 0), *((max(0, a), max(0, b)) for a, b in pads)))
-
-
-def _pads(node: Node, kernel: Shape, strides: Shape, dilations: Shape, x: Shape) -> Pads:
-    mode = node.attrs.get("auto_pad", "NOTSET")
-    if mode == "NOTSET":
-        given = tuple(node.attrs.get("pads", (0,) * (2 * len(kernel))))
-        return tuple(zip(given[: len(kernel)], given[len(kernel) :], strict=True))
-    if mode == "VALID":
-        return ((0, 0),) * len(kernel)
-    pads = []
-    for n, k, s, d in zip(x, kernel, strides, dilations, strict=True):
-        whole = max(0, (math.ceil(n / s) - 1) * s + (k - 1) * d + 1 - n)
-        less, more = whole // 2, whole - whole // 2
-        pads.append((less, more) if mode == "SAME_UPPER" else (more, less))
-    return tuple(pads)
-
-
-def _begins(
-    node: Node, kernel: Shape, strides: Shape, dilations: Shape, x: Shape, y: Shape
-) -> tuple[int, ...]:
-    """How much of the full output of a ConvTranspose is cut off at the beginning of each axis."""
-    mode = node.attrs.get("auto_pad", "NOTSET")
-    if mode in ("NOTSET", "VALID") and "output_shape" not in node.attrs:
-        return tuple(node.attrs.get("pads", (0,) * (2 * len(kernel))))[: len(kernel)]
-    extra = node.attrs.get("output_padding", (0,) * len(kernel))
-    begins = []
-    for n, out, k, s, d, e in zip(x, y, kernel, strides, dilations, extra, strict=True):
-        whole = max(0, s * (n - 1) + e + (k - 1) * d + 1 - out)
-        begins.append(whole - whole // 2 if mode == "SAME_LOWER" else whole // 2)
-    return tuple(begins)

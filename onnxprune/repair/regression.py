@@ -38,18 +38,17 @@ class Sums:
 
     def add(self, patches: Array, targets: Array) -> None:
         """Add rows: `patches` (G, R, F) and `targets` (G, R, O)."""
-        p, y = patches.astype(np.float32), targets.astype(np.float32)
         if self._shift is None:
-            self._shift = p.mean(1, keepdims=True), y.mean(1, keepdims=True)
-            g, f, o = len(p), p.shape[2], y.shape[2]
+            self._shift = tuple(x.mean(1, keepdims=True, dtype=np.float32) for x in (patches, targets))
+            g, f, o = len(patches), patches.shape[2], targets.shape[2]
             self._p, self._y = np.zeros((g, f)), np.zeros((g, o))
             self._pp, self._yp = np.zeros((g, f, f)), np.zeros((g, o, f))
-        p -= self._shift[0]
-        y -= self._shift[1]
+        p = np.subtract(patches, self._shift[0], dtype=np.float32)
+        y = np.subtract(targets, self._shift[1], dtype=np.float32)
         self.rows += p.shape[1]
-        self._p += p.sum(1, dtype=np.float64)
-        self._y += y.sum(1, dtype=np.float64)
-        self._yy += float(np.square(y).sum(dtype=np.float64))
+        self._p += p.sum(1)
+        self._y += y.sum(1)
+        self._yy += float(np.square(y).sum())
         self._pp += p.swapaxes(1, 2) @ p
         self._yp += y.swapaxes(1, 2) @ p
 
@@ -110,18 +109,23 @@ class Covariance:
         p = np.einsum("gkf,gf->gk", weights, self.p) + bias
         return Covariance(self.rows, p, self.y, weights @ self.pp @ back, self.yp @ back, self.yy)
 
-    def ridge(self, start: Floats, penalty: float) -> Floats:
-        """W (G, O, F) of least squares, pulled towards `start`.
+    def ridge(self, start: Floats) -> Callable[[float], Floats]:
+        """W (G, O, F) of least squares for each penalty, pulled towards `start`.
 
         W = W0 + (C_yp - W0 C_pp) (C_pp + penalty s)^-1, with s the mean of the diagonal of C_pp.
         """
         groups, size = self.p.shape
         scale = float(np.einsum("gff->", self.pp)) / max(1, groups * size)
-        if not np.isfinite(penalty) or scale <= 0:
-            return start
         rest = self.yp - start @ self.pp
-        ridge = penalty * scale * np.eye(size)
-        return start + np.stack([solve(pp + ridge, r.T).T for pp, r in zip(self.pp, rest, strict=True)])
+
+        def fitted(penalty: float) -> Floats:
+            if not np.isfinite(penalty) or scale <= 0:
+                return start
+            ridged = self.pp.copy()
+            np.einsum("gff->gf", ridged)[...] += penalty * scale
+            return start + np.stack([solve(pp, r.T).T for pp, r in zip(ridged, rest, strict=True)])
+
+        return fitted
 
     def bias(self, weights: Floats) -> Floats:
         """(G, O): what is missing on average."""
@@ -163,10 +167,12 @@ def fit(halves: tuple[Covariance, Covariance], start: Floats, bias: Floats, *, w
     """
     energy = sum(h.yy for h in halves) or 1.0
 
+    ridges = [own.ridge(start) for own in halves]
+
     def error(penalty: float) -> float:
         total = 0.0
-        for own, other in (halves, halves[::-1]):
-            fitted = own.ridge(start, penalty)
+        for own, ridge, other in zip(halves, ridges, halves[::-1], strict=True):
+            fitted = ridge(penalty)
             total += other.loss(fitted, own.bias(fitted))
         return total / energy
 
@@ -178,7 +184,7 @@ def fit(halves: tuple[Covariance, Covariance], start: Floats, bias: Floats, *, w
     if not after < before:
         return Fit(start, bias, float("inf"), before, before)
     whole = halves[0].joined(halves[1])
-    fitted = whole.ridge(start, penalty)
+    fitted = whole.ridge(start)(penalty)
     return Fit(fitted, whole.bias(fitted), penalty, before, after)
 
 
