@@ -54,6 +54,7 @@ def test_plans_and_reports(here, evidence):
     assert prune(*evidence, "--plan-out", "plan.json", "--report", "report.json") == 0
     check("plan", json.loads((here / "plan.json").read_text()))
     report = json.loads((here / "report.json").read_text())
+    assert {"Loading", "Repairing weights"} <= report["seconds"].keys()
     check("report", report)
     assert (report["verdict"]["accuracy"] is not None) == bool(evidence)
     assert {g["kept"] < g["size"] for g in report["groups"]} == {True}

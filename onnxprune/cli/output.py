@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,9 @@ class Output:
 
     Args:
         quiet: say nothing.
+
+    Attributes:
+        seconds: what each stage took, in the order in which they began.
     """
 
     def __init__(self, quiet: bool) -> None:
@@ -32,32 +37,73 @@ class Output:
         if not self._console.is_terminal and "COLUMNS" not in os.environ:
             self._console.width = _FILE_WIDTH
         self._progress = Console(stderr=True, quiet=quiet, markup=False)
+        self.seconds: dict[str, float] = {}
 
     def show(self, *what: RenderableType) -> None:
         """Print to stdout."""
         for thing in what:
             self._console.print(thing)
 
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """Say what is going on, on stderr, and keep how long it takes."""
+        with ExitStack() as stack:
+            say = self._once()
+            if self._progress.is_terminal:
+                status = stack.enter_context(Status("Loading", console=self._progress))
+                say = partial(_update, status)
+            stages = _Stages(self.seconds)
+
+            def told(text: str) -> None:
+                stages.begin(_stage(text))
+                say(text)
+
+            yield told
+            stages.end()
+
     def _once(self) -> Progress:
         """Without a terminal a stage is named once, not its every step."""
         said: set[str] = set()
 
         def say(text: str) -> None:
-            stage = text.partition(":")[0]
+            stage = _stage(text)
             if stage not in said:
                 said.add(stage)
                 self._progress.print(f"{stage} ...", highlight=False)
 
         return say
 
-    @contextmanager
-    def progress(self) -> Iterator[Progress]:
-        """Say what is going on, on stderr."""
-        if not self._progress.is_terminal:
-            yield self._once()
-            return
-        with Status("Loading", console=self._progress) as status:
-            yield lambda text: status.update(f"{text} ...")
+
+class _Stages:
+    """A clock that is told what begins.
+
+    Args:
+        seconds: what each stage has taken.
+    """
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self._seconds = seconds
+        self._stage, self._since = "Loading", time.perf_counter()
+
+    def begin(self, stage: str) -> None:
+        """The last stage is over; one may go on later."""
+        self.end()
+        self._stage = stage
+
+    def end(self) -> None:
+        """So is this one."""
+        now = time.perf_counter()
+        self._seconds[self._stage] = self._seconds.get(self._stage, 0.0) + now - self._since
+        self._since = now
+
+
+def _update(status: Status, text: str) -> None:
+    status.update(f"{text} ...")
+
+
+def _stage(text: str) -> str:
+    """What is going on, without how far it is."""
+    return text.partition(":")[0]
 
 
 def as_json(data: Any) -> str:

@@ -12,7 +12,7 @@ from .. import pipeline
 from .. import plan as plans
 from ..errors import UsageError
 from ..repair import Mode
-from ..report import VERSION, plan_table, report, verdict_table, weights_line
+from ..report import VERSION, plan_table, report, seconds_line, verdict_table, weights_line
 from ..search import Kind, pareto_table, plot
 from ..unstructured import Among
 from .options import Approximate, Attention, Dims, ProfileIn, ProfileOut, Provider, Threads, timed
@@ -194,13 +194,13 @@ def deliver(
     result.save(out)
     if plan_out is not None:
         write_text(plan_out, plans.dumps(result.plan))
-    data = _data(result)
+    data = {**_data(result), "seconds": output.seconds}
     if report_out is not None:
         write_text(report_out, as_json(data) + "\n")
     output.show(plan_table(result.plan), verdict_table(result.verdict), weights_line(data["weights"]))
     for warning in result.verdict.warnings:
         output.show(f"note: {warning}")
-    output.show(f"The pruned model is in {out}")
+    output.show(seconds_line(output.seconds), f"The pruned model is in {out}")
 
 
 def deliver_curve(

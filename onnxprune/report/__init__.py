@@ -3,7 +3,7 @@
 from .entries import VERSION
 from .inspection import Inspection, inspection
 from .outcome import report, verdict_data
-from .tables import inspection_tables, plan_table, verdict_table, weights_line
+from .tables import inspection_tables, plan_table, seconds_line, verdict_table, weights_line
 
 __all__ = [
     "VERSION",
@@ -12,6 +12,7 @@ __all__ = [
     "inspection_tables",
     "plan_table",
     "report",
+    "seconds_line",
     "verdict_data",
     "verdict_table",
     "weights_line",

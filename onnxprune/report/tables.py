@@ -148,6 +148,13 @@ def weights_line(weights: Sequence[Mapping[str, Any]]) -> str:
     return f"weights: {told}"
 
 
+def seconds_line(seconds: Mapping[str, float]) -> str:
+    """How long it took, and what took most of it. `seconds`: by stage."""
+    longest = sorted(seconds.items(), key=lambda item: -item[1])[:3]
+    told = ", ".join(f"{stage[:1].lower()}{stage[1:]} {took:.2g} s" for stage, took in longest)
+    return f"took {sum(seconds.values()):.2g} s: {told}"
+
+
 def plan_table(plan: Plan) -> Table:
     """What stays of every group that loses something."""
     table = Table(title="Channels kept", title_justify="left")
@@ -201,7 +208,7 @@ def verdict_table(verdict: Verdict) -> Table:
         for name, value in verdict.drift.relative.items():
             agree = verdict.drift.top1.get(name)
             table.add_row(
-                f"drift of '{name}' on {verdict.drift.samples}",
+                f"drift of '{name}' on {verdict.drift.samples} samples",
                 "",
                 f"{value:.4f}",
                 f"top-1 agrees {agree:.2%}" if agree is not None else "",
