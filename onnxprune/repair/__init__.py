@@ -24,7 +24,7 @@ __all__ = ["Mode", "Normal", "Outcome", "Repaired", "Surgery", "normals", "proje
 Mode = Literal["none", "bias", "fold", "reuse", "auto"]
 """What may change: nothing; biases; weights and biases; layers are added; what is best for what is known."""
 
-JUDGES = 8
+JUDGES = 4
 """Batches to judge on where no others than those of the fit are given."""
 
 

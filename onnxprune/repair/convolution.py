@@ -198,4 +198,10 @@ def _padded(x: Array, pads: Pads) -> Array:
         ...,
         *(slice(max(0, -a), n - max(0, -b)) for n, (a, b) in zip(x.shape[2:], pads, strict=True)),
     )
-    return np.pad(x[inside], ((0, 0), (0, 0), *((max(0, a), max(0, b)) for a, b in pads)))
+    part = x[inside]
+    around = [(max(0, a), max(0, b)) for a, b in pads]
+    sizes = (n + a + b for n, (a, b) in zip(part.shape[2:], around, strict=True))
+    padded = np.zeros((*x.shape[:2], *sizes), x.dtype)
+    middle: Any = (..., *(slice(a, a + n) for n, (a, _) in zip(part.shape[2:], around, strict=True)))
+    padded[middle] = part
+    return padded

@@ -43,6 +43,10 @@ class Intercept(ABC):
     def now(self, count: int) -> Floats:
         """float64 (count,): the part of the bias that is in the node's output as it was measured."""
 
+    def behind(self) -> Floats:
+        """float64 (count,) or (1,): the part that is added to the node's output."""
+        return np.zeros(1)
+
     @abstractmethod
     def write(self, edits: Edits, bias: Floats, like: Array) -> None:
         """Replace that part by `bias` (count,), in the dtype of `like`."""
@@ -98,10 +102,14 @@ class AddBehind(Intercept):
         """See `Intercept.now`: the Add comes after what was measured."""
         return np.zeros(count)
 
+    def behind(self) -> Floats:
+        """See `Intercept.behind`."""
+        return weights(self.graph, self.add.inputs[self.input]).astype(np.float64).ravel()
+
     def write(self, edits: Edits, bias: Floats, like: Array) -> None:
         """See `Intercept.write`."""
         value = weights(self.graph, self.add.inputs[self.input])
-        new = np.broadcast_to(value.astype(np.float64).ravel(), bias.shape) + bias
+        new = np.broadcast_to(self.behind(), bias.shape) + bias
         shape = value.shape if value.size == bias.size else bias.shape
         edits.literals[self.add.index, self.input] = new.reshape(shape).astype(like.dtype)
 

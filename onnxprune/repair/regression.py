@@ -184,22 +184,21 @@ def fit(halves: tuple[Covariance, Covariance], start: Floats, bias: Floats, *, w
     if not after < before:
         return Fit(start, bias, float("inf"), before, before)
     whole = halves[0].joined(halves[1])
+    penalty /= 2  # as it is against moments per row, of twice as many rows
     fitted = whole.ridge(start)(penalty)
     return Fit(fitted, whole.bias(fitted), penalty, before, after)
 
 
 def _least(error: Callable[[float], float], penalties: tuple[float, ...]) -> tuple[float, float]:
-    """The penalty of least error, downhill from the middle: too little and too much are both worse."""
-    at = len(penalties) // 2
-    known = {at: error(penalties[at])}
-    while True:
-        for k in (at - 1, at + 1):
-            if 0 <= k < len(penalties) and k not in known:
-                known[k] = error(penalties[k])
-        best = min(known, key=lambda k: (known[k], -k))
-        if best == at:
-            return penalties[best], known[best]
-        at = best
+    """The penalty of least error, from the middle up or else down: too little and too much are both worse."""
+    best = len(penalties) // 2
+    least, middle = error(penalties[best]), best
+    for way in (1, -1):
+        while 0 <= best + way < len(penalties) and (next_ := error(penalties[best + way])) < least:
+            best, least = best + way, next_
+        if best != middle:
+            break
+    return penalties[best], least
 
 
 def _outer(a: Floats, b: Floats) -> Floats:

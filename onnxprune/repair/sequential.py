@@ -18,10 +18,12 @@ from ..prefix import Prefix, Shelf, ancestors
 from .consumers import Consumer, consumers, layout, stages
 from .intercept import Intercept, intercept
 from .layout import Layout
+from .nonlinear import Rows, refitted
 from .regression import Covariance, Fit, Sums, fit
+from .response import Function, function
 from .restoring import narrowed, restore_behind, restored
 from .surgery import Surgery
-from .targets import Target, Targets, targets
+from .targets import Target, Wanted, targets
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ class _Run:
 
     surgery: Surgery
     found: Mapping[str, Consumer]
-    wanted: Targets
+    wanted: Mapping[str, Wanted]
     after: Prefix
     shelf: Shelf
 
@@ -100,10 +102,15 @@ class _Run:
         last = max(number.values())
         for step in range(last + 1):
             progress(step, last + 1)
-            jobs = [_Job(self.surgery, now, c) for c in self.found.values() if number[c.key] == step]
-            for index, values in enumerate(self._advanced(now, step, {j.data for j in jobs})):
+            jobs = [
+                _Job(self.surgery, now, c, self.wanted[c.key], self.shelf)
+                for c in self.found.values()
+                if number[c.key] == step
+            ]
+            for index, values in enumerate(self._advanced(now, step, {t for j in jobs for t in j.taps})):
                 for job in jobs:
-                    self._add(job, index, values[job.data])
+                    with job.threads():
+                        job.add(index, values)
             edits = Edits()
             for job in jobs:
                 with job.threads():
@@ -111,12 +118,6 @@ class _Run:
             if edits:
                 now = now.edited(edits)
         return now, tuple(report)
-
-    def _add(self, job: _Job, index: int, value: Array) -> None:
-        with job.threads():
-            for target in self.wanted[job.consumer.key][index]:
-                job.add(value, target)
-                self.shelf.drop(target.values)
 
     def _advanced(self, graph: Graph, step: int, taps: Iterable[str]) -> Iterable[dict[str, Array]]:
         """Evaluate what a step needs; a consumer runs only in the step after its repair."""
@@ -135,32 +136,66 @@ class _Run:
 class _Job:
     """The fit of one consumer."""
 
-    def __init__(self, surgery: Surgery, now: Graph, consumer: Consumer) -> None:
+    def __init__(
+        self, surgery: Surgery, now: Graph, consumer: Consumer, wanted: Wanted, shelf: Shelf
+    ) -> None:
         self.consumer = consumer
         self._keep = surgery.restored.get(consumer.key)
         self._now = now
         self._node = now.producer[consumer.key]
         self._weight = now.array(self._node.inputs[consumer.weight])
         self._intercept = intercept(now, self._node, consumer.weight)
+        self._wanted = wanted
+        self._shelf = shelf
         self._sums = (Sums(), Sums())
+        self._rows: list[Rows] = []
         self._layout: Layout | None = None
+        self._function: Function | None = None
 
     @property
-    def data(self) -> str:
+    def _data(self) -> str:
         """The tensor that it reads now, which may be one that a repair before it has made."""
         return self._node.inputs[1 - self.consumer.weight]
+
+    @property
+    def taps(self) -> list[str]:
+        """All that it needs to see."""
+        beside = self._wanted.shortcut
+        return [self._data, *([beside.other(self._now)] if beside else [])]
 
     def threads(self) -> AbstractContextManager[None]:
         """As many as its sums are worth."""
         return threads_for(self._weight.size // max(1, *self._weight.shape[:2]))
 
-    def add(self, p: Array, target: Target) -> None:
-        """Take some rows of a batch: what is read now, and what is wanted."""
-        if self._intercept is None:
+    def add(self, index: int, values: Mapping[str, Array]) -> None:
+        """Take the rows of a batch: what is read now, and what is wanted."""
+        for target in self._wanted.batches[index]:
+            if self._intercept is not None:
+                self._take(self._intercept, target, *(values[name] for name in self.taps))
+            self._shelf.drop(target.values)
+
+    def _take(self, slot: Intercept, target: Target, data: Array, other: Array | None = None) -> None:
+        if self._layout is None:
+            self._begin(target.shape)
+        if self._layout is None:
             return
-        self._layout = layout(self._node, self.consumer.weight, self._weight.shape, target.shape)
-        if self._layout is not None:
-            self._sums[target.half].add(self._layout.patches(p, target.shape, target.rows), target.values)
+        p, y = self._layout.patches(data, target.shape, target.rows), target.values
+        added = np.zeros((1, 1, 1), np.float32)
+        if other is not None:
+            added = self._layout.targets(other, target.rows).astype(np.float32)
+            added += slot.behind().astype(np.float32).reshape(len(added), 1, -1)
+            y = y - added
+        self._sums[target.half].add(p, y)
+        if self._function is not None:
+            self._rows.append(Rows(p, y, added).put(self._shelf))
+
+    def _begin(self, y: Shape) -> None:
+        """Find out how things lie, now that the rank is known."""
+        self._layout = layout(self._node, self.consumer.weight, self._weight.shape, y)
+        beside, dtype = self._wanted.shortcut, self._weight.dtype
+        if self._layout is not None and not self.consumer.recurrent and self._keep is None:
+            start = beside.sum if beside else self.consumer.key
+            self._function = function(self._now, start, dtype, y, self._layout.outputs)
 
     def finish(self, edits: Edits, weights: bool) -> list[Repaired]:
         """Fit, and write down what to change."""
@@ -171,10 +206,15 @@ class _Job:
         a, b = (s.covariance(centred=slot.possible or self._keep is not None) for s in self._sums)
         bias = slot.now(start.shape[0] * start.shape[1]).reshape(start.shape[:2])
         result = fit((a, b), start, bias, weights=weights)
+        if self._function is not None and np.isfinite(result.penalty):
+            whole = a.joined(b)
+            result = refitted(result, start, whole, self._rows, self._function, biased=slot.possible)
         if self._keep is not None:
             result = self._restore(edits, slot, self._layout, result, (a, b), self._keep)
         elif result.after < result.before:
             self._write(edits, slot, self._layout, result)
+        for part in self._rows:
+            part.drop(self._shelf)
         name = self._node.name or self.consumer.key
         rows = a.rows + b.rows
         return [Repaired(name, result.penalty, result.before, result.after, rows, start.shape[-1])]
