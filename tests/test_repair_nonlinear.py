@@ -276,6 +276,7 @@ def test_a_shortcut_behind_the_bias_of_a_product():
         lambda n, y, x: n.Add(n.Relu(y), x),
         lambda n, y, x: n.Concat(n.Add(y, x), y, axis=1),
         lambda n, y, x: n.Sub(y, x),
+        lambda n, y, x: n.Add(y, n.Abs(n.weight(n.B, n.C, n.H, n.W))),
     ],
 )
 def test_what_is_no_shortcut(join):

@@ -9,7 +9,7 @@ sum w (y - W p)^2 (majorisation), so one Gram matrix serves all outputs and all 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,6 @@ from ..graph import Array
 from ..prefix import Shelf
 from ..types import Floats
 from .regression import Covariance, Fit
-from .response import Function
 
 ROUNDS = 1
 """Fits behind the linear one: a second one lowers what the digits lose by 1%, and takes as long again."""
@@ -52,7 +51,13 @@ class Rows:
 
 
 def refitted(
-    found: Fit, start: Floats, whole: Covariance, rows: Sequence[Rows], f: Function, *, biased: bool
+    found: Fit,
+    start: Floats,
+    whole: Covariance,
+    rows: Sequence[Rows],
+    f: Callable[[Array], Array],
+    *,
+    biased: bool,
 ) -> Fit:
     """A linear fit made better behind f; as it was where that does not help.
 
@@ -61,7 +66,7 @@ def refitted(
         start: (G, O, F), the weights that its ridge pulls towards.
         whole: moments of all its rows.
         rows: these rows.
-        f: what is taken of the sum of outputs and shortcut.
+        f: what is taken of the sum of outputs and shortcut, (G, R, O).
         biased: whether there can be a bias; otherwise moments are not centred.
     """
     wanted = [f(r.targets + r.shortcut) for r in rows]
@@ -77,7 +82,7 @@ def refitted(
 
 
 def _step(
-    now: Fit, whole: Covariance, rows: Sequence[Rows], wanted: Sequence[Array], f: Function
+    now: Fit, whole: Covariance, rows: Sequence[Rows], wanted: Sequence[Array], f: Callable[[Array], Array]
 ) -> tuple[float, Covariance]:
     """What a fit loses behind f, and the moments of what to fit next."""
     weights = now.weights.astype(np.float32).swapaxes(1, 2)

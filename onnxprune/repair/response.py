@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import Array, Graph, Node, Shape, segment
-from ..prefix import ancestors
+from ..prefix import ancestors, free_nodes
 from ..sessions import open_session
 from .behind import is_free
 from .consumers import Consumer, stages
@@ -72,7 +72,8 @@ def shortcut(surgery: Surgery, consumer: Consumer, found: Collection[str]) -> Sh
         return None
     ((adding, i),) = readers
     other = adding.inputs[1 - i] if adding.op == "Add" else first
-    if other in (first, *graph.constants) or shapes.get(other) is None or shapes[other] != shapes.get(first):
+    fixed = {*graph.constants, *(o for node in free_nodes(graph) for o in node.outputs)}
+    if other in {first, *fixed} or shapes.get(other) is None or shapes[other] != shapes.get(first):
         return None
     stage, maker = stages(graph, found), graph.producer.get(other)
     late = (
@@ -121,7 +122,7 @@ class Function:
 
 
 def function(graph: Graph, start: str, dtype: np.dtype[Any], y: Shape, axis: int) -> Function | None:
-    """F of a tensor, as far as it looks at no other position; `None` if it is linear.
+    """What is taken of a tensor, as far as it looks at no other position; `None` if it is linear.
 
     Args:
         graph: the graph as it is now.

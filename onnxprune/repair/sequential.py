@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import InputError
 from ..graph import Array, Edits, Graph, Node, Shape
 from ..linalg import threads_for
 from ..prefix import Prefix, Shelf, ancestors
@@ -182,6 +183,10 @@ class _Job:
         p, y = self._layout.patches(data, target.shape, target.rows), target.values
         added = np.zeros((1, 1, 1), np.float32)
         if other is not None:
+            if _without(other.shape, self._layout.outputs) != _without(target.shape, self._layout.outputs):
+                raise InputError(
+                    "a shortcut has another size than what it is added to", where=str(self._node)
+                )
             added = self._layout.targets(other, target.rows).astype(np.float32)
             added += slot.behind().astype(np.float32).reshape(len(added), 1, -1)
             y = y - added
@@ -243,6 +248,11 @@ class _Job:
         result = restored(halves, weights, bias, selection)
         restore_behind(edits, self._now, self._node, place, result, self._weight)
         return result
+
+
+def _without(shape: Shape, axis: int) -> Shape:
+    """All axes but one."""
+    return tuple(n for k, n in enumerate(shape) if k != axis % len(shape))
 
 
 def _narrow(node: Node, weight: Shape, matrix: Shape) -> Shape:
