@@ -13,7 +13,7 @@ from repairs import operated, samples
 from onnxprune.graph import infer
 from onnxprune.ops.cost import macs
 from onnxprune.repair import repair
-from onnxprune.repair.reuse import arranged
+from onnxprune.repair.reuse import arranged, narrowed, stranded
 from onnxprune.rewrite import rewrite
 
 BOTH = pytest.mark.parametrize("dims", [PRIMES, SQUARE], ids=["primes", "square"])
@@ -32,10 +32,12 @@ def dependent(n, outputs, *rest, axis=0, groups=1):
 def spatial(n, layer):
     """That layer between others, read by a depthwise convolution that can't make up for anything."""
     x = n.Relu(n.conv(out=4 * n.C, kernel=(1, 1)))
-    y = n.Relu(layer(n, x))
+    n.output(n.conv(n.Relu(depthwise(n, n.Relu(layer(n, x)))), 5))
+
+
+def depthwise(n, y):
     width = n.shape(y)[1]
-    z = n.node("Conv", y, n.weight(width, 1, 3, 3), n.weight(width), group=width, pads=[1, 1, 1, 1])
-    n.output(n.conv(n.Relu(z), 5))
+    return n.node("Conv", y, n.weight(width, 1, 3, 3), n.weight(width), group=width, pads=[1, 1, 1, 1])
 
 
 def conv(n, x):
@@ -134,7 +136,7 @@ def test_a_layer_that_costs_more_than_it_saves_is_not_inserted():
     n = Net("dear")
     n.output(n.conv(n.Relu(n.conv(out=8, kernel=(1, 1))), 5))
     surgery = surgery_of(n, None)
-    assert not arranged(surgery).restored
+    assert not arranged(surgery, narrowed(surgery)).restored
     outcome = repair(surgery, "reuse", samples(n, 6))
     assert outcome.mode == "fold"
     assert total(outcome.graph) == total(surgery.pruned)
@@ -145,12 +147,50 @@ def test_groups_for_which_it_does_not_pay_lose_their_channels_everywhere():
     x = n.Relu(n.conv(out=8, kernel=(1, 1)))
     n.output(n.conv(n.Relu(n.conv(x, 12, kernel=(3, 3), pads=[1, 1, 1, 1])), 5))
     surgery = surgery_of(n, None)
-    assert len(arranged(surgery).restored) == 1
+    assert len(arranged(surgery, narrowed(surgery)).restored) == 1
     outcome = repair(surgery, "reuse", samples(n, 30))
     assert outcome.mode == "reuse"
     onnx.checker.check_model(outcome.graph.model, full_check=True)
     assert total(surgery.pruned) < total(outcome.graph) < total(surgery.graph)
     assert outcome.after < outcome.before
+
+
+def unfittable(n, y):
+    """A layer whose weight a node makes."""
+    weight = n.Transpose(n.weight(n.shape(y)[1], 5, 1, 1), perm=[1, 0, 2, 3])
+    return n.Conv(y, weight)
+
+
+def test_auto_restores_what_is_read_by_nothing_that_could_be_fitted():
+    n = Net("stranded")
+    x = n.Relu(n.conv(out=4 * n.C, kernel=(1, 1)))
+    n.output(unfittable(n, n.Relu(conv(n, x))))
+    model = n.finished()
+    surgery = surgery_of(n, halved(n, {2 * n.C}))
+    outcome = repair(surgery, "auto", samples(n, 40))
+    assert outcome.mode == "reuse"
+    assert sum("restored" in node.name for node in outcome.graph.nodes) == 1
+    feeds = samples(n, 1, seed=7)[0]
+    (found,), (wanted,) = run(outcome.graph.model, feeds), run(model, feeds)
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=2e-3 * np.abs(wanted).max())
+
+
+@pytest.mark.parametrize(
+    ("reader", "expected"),
+    [
+        (unfittable, True),
+        (lambda n, y: n.conv(y, 5), False),
+        (lambda n, y: n.Concat(n.conv(y, 5), unfittable(n, y), axis=1), False),
+        (lambda n, y: unfittable(n, n.Relu(depthwise(n, y))), True),
+        (lambda n, y: n.conv(n.Relu(depthwise(n, y)), 5), False),
+    ],
+)
+def test_what_is_stranded(reader, expected):
+    n = Net("readers")
+    n.output(reader(n, n.Relu(n.conv(out=8, kernel=(3, 3)))))
+    surgery = surgery_of(n, None)
+    assert len(surgery.analysis.groups) == 1
+    assert (stranded(surgery) == {0}) is expected
 
 
 def test_names_that_are_taken_are_not_taken_again():

@@ -15,7 +15,7 @@ from .consumers import quantised
 from .expectation import Normal, normals
 from .merging import compensate, merge
 from .projection import projected
-from .reuse import arranged
+from .reuse import arranged, narrowed, stranded
 from .sequential import Repaired, fold
 from .surgery import Surgery
 
@@ -85,7 +85,7 @@ def repair(
     count = quantised(surgery)
     said = f"repair leaves {count} layers as they are that compute with integers: prune before quantising"
     notes = [said] if count else []
-    widened = arranged(surgery) if mode == "reuse" else surgery
+    widened = arranged(surgery, _to_restore(surgery, mode))
     for candidate in _candidates(mode, bool(widened.restored)):
         try:
             chosen = widened if candidate == "reuse" else surgery
@@ -106,6 +106,13 @@ def repair(
         if after < before:
             return Outcome(graph, candidate, lines, before, after, tuple(notes))
     return Outcome(surgery.pruned, "none", (), before, before, tuple(notes))
+
+
+def _to_restore(surgery: Surgery, mode: Mode) -> frozenset[int]:
+    """Groups that shall have their channels restored, where that pays."""
+    if mode == "reuse":
+        return narrowed(surgery)
+    return stranded(surgery) if mode == "auto" else frozenset()
 
 
 def _candidates(mode: Mode, restoring: bool) -> Sequence[str]:

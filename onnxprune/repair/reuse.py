@@ -7,16 +7,17 @@ if it pays; other groups lose their channels everywhere, and what reads them is 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..graph import Node
 from ..ops.cost import macs
+from ..sites import hands_on
 from ..types import Units
 from .behind import is_free
-from .consumers import is_depthwise, weight_of
+from .consumers import consumers, is_depthwise, weight_of
 from .surgery import Surgery
 
 _RESTORED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
@@ -37,16 +38,39 @@ class _Layer:
     gain: float
 
 
-def arranged(surgery: Surgery) -> Surgery:
+def stranded(surgery: Surgery) -> frozenset[int]:
+    """Groups that lose units, and that are read by nothing that could be fitted to make up for it."""
+    analysis = surgery.analysis
+    fitted = {surgery.graph.producer[c.key].index for c in consumers(surgery)}
+    read, helped = set[int](), set[int]()
+    for reader in analysis.readers:
+        if not hands_on(reader):
+            groups = set(analysis.group_of[np.unique(reader.place.units)].tolist())
+            read |= groups
+            helped |= groups if reader.node in fitted else set()
+    return narrowed(surgery) & (read - helped)
+
+
+def narrowed(surgery: Surgery) -> frozenset[int]:
+    """Groups that lose units."""
+    groups = enumerate(surgery.analysis.groups)
+    return frozenset(k for k, g in groups if not surgery.kept[g.units].all())
+
+
+def arranged(surgery: Surgery, candidates: Iterable[int]) -> Surgery:
     """The same removal, with channels left out by layers alone, to be restored behind them, where that pays.
 
     `fold` then fits these layers, too.
+
+    Args:
+        surgery: what was done.
+        candidates: groups to do so with.
     """
     groups = surgery.analysis.groups
     cost = macs(surgery.graph, surgery.facts)
     layers = {i: _layer(surgery, surgery.graph.nodes[i], cost) for g in groups for i in g.nodes}
     group_of = surgery.analysis.group_of
-    chosen = {k for k, g in enumerate(groups) if not surgery.kept[g.units].all()}
+    chosen = set(candidates)
 
     def fits(index: int) -> bool:
         mine = [
