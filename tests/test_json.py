@@ -12,6 +12,7 @@ from jsonschema import Draft202012Validator
 from test_cli_prune import here, prune
 
 from onnxprune.cli import run
+from onnxprune.report import seconds_line
 
 __all__ = ["here"]
 
@@ -116,3 +117,10 @@ def test_numbers_that_json_does_not_have_become_null(here, capsys):
     assert run(["validate", "logs.onnx", "roots.onnx", "--json"]) == 0
     out = capsys.readouterr().out
     check("report", json.loads(out, parse_constant=pytest.fail))
+
+
+def test_what_took_longest_is_told_first():
+    told = seconds_line(
+        {"Loading": 0.5, "Repairing weights": 43.2, "Choosing channels": 110, "Cleaning": 3.21}
+    )
+    assert told == "took 3 min: choosing channels 2 min, repairing weights 43 s, cleaning 3.2 s"

@@ -151,8 +151,13 @@ def weights_line(weights: Sequence[Mapping[str, Any]]) -> str:
 def seconds_line(seconds: Mapping[str, float]) -> str:
     """How long it took, and what took most of it. `seconds`: by stage."""
     longest = sorted(seconds.items(), key=lambda item: -item[1])[:3]
-    told = ", ".join(f"{stage[:1].lower()}{stage[1:]} {took:.2g} s" for stage, took in longest)
-    return f"took {sum(seconds.values()):.2g} s: {told}"
+    told = ", ".join(f"{stage[:1].lower()}{stage[1:]} {_time(took)}" for stage, took in longest)
+    return f"took {_time(sum(seconds.values()))}: {told}"
+
+
+def _time(seconds: float) -> str:
+    """9.4 s, 43 s, 3 min."""
+    return f"{seconds:.2g} s" if seconds < 99.5 else f"{seconds / 60:.0f} min"
 
 
 def plan_table(plan: Plan) -> Table:
