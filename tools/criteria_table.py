@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from pages import replaced, table
 
-from onnxprune import measure, pipeline
+from onnxprune import pipeline
 from onnxprune.allocate import Descent, Ladder, macs_model
 from onnxprune.criteria import CRITERIA, Criterion
 from onnxprune.errors import UsageError
@@ -40,10 +40,8 @@ def begun(model: Path, *, simplify: bool) -> Job:
     """A model, with all statistics of the samples that are not held back."""
     ready = pipeline.prepare(model, simplify=simplify)
     samples = pipeline.opened(str(MODELS / "digits-calib.npz"), ready.graph)
-    evidence = pipeline.gather(ready, CRITERIA["l1"], samples, None)
-    wanted = measure.requests(ready.graph, ready.facts, ready.analysis, EVERYTHING)
-    stats = measure.measure(ready.graph, wanted, evidence.fit.batches(32), source=samples.source)
-    return Job(ready, replace(evidence, stats=stats), CRITERIA["l1"], pipeline.Settings())
+    evidence = pipeline.gather(ready, EVERYTHING, samples, None)
+    return Job(ready, evidence, CRITERIA["l1"], pipeline.Settings())
 
 
 def choices(job: Job, criterion: Criterion) -> Iterator[tuple[Mask, ...]]:
