@@ -56,8 +56,12 @@ def cleaned(graph: Graph, facts: Facts) -> tuple[Graph, str | None]:
 def _slim(graph: Graph, **options: Any) -> Graph:
     import onnxslim
 
+    given = copy.deepcopy(graph.model)
+    for output in given.graph.output:  # onnxslim believes what is declared, which may not be true
+        if output.type.HasField("tensor_type"):
+            output.type.tensor_type.ClearField("shape")
     # Weights that happen to be equal stay apart: a plan names them, and another checkpoint's are not.
-    model = onnxslim.slim(copy.deepcopy(graph.model), skip_optimizations=["weight_tying"], **options)
+    model = onnxslim.slim(given, skip_optimizations=["weight_tying"], **options)
     model.doc_string = graph.model.doc_string
     _declare_as_before(model.graph, graph)
     return Graph(model, graph.path)
@@ -65,6 +69,10 @@ def _slim(graph: Graph, **options: Any) -> Graph:
 
 def _declare_as_before(cleaned: Any, graph: Graph) -> None:
     """Shapes that the model declares: onnxslim adds its own, in words that differ from run to run."""
+    types = {output.name: output.type for output in graph.model.graph.output}
+    for output in cleaned.output:
+        if output.name in types:
+            output.type.CopyFrom(types[output.name])
     made = {output for node in cleaned.node for output in node.output}
     declared = [v for v in graph.model.graph.value_info if v.name in made]
     del cleaned.value_info[:]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -30,6 +31,9 @@ _FOLDED = frozenset({"BatchNormalization", "Add", "Mul", "Sub", "Div"})
 
 _CARRIERS = frozenset({*_FOLDED, "Identity", "Dropout", "Concat", "Sum", "Cast"})
 """What a signal passes on its way to its ReLU."""
+
+INTEGER = frozenset({"ConvInteger", "MatMulInteger"})
+"""Layers that multiply integers by integers; zero points are the third and fourth input."""
 
 Key = tuple[str, int]
 """A tensor and its channel axis."""
@@ -56,7 +60,7 @@ class Consumer:
 
     Attributes:
         node: index of the node.
-        activation: the tensor it reads, and the axis it sums over.
+        activation: the tensor it reads, in floats if it was quantised for it, and the axis it sums over.
         units: int64 (C,), along that axis.
         weight: name of what it multiplies by; `weights` gives the values.
         reader: how the units lie in that constant.
@@ -111,12 +115,33 @@ def values(graph: Graph, name: str) -> Array | None:
 
 
 def weights(graph: Graph, name: str) -> Array:
-    """What a linear node multiplies by, in floats where integers are stored: see `stored`."""
+    """What a linear node multiplies by, in floats where integers are stored: see `stored`.
+
+    The integers of `INTEGER` layers count as they are, from their zero point on: float64.
+    """
     if name in graph.constants:
-        return graph.array(name)
+        nothing = zero_point(graph, name)
+        return graph.array(name) if nothing is None else graph.array(name) - nothing
     node = graph.producer[name]
     values, scale, *zero = (graph.array(i) for i in node.inputs)
     return dequantized(values, scale, zero[0] if zero else np.zeros_like(scale), node.attrs.get("axis", 1))
+
+
+def zero_point(graph: Graph, name: str) -> Floats | None:
+    """Of the weight of an `INTEGER` layer, so that it broadcasts over it; `None` for any other constant."""
+    for node, i in graph.readers.get(name, ()):
+        if node.op in INTEGER and i == 1:
+            zero = node.inputs[3] if len(node.inputs) > 3 else ""
+            axis = 0 if node.op == "ConvInteger" else -1
+            vector = graph.array(zero) if zero in graph.constants else np.zeros(1)
+            return along(vector, len(graph.shape_of_constant(name)), axis)
+    return None
+
+
+def _floats(graph: Graph, name: str) -> str:
+    """What a tensor of integers was before it was quantised; the tensor itself if it was not."""
+    made = graph.producer.get(name)
+    return made.inputs[0] if made is not None and made.op == "DynamicQuantizeLinear" else name
 
 
 def stored(graph: Graph, name: str) -> str | None:
@@ -136,6 +161,12 @@ def dequantized(values: Array, scale: Array, zero: Array, axis: int) -> Array:
     """(values - zero) scale, in the scale's dtype; one scale for all, or one for each index of an axis."""
     zero, factor = (along(vector, values.ndim, axis) for vector in (zero, scale))
     return np.asarray((values.astype(np.float64) - zero) * factor, scale.dtype)
+
+
+def nearest(exact: Floats, dtype: np.dtype[Any]) -> Array:
+    """The integers that are nearest, of those that there are."""
+    limits = np.iinfo(dtype)
+    return np.clip(np.rint(exact), limits.min, limits.max).astype(dtype)
 
 
 def along(vector: Array, ndim: int, axis: int) -> Floats:
@@ -201,7 +232,9 @@ def consumers(graph: Graph, analysis: Analysis) -> tuple[Consumer, ...]:
         for name in node.inputs[: 1 if reader.input else 2]:
             found = axis_of(analysis, name, read) if name != weight else None
             if found is not None and np.array_equal(np.unique(found[1]), read):
-                result.append(Consumer(node.index, (name, found[0]), found[1], weight, reader))
+                result.append(
+                    Consumer(node.index, (_floats(graph, name), found[0]), found[1], weight, reader)
+                )
                 break
     return tuple(result)
 

@@ -13,7 +13,7 @@ import numpy as np
 from .fidelity import SQUASHED, are_scores
 from .graph import Array, Edits, Facts, Graph, is_floating, make_node
 from .runtime import Session
-from .sites import merged, spread
+from .sites import merged, spread, zero_point
 from .types import Accuracy, Analysis, Drift, Mask, Units
 
 Feeds = Mapping[str, Array]
@@ -33,11 +33,12 @@ def masked(graph: Graph, facts: Facts, analysis: Analysis, kept: Mask) -> Graph:
         name = graph.nodes[reader.node].inputs[reader.input]
         where = (reader.node, reader.input)
         mask = spread(keep, reader)
-        if name in graph.constants and not reader.zero:
+        zero = zero_point(graph, name) if reader.zero else np.zeros(())
+        if name in graph.constants and zero is not None:
             array = edits.literals.get(where, graph.array(name))
-            edits.literals[where] = np.where(mask, array.reshape(reader.view), array.dtype.type(0)).reshape(
-                array.shape
-            )
+            none = np.broadcast_to(zero.astype(array.dtype), array.shape)
+            part = np.where(mask, array.reshape(reader.view), none.reshape(reader.view))
+            edits.literals[where] = part.reshape(array.shape)
             continue
         current = edits.rewire.get(where, name)
         fresh = f"{name}.masked{index}"

@@ -228,6 +228,21 @@ def test_cleaning_declares_nothing_of_its_own():
     assert all(v in declared.graph.value_info for v in graph.model.graph.value_info)
 
 
+def test_cleaning_does_not_believe_a_declared_shape_that_is_wrong():
+    """As some exporters write: what is declared here would make a constant of the last Reshape's shape."""
+    n = Net("lies")
+    x = n.Relu(n.conv(n.input(1, 3, 5, "wide"), 16))
+    shape = n.Concat(n.Slice(n.Shape(x), [0], [1]), np.array([16]), np.array([-1]), axis=0)
+    n.output(n.Reshape(n.conv(x, 16), shape))
+    model = n.finished()
+    (output,) = model.graph.output
+    declared = onnx.helper.make_tensor_value_info(output.name, onnx.TensorProto.FLOAT, [1, "length"])
+    output.CopyFrom(declared)
+    ready = pipeline.prepare(Graph(model))
+    assert ready.notes == ()
+    assert [*ready.graph.model.graph.output] == [declared]
+
+
 def test_what_would_make_the_file_much_larger_is_not_computed_beforehand():
     n = Net("grows")
     x = n.Relu(n.dense(n.input("batch", 5, 4), 300))

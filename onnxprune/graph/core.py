@@ -70,15 +70,16 @@ class Edits:
     """tensor -> axis -> new length, for the recorded shapes of intermediate values."""
     before: dict[int, list[NodeProto]] = field(default_factory=dict)
     """Node index -> nodes to insert right before it."""
+    replaced: dict[int, list[NodeProto]] = field(default_factory=dict)
+    """Node index -> nodes to have in its place."""
     rewire: dict[tuple[int, int], str] = field(default_factory=dict)
     """(node index, input index) -> the tensor to read instead."""
     added: dict[str, Array] = field(default_factory=dict)
     """New initializers."""
 
     def __bool__(self) -> bool:
-        return any(
-            (self.constants, self.literals, self.attrs, self.folded, self.before, self.rewire, self.added)
-        )
+        values = (self.constants, self.literals, self.attrs, self.folded, self.added)
+        return any((*values, self.before, self.replaced, self.rewire))
 
 
 class Graph:

@@ -56,12 +56,11 @@ def applied(graph: Graph, edits: Edits) -> ModelProto:
             n.attribute.append(onnx.helper.make_attribute(key, value))
     for index, array in edits.folded.items():
         proto.initializer.append(tensor_of(array, proto.node[index].output[0]))
-    if edits.folded or edits.before:
+    if edits.folded or edits.before or edits.replaced:
         nodes: list[NodeProto] = []
         for index, n in enumerate(proto.node):
             nodes += edits.before.get(index, [])
-            if index not in edits.folded:
-                nodes.append(n)
+            nodes += edits.replaced.get(index, [] if index in edits.folded else [n])
         nodes = [copy.deepcopy(n) for n in nodes]
         del proto.node[:]
         proto.node.extend(nodes)
@@ -89,7 +88,8 @@ def _put_literals(graph: Graph, proto: GraphProto, edits: Edits, taken: set[str]
 
 def _is_read_once(graph: Graph, name: str, edits: Edits) -> bool:
     """Whether a constant has one reader, now and with the nodes that are inserted."""
-    inserted = any(name in n.input for nodes in edits.before.values() for n in nodes)
+    added = [*edits.before.values(), *edits.replaced.values()]
+    inserted = any(name in n.input for nodes in added for n in nodes)
     listed = name in graph.outputs or any(v.name == name for v in graph.model.graph.input)
     return len(graph.readers[name]) == 1 and not inserted and not listed and name not in edits.rewire.values()
 
@@ -114,7 +114,7 @@ def _drop_unread(proto: GraphProto, graph: Graph, edits: Edits) -> None:
     """Constants and nodes that only the replaced inputs read would be dead weight."""
     replaced = [*edits.literals, *edits.rewire]
     unread = {graph.nodes[n].inputs[i] for n, i in replaced if i < len(graph.nodes[n].inputs)}
-    unread |= {i for n in edits.folded for i in graph.nodes[n].inputs}
+    unread |= {i for n in (*edits.folded, *edits.replaced) for i in graph.nodes[n].inputs}
     kept = {c for node in graph.nodes for c in node.captured} | {v.name for v in proto.output}
     while unread:
         read = kept | {i for n in proto.node for i in n.input}

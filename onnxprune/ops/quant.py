@@ -7,7 +7,7 @@ whole tensor is a barrier: without some channels the others would be rounded dif
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ..graph import Node, Shape
 from .elementwise import passing
@@ -69,13 +69,24 @@ def qlinear_conv(op: Op) -> list[Label]:
     return convolution(op, kernels=3, vectors=(4, 5, 8), zeros={0: _zero(op, 2)})
 
 
+def _weight_zero(op: Op, i: int) -> dict[int, str]:
+    """Where a constant weight, the second input, reads as 0."""
+    known = op.is_constant(1) and (not op.has(i) or op.is_constant(i))
+    return {1: _zero(op, i)} if known else {}
+
+
 def conv_integer(op: Op) -> list[Label]:
     """x, weight and their zero points."""
-    return convolution(op, vectors=(3,), zeros={0: _zero(op, 2)})
+    return convolution(op, vectors=(3,), zeros={0: _zero(op, 2), **_weight_zero(op, 3)})
 
 
-def _product(op: Op, a: int, b: int, zero: int | None, vectors: Sequence[int]) -> list[Label]:
-    """A (..., M, K) with B (..., K, N); `vectors` hold a value for each of N, or one."""
+def _product(
+    op: Op, a: int, b: int, zero: int | None, vectors: Sequence[int], also: Mapping[int, str] | None = None
+) -> list[Label]:
+    """A (..., M, K) with B (..., K, N); `vectors` hold a value for each of N, or one.
+
+    `also`: where B may be masked, with its zero point.
+    """
     left, right = op.shape(a), op.shape(b)
     if left is None or right is None or min(len(left), len(right)) < 2:
         return op.unknown(f"the shapes of the {op.node.op} are not known")
@@ -93,7 +104,7 @@ def _product(op: Op, a: int, b: int, zero: int | None, vectors: Sequence[int]) -
             if len(op.shape(i) or ()) > 1:
                 return op.barrier(f"{op.node.op} has scales of several axes", _CHANNEL)
             operands.append((i, ["n"]))
-    zeros = {a: "" if zero is None else _zero(op, zero)}
+    zeros = {a: "" if zero is None else _zero(op, zero), **(also or {})}
     out = op.combine(operands, [*range(batch), "m", "n"], zeros=zeros)
     made = block_on(out, batch + 1)
     if made is not None and op.is_weight(b):
@@ -110,7 +121,7 @@ def qlinear_matmul(op: Op) -> list[Label]:
 
 def matmul_integer(op: Op) -> list[Label]:
     """A, B and their zero points."""
-    return _product(op, 0, 1, 2, (3,))
+    return _product(op, 0, 1, 2, (3,), _weight_zero(op, 3))
 
 
 # ---------------------------------------------------------------- com.microsoft

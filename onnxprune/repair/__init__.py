@@ -13,6 +13,7 @@ from ..graph import Array, Graph
 from .coding import decoded, encoded
 from .consumers import quantised
 from .expectation import Normal, normals
+from .integers import lifted, lowered
 from .merging import compensate, merge
 from .projection import projected
 from .reuse import arranged, narrowed, stranded
@@ -82,7 +83,7 @@ def repair(
         before = judge.loss(surgery.pruned)
     except InputError as error:
         return Outcome(surgery.pruned, "none", notes=(f"no repair could be judged: {error}",))
-    count = quantised(surgery)
+    count = quantised(surgery, {layer.node.outputs[0] for layer in lifted(surgery.pruned)[1]})
     said = f"repair leaves {count} layers as they are that compute with integers: prune before quantising"
     notes = [said] if count else []
     widened = arranged(surgery, _to_restore(surgery, mode))
@@ -90,6 +91,7 @@ def repair(
         try:
             chosen = widened if candidate == "reuse" else surgery
             floats, codes = decoded(chosen.pruned)
+            floats, layers = lifted(floats) if candidate != "reuse" else (floats, ())
             graph, lines = fold(
                 replace(chosen, pruned=floats),
                 samples,
@@ -98,7 +100,7 @@ def repair(
                 seed=seed,
                 progress=progress,
             )
-            graph = encoded(graph, codes)
+            graph = encoded(lowered(graph, layers), codes)
             after = judge.loss(graph)
         except InputError as error:
             notes.append(f"repair by {candidate} was given up: {error}")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import Array, Edits, Graph, Node, make_node
-from ..sites import along, dequantized, stored
+from ..sites import along, dequantized, nearest, stored
 
 _PARAMETERS = {"Conv": (1, 2), "ConvTranspose": (1, 2), "Gemm": (0, 1, 2), "MatMul": (0, 1)}
 """Which inputs may hold weights or biases."""
@@ -39,9 +39,7 @@ class Code:
         """The nearest that can be stored."""
         values, scale, zero = self.values
         scale, zero = (along(vector, values.ndim, self._axis) for vector in (scale, zero))
-        exact = floats.astype(np.float64) / scale + zero
-        limits = np.iinfo(values.dtype)
-        return np.clip(np.rint(exact), limits.min, limits.max).astype(values.dtype)
+        return nearest(floats.astype(np.float64) / scale + zero, values.dtype)
 
     @property
     def _axis(self) -> int:

@@ -63,10 +63,11 @@ def consumers(surgery: Surgery, *, depthwise: bool = False) -> list[Consumer]:
     return found
 
 
-def quantised(surgery: Surgery) -> int:
-    """How many layers that lost inputs compute with integers: these are not fitted anew."""
+def quantised(surgery: Surgery, fitted: Collection[str]) -> int:
+    """How many layers that lost inputs compute with integers, other than those that can be `fitted` anew."""
     lost = {r.node for r in surgery.analysis.readers if not surgery.kept[r.place.units].all()}
-    return sum(surgery.graph.nodes[index].op in quant.MACS for index in lost)
+    nodes = [surgery.graph.nodes[index] for index in lost]
+    return sum(node.op in quant.MACS and node.outputs[0] not in fitted for node in nodes)
 
 
 def weight_of(graph: Graph, node: Node) -> int | None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..graph import Edits, Graph
 from ..linalg import solve, threads_for
-from ..sites import Consumer, consumers, weights
+from ..sites import Consumer, consumers, nearest, weights, zero_point
 from ..stats import Moments, Stats
 from ..types import Analysis, Floats, Group, Mask, Units
 from .intercept import intercept, shift
@@ -57,7 +57,8 @@ def _project(
     stays = kept[place.units.ravel()]
     if stays.all() or not stays.any() or len(moments.gram) != stays.size:
         return
-    slot = intercept(reference, node, consumer.reader.input)
+    zero = zero_point(graph, consumer.weight)
+    slot = intercept(reference, node, consumer.reader.input) if zero is None else None
     shifted = slot if slot is not None and slot.possible and len(place.axes) == 1 else None
     second = moments.covariance if shifted is not None else moments.gram / moments.rows
     with threads_for(int(stays.sum())):
@@ -66,7 +67,10 @@ def _project(
     new[~stays] = 0
     new[stays] += predictor.T @ flat[~stays]
     unfolded = np.moveaxis(new.reshape(moved.shape), range(len(place.axes)), place.axes)
-    edits.literals[node.index, consumer.reader.input] = unfolded.reshape(array.shape).astype(array.dtype)
+    again = unfolded.reshape(array.shape)
+    edits.literals[node.index, consumer.reader.input] = (
+        again.astype(array.dtype) if zero is None else nearest(again + zero, graph.dtype(consumer.weight))
+    )
     if shifted is not None:
         missing = moments.mean[~stays] - predictor @ moments.mean[stays]
         change = shift(node, rows[~stays], missing)
