@@ -16,6 +16,7 @@ from ..repair import Outcome
 from ..sessions import open_session
 from ..types import Drop, Mask, Plan, Verdict
 from .evidence import context
+from .exchange import exchanged
 from .inbound import with_inbound
 from .job import Job, Made, proved
 from .judge import judge, require_worth
@@ -75,11 +76,11 @@ def solve(job: Job, budget: Budget) -> Result:
     way = route(job, budget.goals)
     plan = planned(job, budget, way)
     if budget.drop is None:
-        return finished(job, met(job, stepwise(job, way)), plan, way=way)
+        return finished(job, met(job, exchanged(job, stepwise(job, way))), plan, way=way)
     original = open_session(job.ready.original)
     marked = exams(job, budget.metric, original)
     if budget.goals.given():
-        made = met(job, stepwise(job, way))
+        made = met(job, exchanged(job, stepwise(job, way)))
         drop = lost(made.graph, marked)[1]
         require_promise(drop, budget.drop, job.ready.original.where)
     else:

@@ -1,0 +1,82 @@
+"""What exchange between groups gains: losses at the outputs, on samples that it has not seen.
+
+    python tools/bench_exchange.py                                     # the digits
+    python tools/bench_exchange.py MODEL CALIB.npz HELDOUT.npz --shares 0.5
+
+Prints what is lost (see `onnxprune.fidelity.Loss`) without and with `onnxprune.pipeline.exchange`, at shares
+of the multiply-accumulates, and how long it takes to choose, without and with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from onnxprune.fidelity import Judge
+from onnxprune.graph import Array
+from onnxprune.pipeline import Budget
+from onnxprune.pipeline.exchange import exchanged
+from onnxprune.pipeline.job import tried
+from onnxprune.pipeline.prune import begin
+from onnxprune.pipeline.route import route, within
+from onnxprune.speed import Timing
+
+MODELS = Path(__file__).parents[1] / "models"
+DIGITS = [
+    (MODELS / f"digits-{kind}.onnx", MODELS / "digits-calib.npz", MODELS / "digits-heldout.npz")
+    for kind in ("residual", "mobile", "plain")
+]
+BATCH = 32
+
+
+def main() -> None:
+    """Print a line for each model and share."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("files", nargs="*", type=Path, help="a model, samples to calibrate, samples to judge")
+    parser.add_argument("--shares", nargs="+", type=float, default=(0.7, 0.5, 0.3, 0.2))
+    arguments = parser.parse_args()
+    if len(arguments.files) not in (0, 3):
+        parser.error("give a model and two files of samples, or nothing")
+    print("| model | MACs | loss without | loss with | ratio | seconds without | seconds with |")
+    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for model, calib, heldout in [tuple(arguments.files)] if arguments.files else DIGITS:
+        for share in arguments.shares:
+            before, after, chosen, more = measured(model, calib, heldout, share)
+            print(
+                f"| {model.stem} | {share:g} | {before:.5f} | {after:.5f} | {after / before:.2f} "
+                f"| {chosen:.1f} | {chosen + more:.1f} |",
+                flush=True,
+            )
+
+
+def measured(model: Path, calib: Path, heldout: Path, share: float) -> tuple[float, float, float, float]:
+    """Losses without and with it, seconds to choose without it, and seconds more with it."""
+    budget = Budget(macs=share)
+    started = time.perf_counter()
+    job = begin(
+        model, budget, None, Timing(), calib=str(calib), labels=None, stats=None, progress=lambda _: None
+    )
+    way = route(job, budget.goals)
+    plain = time.perf_counter()
+    better = exchanged(job, way)
+    done = time.perf_counter()
+    judge = Judge(job.ready.graph, batches(heldout, job.ready.original.inputs))
+    before, after = (judge.loss(tried(job, within(job, w)).graph) for w in (way, better))
+    return before, after, plain - started, done - plain
+
+
+def batches(file: Path, inputs: tuple[str, ...]) -> Iterator[dict[str, Array]]:
+    """The samples in a file."""
+    with np.load(file) as data:
+        feeds = {name: data[name] for name in inputs}
+    count = len(feeds[inputs[0]])
+    for start in range(0, count, BATCH):
+        yield {name: array[start : start + BATCH] for name, array in feeds.items()}
+
+
+if __name__ == "__main__":
+    main()
