@@ -80,7 +80,7 @@ class Expected:
         for name, a in outputs.items():
             if is_floating(a.dtype):
                 x = a.astype(_kind(a), copy=False)  # sums are double in any case
-                self.of[name] = _Probabilities(x) if _are_probabilities(x) else _Values(x)
+                self.of[name] = _Probabilities(x) if are_probabilities(x) else _Values(x)
 
 
 class Loss:
@@ -207,7 +207,8 @@ def _kind(a: Array) -> type[np.floating]:
     return np.float64 if a.dtype == np.float64 else np.float32
 
 
-def _are_probabilities(x: Array) -> bool:
+def are_probabilities(x: Array) -> bool:
+    """Whether numbers along the last axis are probabilities: not negative, and of sum 1."""
     return bool(
         x.ndim > 1
         and x.shape[-1] > 1

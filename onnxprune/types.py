@@ -189,7 +189,8 @@ class Drift:
     Attributes:
         samples: how many.
         relative: output -> relative Frobenius error.
-        top1: output -> share of samples with the same top class, where outputs are class scores.
+        top1: output -> share of samples, or of their positions, with the same top class, where outputs are
+            class scores.
     """
 
     samples: int

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 
-from .fidelity import SQUASHED, are_scores
+from .fidelity import SQUASHED, are_probabilities, are_scores
 from .graph import Array, Edits, Facts, Graph, is_floating, make_node
 from .runtime import Session
 from .sites import merged, spread, zero_point
@@ -101,7 +101,8 @@ def surgery_error(
 def drift(original: Session, pruned: Session, batches: Iterable[Feeds]) -> Drift:
     """How far outputs move on samples: relative Frobenius error, and agreement of the top class.
 
-    Top-1 is given for outputs that look like class scores: floating point, (samples, classes).
+    Top-1 is given for outputs that look like class scores: floating point, (samples, classes), or
+    probabilities along the last axis, for each position.
     """
     squared: dict[str, float] = {}
     norm: dict[str, float] = {}
@@ -120,10 +121,11 @@ def drift(original: Session, pruned: Session, batches: Iterable[Feeds]) -> Drift
             x, y = a.astype(np.float64), b.astype(np.float64)
             squared[name] = squared.get(name, 0.0) + float(np.square(x - y).sum())
             norm[name] = norm.get(name, 0.0) + float(np.square(x).sum())
-            if a.ndim == 2 and a.shape[1] > 1:
+            if (a.ndim == 2 and a.shape[1] > 1) or are_probabilities(a):
+                equal = x.argmax(axis=-1) == y.argmax(axis=-1)
                 same = agree.setdefault(name, [0, 0])
-                same[0] += int((x.argmax(axis=1) == y.argmax(axis=1)).sum())
-                same[1] += len(a)
+                same[0] += int(equal.sum())
+                same[1] += equal.size
     relative = {
         n: float(np.sqrt(s / norm[n])) if norm[n] > 0 else float(np.sqrt(s)) for n, s in squared.items()
     }

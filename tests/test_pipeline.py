@@ -15,6 +15,7 @@ from onnxprune import pipeline
 from onnxprune.errors import CheckFailed, Infeasible, UsageError
 from onnxprune.graph import Edits, Graph, load
 from onnxprune.rewrite import rewrite
+from onnxprune.runtime import Session
 from onnxprune.speed import Timing
 from onnxprune.validate import surgery_error
 
@@ -176,6 +177,23 @@ class TestApi:
         assert verdict.drift.samples == 10
         same = onnxprune.compare(file, file, measure_latency=False)
         assert set(same.drift.relative.values()) == {0.0}
+
+
+@pytest.mark.parametrize(
+    ("squash", "told"), [(lambda n, x: n.Softmax(x, axis=-1), True), (lambda n, x: n.Relu(x), False)]
+)
+def test_the_top_class_of_each_position(squash, told):
+    """Probabilities tell it of any shape, as those of text recognisers: (samples, positions, classes)."""
+    n = Net("positions")
+    n.output(squash(n, n.dense(n.Relu(n.dense(n.input("batch", 5, 3), 16)), 6)))
+    graph = Graph(n.finished())
+    (name,), (output,) = graph.inputs, graph.outputs
+    feeds = {name: np.random.default_rng(0).standard_normal((50, 5, 3)).astype(np.float32)}
+    result = prune(graph, ratio=0.5, calib=[feeds], measure_latency=False, force=True)
+    found = onnxprune.compare(graph, result.graph, calib=[feeds], measure_latency=False).drift.top1
+    a, b = (Session(g.serialized()).run(feeds)[output].argmax(-1) for g in (graph, result.graph))
+    assert found == ({output: (a == b).mean()} if told else {})
+    assert not told or 0.5 < found[output] < 1
 
 
 class TestSaturation:
