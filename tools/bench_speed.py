@@ -39,7 +39,7 @@ from onnxprune.speed import Timing, latency_cost, profiled
 from onnxprune.types import Mask
 
 MODELS = Path(__file__).parent.parent / "models"
-REAL = (
+REAL: tuple[tuple[str, str, dict[str, int]], ...] = (
     ("rapidocr_onnxruntime", "models/ch_PP-OCRv4_rec_infer.onnx", {}),
     ("rapidocr_onnxruntime", "models/ch_ppocr_mobile_v2.0_cls_infer.onnx", {}),
     ("magika", "models/*/model.onnx", {}),
@@ -162,7 +162,7 @@ def uniform(ready: Prepared, group: int) -> np.ndarray[Any, np.dtype[np.float64]
     """Scores for which all groups shrink alike: the next unit to go is the dearer, the fewer are left."""
     size = ready.analysis.groups[group].size
     cost = 1.0 / np.arange(size, 0, -1)
-    return cost / cost.sum()
+    return np.asarray(cost / cost.sum())
 
 
 def halved(path: Descent) -> Mask:
@@ -227,7 +227,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="Markdown; a JSON file goes beside it")
     args = parser.parse_args()
     options = ExecutionOptions(threads=args.threads)
-    wide = [
+    wide: list[tuple[str, Graph, dict[str, int]]] = [
         (f"{path.stem} x{args.widen}", Graph(widened(path, args.widen, args.size)), {})
         for path in sorted(MODELS.glob("digits-*.onnx"))
         if not path.stem.endswith("-bn")

@@ -13,6 +13,7 @@ import argparse
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from board import digits, lines
@@ -21,6 +22,7 @@ from board.task import Task
 from onnxprune import prune
 from onnxprune.errors import OnnxpruneError
 from onnxprune.graph import load
+from onnxprune.pipeline import Result
 from onnxprune.runtime import ExecutionOptions, Ratio, Session, latency, ratio
 from onnxprune.speed import Timing
 
@@ -38,11 +40,11 @@ def timed(files: Sequence[Path], task: Task, options: ExecutionOptions, seconds:
 
 def compared(task: Task, timing: Timing, seconds: float) -> str:
     """Rows of the table for one model."""
-    ways: list[tuple[str, Callable[[], object]]] = []
+    ways: list[tuple[str, Callable[[], Result]]] = []
 
-    def asked(**options: object) -> Callable[[], object]:
+    def asked(**options: Any) -> Callable[[], Result]:
         return lambda: prune(
-            task.model, calib=task.calib, timing=timing, measure_latency=False, force=True, **options
+            task.model, calib=[task.calib], timing=timing, measure_latency=False, force=True, **options
         )
 
     ways.append((f"`--latency {LATENCY}`", asked(latency=LATENCY)))

@@ -25,13 +25,14 @@ from onnxprune.criteria import CRITERIA, Criterion
 from onnxprune.errors import UsageError
 from onnxprune.graph import Graph
 from onnxprune.pipeline.job import Job, tried
+from onnxprune.repair import Mode
 from onnxprune.runtime import Session
 from onnxprune.types import Mask
 
 MODELS = Path(__file__).parents[1] / "models"
 NAMES = ("digits-residual", "digits-mobile", "digits-plain")
 SHARES = (0.7, 0.5)
-MODES = ("none", "auto")
+MODES: tuple[Mode, ...] = ("none", "auto")
 SEEDS = {"random": (0, 1, 2)}
 EVERYTHING = frozenset().union(*(c.needs for c in CRITERIA.values()))
 

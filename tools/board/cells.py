@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from onnxprune.graph import load
 from onnxprune.runtime import ExecutionOptions, Session, latency, ratio
@@ -96,18 +97,18 @@ def section(work: Path, name: str, methods: Iterable[str], shares: Sequence[floa
     file = folder / "section.json"
     if not file.exists():
         return None
-    row = json.loads(file.read_text(encoding="utf-8"))
     found = {(m, s): cell for m in methods for s in shares if (cell := _read(folder, m, s)) is not None}
-    rows = {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
-    return Section(**{**rows, "cells": found})
+    return Section(**_row(file), cells=found)
 
 
 def _read(folder: Path, method: str, share: float) -> Cell | None:
     file = _file(folder, method, share)
-    if not file.exists():
-        return None
-    row = json.loads(file.read_text(encoding="utf-8"))
-    return Cell(**{key: tuple(value) if isinstance(value, list) else value for key, value in row.items()})
+    return Cell(**_row(file)) if file.exists() else None
+
+
+def _row(file: Path) -> dict[str, Any]:
+    row: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in row.items()}
 
 
 def _file(folder: Path, method: str, share: float) -> Path:

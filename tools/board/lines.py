@@ -84,8 +84,8 @@ def _render(
         if turned is not None and turned[index]:
             image = image.transpose(Image.Transpose.ROTATE_180)
         width = min(wide, -(-high * image.width // image.height))
-        pixels = np.asarray(image.resize((width, high), Image.Resampling.BILINEAR), np.float32)
-        pixels = pixels + random.normal(0, random.uniform(0, 10), pixels.shape)
+        drawn = np.asarray(image.resize((width, high), Image.Resampling.BILINEAR), np.float32)
+        pixels = drawn + random.normal(0, random.uniform(0, 10), drawn.shape)
         batch[index, :, :, :width] = np.clip(pixels, 0, 255).transpose(2, 0, 1) / 127.5 - 1
     return batch, texts
 

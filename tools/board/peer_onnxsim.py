@@ -38,6 +38,9 @@ def main(model: str, calib: str, out: str, shares: list[float]) -> None:
     def macs(proto: onnx.ModelProto) -> int:
         return counted(Graph(proto), arrays).macs
 
+    def cost(prune: Prune, sparsity: float) -> int:
+        return macs(prune(sparsity))
+
     whole = macs(plain)
     count = len(next(iter(arrays.values())))
     batches = [{k: v[i : i + _BATCH] for k, v in arrays.items()} for i in range(0, count, _BATCH)]
@@ -47,7 +50,7 @@ def main(model: str, calib: str, out: str, shares: list[float]) -> None:
         for share in shares:
             path = Path(out) / f"{way.replace(' ', '-')}-{share:g}.onnx"
             try:
-                sparsity = least(lambda s, prune=prune: macs(prune(s)), share * whole, 128)
+                sparsity = least(partial(cost, prune), share * whole, 128)
                 onnx.save(prune(sparsity), path)
             except Exception as error:  # whatever a peer raises is its result
                 row = {"way": way, "error": f"{type(error).__name__}: {error}"}
@@ -66,15 +69,19 @@ def _ways(plain: onnx.ModelProto, batches: list[dict[str, np.ndarray]]) -> Itera
 
 
 def _magnitude(plain: onnx.ModelProto, everywhere: bool, sparsity: float) -> onnx.ModelProto:
-    return apply_structured_pruning(_copy(plain), sparsity=sparsity, global_sparsity=everywhere)
+    found: onnx.ModelProto = apply_structured_pruning(
+        _copy(plain), sparsity=sparsity, global_sparsity=everywhere
+    )
+    return found
 
 
 def _calibrated(
     plain: onnx.ModelProto, batches: list[dict[str, np.ndarray]], everywhere: bool, sparsity: float
 ) -> onnx.ModelProto:
-    return apply_structured_wanda_pruning(
+    found: onnx.ModelProto = apply_structured_wanda_pruning(
         _copy(plain), calibration_data=batches, sparsity=sparsity, global_sparsity=everywhere
     )
+    return found
 
 
 def _copy(proto: onnx.ModelProto) -> onnx.ModelProto:

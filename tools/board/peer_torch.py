@@ -13,6 +13,7 @@ import copy
 import json
 import sys
 import time
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def main(model: str, recipe: str, out: str, shares: list[float]) -> None:
             for share in shares:
                 path = Path(out) / f"{way.replace(' ', '-')}-{share:g}.onnx"
                 try:
-                    ratio = least(lambda r, prune=prune: count_macs(prune(r)), share * whole, 256)
+                    ratio = least(partial(_cost, prune), share * whole, 256)
                     export(copy.deepcopy(prune(ratio)), path, keep_norms=False)
                 except Exception as error:  # whatever a peer raises is its result
                     row = {"way": way, "error": f"{type(error).__name__}: {error}"}
@@ -55,6 +56,10 @@ def main(model: str, recipe: str, out: str, shares: list[float]) -> None:
                 seconds = time.perf_counter() - started
                 print(json.dumps({**row, "share": share, "seconds": seconds}), flush=True)
                 started = time.perf_counter()
+
+
+def _cost(prune: Callable[[float], nn.Sequential], ratio: float) -> int:
+    return count_macs(prune(ratio))
 
 
 def _twin(model: str, recipe: str) -> nn.Sequential:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -51,14 +52,14 @@ def detection(work: Path) -> Task:
     )
 
 
-def _crops(work: Path, photos: dict[str, tuple[str, ...]], seed: int) -> npt.NDArray[np.float32]:
+def _crops(work: Path, photos: Mapping[str, tuple[str, ...]], seed: int) -> npt.NDArray[np.float32]:
     """Squares cut out of photos at random, half of them mirrored: RGB, 0 to 1."""
     random = np.random.default_rng(seed)
     images = []
     for requirement, names in photos.items():
         for name in names:
-            with Image.open(wheel(work, requirement) / name) as image:
-                images.append(image.convert("RGB"))
+            with Image.open(wheel(work, requirement) / name) as photo:
+                images.append(photo.convert("RGB"))
     batch = np.empty((_COUNT, 3, _SIZE, _SIZE), np.float32)
     for index in range(_COUNT):
         image = images[index % len(images)]

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -91,8 +92,8 @@ def onnxprune(*flags: str, calibrated: bool) -> Method:
         found = []
         for share in shares:
             file = folder / f"{share:g}.onnx"
-            options = ["-o", file, "--macs", f"{share:g}", *calib, *flags, "--force", "--quiet"]
-            ran = run([sys.executable, "-m", "onnxprune", "prune", task.model, *options], [ROOT])
+            command: list[str | Path] = [sys.executable, "-m", "onnxprune", "prune", task.model, "-o", file]
+            ran = run([*command, "--macs", f"{share:g}", *calib, *flags, "--force", "--quiet"], [ROOT])
             kept = file if ran.code == 0 else None
             found.append(Candidate(share, " ".join(flags), kept, ran.error, ran.seconds, ran.peak))
         return found
@@ -154,7 +155,7 @@ def environment(work: Path, name: str, requirements: Sequence[str]) -> Path:
 def samples(task: Task, folder: Path) -> Path:
     """The calibration samples of a task as a file."""
     file = folder / "calib.npz"
-    np.savez(file, **task.calib)
+    np.savez(file, **dict[str, Any](task.calib))
     return file
 
 
