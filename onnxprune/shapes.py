@@ -113,6 +113,15 @@ def _global_pool(attrs: Attributes, inputs: Sequence[Shape | None]) -> list[Shap
     return [(x[0], *ones, x[-1]) if attrs.get("channels_last", 0) else (*x[:2], *ones)]
 
 
+def _quantised_lstm(attrs: Attributes, inputs: Sequence[Shape | None]) -> list[Shape | None]:
+    """The sequence (time, directions, batch, hidden), and the last states."""
+    x, w = inputs[:2]
+    if x is None or w is None:
+        return [None]
+    state = (w[0], x[1], attrs["hidden_size"])
+    return [(x[0], w[0], x[1], attrs["hidden_size"]), state, state]
+
+
 def _concat(attrs: Attributes, inputs: Sequence[Shape | None]) -> list[Shape | None]:
     """QLinearConcat: scale and zero point of the output, then (tensor, scale, zero point) for each input."""
     parts = [s for s in inputs[2::3] if s is not None]
@@ -135,6 +144,7 @@ SHAPES: Mapping[str, ShapeRule] = MappingProxyType(
         "LessOrEqual": _broadcast(0, 1),
         "com.microsoft:Attention": ShapeRule(_attention),
         "com.microsoft:DequantizeLinear": ShapeRule(_same, like=1),
+        "com.microsoft:DynamicQuantizeLSTM": ShapeRule(_quantised_lstm),
         "com.microsoft:DynamicQuantizeMatMul": _product(0, 1, like=0),
         "com.microsoft:EmbedLayerNormalization": ShapeRule(_embedding, like=2),
         "com.microsoft:FusedMatMul": ShapeRule(_matmul),

@@ -91,9 +91,9 @@ def test_what_only_some_parts_say_is_not_believed(judged):
 def test_effort_is_bounded(judged):
     random = np.random.default_rng(0)
     calls = judged(lambda found: -random.random(8))
-    job, way, _ = started(evaluations=40, round_to=2)
+    job, way, _ = started(evaluations=80, round_to=2)
     exchange.exchanged(job, way)
-    assert 2 <= len(calls) <= 1 + 40 // exchange.ONE_IN
+    assert 2 <= len(calls) <= 1 + 80 // exchange.ONE_IN
     assert len({tuple(c) for c in calls}) == len(calls)
 
 

@@ -1147,6 +1147,28 @@ def dequantized(n: Net, x: str) -> str:
     return str(n.DequantizeLinear(x, SCALE, ZERO))
 
 
+def quantized_lstm(
+    n: Net, x: str, directions: int = 1, *, state: str | None = None, **attributes: Any
+) -> str:
+    """Hidden states of all steps, (T, directions * B, 6)."""
+    weights = [whole_numbers(n, directions, inputs, 24) for inputs in (n.shape(x)[2], 6)]
+    codes = [a for _ in weights for a in (scales(n, directions), np.zeros(directions, np.int8))]
+    y = n.microsoft(
+        "DynamicQuantizeLSTM",
+        x,
+        *weights,
+        n.weight(directions, 48),
+        None,
+        state,
+        None,
+        None,
+        *codes,
+        hidden_size=6,
+        **attributes,
+    )
+    return reshaped(n, y, n.H, directions * n.B, 6)
+
+
 def scales(n: Net, channels: int) -> np.ndarray:
     return (0.01 * n.positive(channels)).astype(np.float32)
 
@@ -1280,6 +1302,18 @@ QUANTISED = [
         "DynamicQuantizeLinear",
         lambda n: dynamic_product(n, n.dense()),
         since=11,
+    ),
+    Row("com.microsoft:DynamicQuantizeLSTM", lambda n: quantized_lstm(n, n.dense(n.input(n.H, n.B, 3)))),
+    Row(
+        "com.microsoft:DynamicQuantizeLSTM",
+        lambda n: quantized_lstm(n, n.dense(n.input(n.H, n.B, 3)), 2, direction="bidirectional"),
+        "both ways",
+    ),
+    Row(
+        "com.microsoft:DynamicQuantizeLSTM",
+        lambda n: quantized_lstm(n, n.input(n.H, n.B, 3), state=n.Unsqueeze(n.gemm(n.input(n.B, 3), 6), [0])),
+        "states",
+        blocked="are states of the DynamicQuantizeLSTM",
     ),
     Row(
         "com.microsoft:DynamicQuantizeMatMul",

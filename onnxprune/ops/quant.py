@@ -127,6 +127,32 @@ def matmul_integer(op: Op) -> list[Label]:
 # ---------------------------------------------------------------- com.microsoft
 
 
+def dynamic_lstm(op: Op) -> list[Label]:
+    """X (seq, batch, I); W (D, I, 4 H): what is read can shrink.
+
+    What it makes can't: states are quantised on the way, so those that stay would be rounded differently.
+    """
+    x, w = op.shape(0), op.shape(1)
+    if x is None or w is None:
+        return op.unknown("the shapes of the DynamicQuantizeLSTM are not known")
+    if not op.is_constant(1):
+        return op.barrier("the weights of the DynamicQuantizeLSTM are not constants", CONSTANT)
+    steps = op.mix(op.label(0), [0, 1], "DynamicQuantizeLSTM runs along time")
+    weight = op.mix(op.label(1), [0, 2], "DynamicQuantizeLSTM quantises its states on the way")
+    for i in (4, 5, 6):
+        if op.has(i):
+            op.freeze(op.label(i), "are states of the DynamicQuantizeLSTM")
+    views = {0: (x, steps), 1: (w, weight)}
+    op.combine([(0, ["t", "b", "i"]), (1, ["d", "i", "g"])], ["t", "d", "b"], views, {0: ""})
+    return [()] * len(op.node.outputs)
+
+
+def dynamic_lstm_macs(node: Node, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:
+    """Every step reads both weight matrices once for each sample."""
+    del node, outputs
+    return inputs[0][0] * inputs[0][1] * (math.prod(inputs[1]) + math.prod(inputs[2]))
+
+
 def qgemm(op: Op) -> list[Label]:
     """A, its scale and zero point; B, scales, zero points; C; scale and zero point of the result."""
     if not _is_single(op, 1):
@@ -228,6 +254,7 @@ RULES: dict[str, Rule] = {
     "QLinearMatMul": qlinear_matmul,
     "QuantizeLinear": quantize,
     "com.microsoft:DequantizeLinear": quantize,
+    "com.microsoft:DynamicQuantizeLSTM": dynamic_lstm,
     "com.microsoft:DynamicQuantizeMatMul": dynamic_matmul,
     "com.microsoft:MatMulIntegerToFloat": matmul_to_float,
     "com.microsoft:MatMulNBits": matmul_bits,
@@ -244,6 +271,7 @@ RULES: dict[str, Rule] = {
 MACS = {
     "ConvInteger": _macs(1, _of_conv),
     "MatMulInteger": _macs(1, _of_matmul),
+    "com.microsoft:DynamicQuantizeLSTM": dynamic_lstm_macs,
     "com.microsoft:DynamicQuantizeMatMul": _macs(1, _of_matmul),
     "com.microsoft:MatMulIntegerToFloat": _macs(1, _of_matmul),
     "QLinearConv": _macs(3, _of_conv),

@@ -37,6 +37,9 @@ ONE_IN = 8
 EFFORT, RUNS = 2e10, 10
 """Multiply-accumulates for each of `--evals`, of a candidate that runs the samples so many times."""
 
+FEWEST = 8
+"""With fewer candidates than these nothing is tried: they hardly ever gain anything, and take minutes."""
+
 _TINY, _HUGE = 1e-12, 1e12
 
 
@@ -97,7 +100,8 @@ def _affordable(job: Job) -> int:
         return 0
     shapes = infer(ready.graph, {**ready.facts.dims, **one_sample(ready.graph)})
     each = RUNS * min(FITTED, job.evidence.fit.count) * sum(macs(ready.graph, shapes).values())
-    return min(evaluations // ONE_IN, int(evaluations * EFFORT / max(each, 1)))
+    count = min(evaluations // ONE_IN, int(evaluations * EFFORT / max(each, 1)))
+    return count if count >= FEWEST else 0
 
 
 def _parts(job: Job) -> list[Samples]:

@@ -15,6 +15,7 @@ import numpy as np
 from ..graph import Array, Edits, Graph, Node, make_node
 from ..sites import along, dequantized, nearest
 from ..types import Floats
+from .behind import fresh
 
 Use = tuple[Node, int]
 
@@ -64,7 +65,10 @@ def lifted(graph: Graph) -> tuple[Graph, tuple[Layer, ...]]:
     layers = tuple(layer for node in graph.nodes if (layer := _layer(graph, node)) is not None)
     edits = Edits()
     for layer in layers:
-        weight, aside = f"{layer.output}.weight", copy.deepcopy(graph.model.graph.node[layer.last.index])
+        weight, aside = (
+            fresh(graph, f"{layer.output}.weight"),
+            copy.deepcopy(graph.model.graph.node[layer.last.index]),
+        )
         aside.output[0] = _aside(layer)
         bias = [layer.bias[0].inputs[layer.bias[1]]] if layer.bias else []
         edits.added[weight] = dequantized(*layer.values, layer.axis)
@@ -97,7 +101,7 @@ def lowered(graph: Graph, layers: Iterable[Layer]) -> Graph:
             if node.inputs[2] != reader.inputs[i]:
                 edits.literals[graph.producer[reader.outputs[0]].index, i] = bias
         else:
-            name = f"{layer.output}.bias"
+            name = fresh(graph, f"{layer.output}.bias")
             proto.output[0] = f"{layer.output}.unbiased"
             edits.added[name] = bias.reshape(-1, *[1] * (layer.values[0].ndim - 2))
             add = make_node("Add", [proto.output[0], name], [layer.output], name)
