@@ -45,8 +45,8 @@ What pruning costs in quality, without training and without labels. Every number
 `python tools/scoreboard.py`, the peers' too: nothing is quoted. {machine}
 
 - **default** is `onnxprune prune MODEL -o OUT --macs SHARE --calib SAMPLES`: what consumers lose decides
-  which channels go, what each group does to the network's own output decides where, and the weights that are
-  left are repaired in closed form.
+  which channels go; what each group, and whole candidates, do to the network's own output decides where; and
+  the weights that are left are repaired in closed form.
 - `--steps 4` is the same in four steps, each repaired before the next is chosen.
 - `l1`, no repair is `--criterion l1 --repair none`, without samples.
 - onnxsim 0.8.1 is the best of its four ways: uncalibrated or calibrated, each by layer or with one threshold.
