@@ -133,6 +133,7 @@ def test_digits_lose_less_with_it(monkeypatch):
             MODELS / "digits-residual.onnx",
             macs=0.2,
             calib=MODELS / "digits-calib.npz",
+            round_to=8,
             measure_latency=False,
         )
         return result.verdict.drift.relative["logits"]

@@ -167,7 +167,7 @@ class TestFit:
 
 class TestWidths:
     @pytest.mark.parametrize(
-        ("size", "unit"), [(512, 16), (48, 16), (47, 8), (24, 8), (12, 4), (3, 1), (2, 1)]
+        ("size", "unit"), [(512, 16), (48, 16), (32, 16), (31, 8), (12, 4), (3, 1), (2, 1)]
     )
     def test_small_groups_have_finer_steps(self, size, unit):
         assert fitting(16, size) == unit

@@ -4,7 +4,7 @@
     python tools/bench_exchange.py MODEL CALIB.npz HELDOUT.npz --shares 0.5
 
 Prints what is lost (see `onnxprune.fidelity.Loss`) without and with `onnxprune.pipeline.exchange`, at shares
-of the multiply-accumulates, and how long it takes to choose, without and with it.
+of the multiply-accumulates, on multiples of 8 channels, and how long it takes to choose, without and with it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 from onnxprune.fidelity import Judge
 from onnxprune.graph import Array
-from onnxprune.pipeline import Budget
+from onnxprune.pipeline import Budget, Settings
 from onnxprune.pipeline.exchange import exchanged
 from onnxprune.pipeline.job import tried
 from onnxprune.pipeline.prune import begin
@@ -58,7 +58,14 @@ def measured(model: Path, calib: Path, heldout: Path, share: float) -> tuple[flo
     budget = Budget(macs=share)
     started = time.perf_counter()
     job = begin(
-        model, budget, None, Timing(), calib=str(calib), labels=None, stats=None, progress=lambda _: None
+        model,
+        budget,
+        Settings(round_to=8),
+        Timing(),
+        calib=str(calib),
+        labels=None,
+        stats=None,
+        progress=lambda _: None,
     )
     way = route(job, budget.goals)
     plain = time.perf_counter()

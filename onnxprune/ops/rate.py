@@ -31,8 +31,8 @@ class Rate:
 
 
 def fitting(multiple: int, size: int) -> int:
-    """The part of a power of two that leaves at least three widths to a group of `size` channels."""
-    while multiple > 1 and size < 3 * multiple:
+    """The part of a power of two that leaves at least two widths to a group of `size` channels."""
+    while multiple > 1 and size < 2 * multiple:
         multiple //= 2
     return multiple
 
