@@ -249,7 +249,7 @@ def outputs(graph: Graph, analysis: Analysis, group: Group) -> tuple[tuple[Key, 
     result = []
     for index in group.nodes:
         tensor = graph.nodes[index].outputs[0]
-        while (following := _only_reader(graph, tensor)) is not None and _folds(graph, following, tensor):
+        while (following := only_reader(graph, tensor)) is not None and _folds(graph, following, tensor):
             tensor = following.outputs[0]
         found = axis_of(analysis, tensor, group.units)
         if found is not None:
@@ -290,7 +290,8 @@ def is_relu(graph: Graph, node: Node) -> bool:
     return low is not None and float(np.asarray(low).reshape(())) == 0
 
 
-def _only_reader(graph: Graph, tensor: str) -> Node | None:
+def only_reader(graph: Graph, tensor: str) -> Node | None:
+    """The one node that reads a tensor; `None` if others do, or it is an output of the graph."""
     readers = graph.readers.get(tensor, ())
     return readers[0][0] if len(readers) == 1 and tensor not in graph.outputs else None
 

@@ -11,13 +11,10 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-
+from onnxprune import samples
 from onnxprune.fidelity import Judge
-from onnxprune.graph import Array
 from onnxprune.pipeline import Budget, Settings
 from onnxprune.pipeline.exchange import exchanged
 from onnxprune.pipeline.job import tried
@@ -71,18 +68,9 @@ def measured(model: Path, calib: Path, heldout: Path, share: float) -> tuple[flo
     plain = time.perf_counter()
     better = exchanged(job, way)
     done = time.perf_counter()
-    judge = Judge(job.ready.graph, batches(heldout, job.ready.original.inputs))
+    judge = Judge(job.ready.graph, samples.load(heldout, job.ready.original).batches(BATCH))
     before, after = (judge.loss(tried(job, within(job, w)).graph) for w in (way, better))
     return before, after, plain - started, done - plain
-
-
-def batches(file: Path, inputs: tuple[str, ...]) -> Iterator[dict[str, Array]]:
-    """The samples in a file."""
-    with np.load(file) as data:
-        feeds = {name: data[name] for name in inputs}
-    count = len(feeds[inputs[0]])
-    for start in range(0, count, BATCH):
-        yield {name: array[start : start + BATCH] for name, array in feeds.items()}
 
 
 if __name__ == "__main__":

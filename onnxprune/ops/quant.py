@@ -16,6 +16,7 @@ from .label import Label, block_on
 from .linear import convolution
 from .op import Op, Rule
 from .record import CONSTANT, Letter
+from .recurrent import recurrent_macs
 from .spatial import pool
 
 _CHANNEL = "one scale for each channel"
@@ -147,12 +148,6 @@ def dynamic_lstm(op: Op) -> list[Label]:
     return [()] * len(op.node.outputs)
 
 
-def dynamic_lstm_macs(node: Node, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:
-    """Every step reads both weight matrices once for each sample."""
-    del node, outputs
-    return inputs[0][0] * inputs[0][1] * (math.prod(inputs[1]) + math.prod(inputs[2]))
-
-
 def qgemm(op: Op) -> list[Label]:
     """A, its scale and zero point; B, scales, zero points; C; scale and zero point of the result."""
     if not _is_single(op, 1):
@@ -271,7 +266,7 @@ RULES: dict[str, Rule] = {
 MACS = {
     "ConvInteger": _macs(1, _of_conv),
     "MatMulInteger": _macs(1, _of_matmul),
-    "com.microsoft:DynamicQuantizeLSTM": dynamic_lstm_macs,
+    "com.microsoft:DynamicQuantizeLSTM": recurrent_macs,
     "com.microsoft:DynamicQuantizeMatMul": _macs(1, _of_matmul),
     "com.microsoft:MatMulIntegerToFloat": _macs(1, _of_matmul),
     "QLinearConv": _macs(3, _of_conv),

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from ..allocate import Cost, Ladder, corrected, drowned
-from ..graph import infer, one_sample
-from ..ops.cost import macs
 from ..types import Scores
 from .evidence import Evidence
 from .prepare import Prepared, Progress
@@ -56,9 +54,8 @@ EFFORT = 3e12
 
 def _enough(ready: Prepared, made: list[Ladder], settings: Settings) -> int:
     """On how many samples to measure: fewer where a network is heavy and has many groups."""
-    shapes = infer(ready.graph, {**ready.facts.dims, **one_sample(ready.graph)})
     runs = min(settings.evaluations, len(LEVELS) * len(made))
-    heavy = runs * sum(macs(ready.graph, shapes).values())
+    heavy = runs * ready.macs
     return min(MOST, max(LEAST, int(EFFORT / max(heavy, 1))))
 
 

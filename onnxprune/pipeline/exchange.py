@@ -14,8 +14,6 @@ from itertools import product
 import numpy as np
 
 from ..fidelity import Judge
-from ..graph import infer, one_sample
-from ..ops.cost import macs
 from ..samples import Samples
 from ..types import Floats, Mask
 from .job import FITTED, JUDGED, Job, silent, tried
@@ -98,8 +96,7 @@ def _affordable(job: Job) -> int:
     ready, evaluations = job.ready, job.settings.evaluations
     if job.evidence.fit is None or not evaluations:
         return 0
-    shapes = infer(ready.graph, {**ready.facts.dims, **one_sample(ready.graph)})
-    each = RUNS * min(FITTED, job.evidence.fit.count) * sum(macs(ready.graph, shapes).values())
+    each = RUNS * min(FITTED, job.evidence.fit.count) * ready.macs
     count = min(evaluations // ONE_IN, int(evaluations * EFFORT / max(each, 1)))
     return count if count >= FEWEST else 0
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from ..bench import check_dims, with_hint_of_sizes
 from ..channels import Granularity, analyze
 from ..cleanup import GROWTH, cleaned
 from ..errors import Infeasible, InputError
 from ..fold import folded
-from ..graph import Facts, Graph, infer, load, require_finite, symbolic_dims, with_known_branches
+from ..graph import Facts, Graph, infer, load, one_sample, require_finite, symbolic_dims, with_known_branches
+from ..ops.cost import macs
 from ..repair import Normal, normals
 from ..types import Analysis
 from .keep import without
@@ -39,6 +41,12 @@ class Prepared:
     analysis: Analysis
     notes: tuple[str, ...] = ()
     normals: Mapping[str, Normal] = field(default_factory=dict)
+
+    @cached_property
+    def macs(self) -> int:
+        """Multiply-accumulates of `graph` for one sample, with the sizes that are known."""
+        shapes = infer(self.graph, {**self.facts.dims, **one_sample(self.graph)})
+        return sum(macs(self.graph, shapes).values())
 
 
 def prepare(

@@ -13,7 +13,7 @@ from ..graph import Array, Graph
 from .coding import decoded, encoded
 from .consumers import quantised
 from .expectation import Normal, normals
-from .integers import lifted, lowered
+from .integers import layers_of, lifted, lowered
 from .merging import compensate, merge
 from .projection import projected
 from .reuse import arranged, narrowed, stranded
@@ -83,7 +83,7 @@ def repair(
         before = judge.loss(surgery.pruned)
     except InputError as error:
         return Outcome(surgery.pruned, "none", notes=(f"no repair could be judged: {error}",))
-    count = quantised(surgery, {layer.node.outputs[0] for layer in lifted(surgery.pruned)[1]})
+    count = quantised(surgery, {layer.node.outputs[0] for layer in layers_of(surgery.pruned)})
     said = f"repair leaves {count} layers as they are that compute with integers: prune before quantising"
     notes = [said] if count else []
     widened = arranged(surgery, _to_restore(surgery, mode))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..graph import Array, Edits, Graph, Node, make_node
-from ..sites import along, dequantized, nearest
+from ..sites import along, dequantized, nearest, only_reader
 from ..types import Floats
 from .behind import fresh
 
@@ -60,9 +60,14 @@ class Layer:
         return nearest(steps / growth + zero, values.dtype), growth.ravel()
 
 
+def layers_of(graph: Graph) -> tuple[Layer, ...]:
+    """All these layers of a graph."""
+    return tuple(layer for node in graph.nodes if (layer := _layer(graph, node)) is not None)
+
+
 def lifted(graph: Graph) -> tuple[Graph, tuple[Layer, ...]]:
     """The graph with a float node for each of these layers, and what they are; the others give nothing."""
-    layers = tuple(layer for node in graph.nodes if (layer := _layer(graph, node)) is not None)
+    layers = layers_of(graph)
     edits = Edits()
     for layer in layers:
         weight, aside = (
@@ -167,10 +172,10 @@ def _maker(graph: Graph, tensor: str, op: str) -> Node:
 
 
 def _only_reader(graph: Graph, tensor: str) -> Node:
-    readers = graph.readers.get(tensor, ())
-    if len(readers) != 1 or tensor in graph.outputs:
+    reader = only_reader(graph, tensor)
+    if reader is None:
         raise _Other
-    return readers[0][0]
+    return reader
 
 
 def _beside(node: Node, tensor: str) -> str:
