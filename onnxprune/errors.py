@@ -50,3 +50,12 @@ class Infeasible(OnnxpruneError):
     """The model can't be pruned as asked (exit code 3)."""
 
     exit_code = 3
+
+
+class ProofFailed(OnnxpruneError):
+    """A transformation was not what it claims to be: a bug of onnxprune (exit code 70).
+
+    It is none of the above, so that no program takes it for a verdict on a model.
+    """
+
+    exit_code = 70

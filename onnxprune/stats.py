@@ -33,13 +33,11 @@ class Moments:
     A *row* is one position of one sample: a pixel, a token; C numbers. C is the length of the channel axis.
 
     Attributes:
-        rows: how many rows are in `sum`, `squares`, `zeros`, `gram` and `cross`.
+        rows: how many rows are in `sum`, `squares`, `zeros` and `gram`.
         sum: float64 (C,).
         squares: float64 (C,), of x²; the diagonal of `gram`.
         zeros: float64 (C,), number of rows that are exactly zero.
         gram: float64 (C, C), of x xᵀ, not centred.
-        other_sum: float64 (D,), of the rows y of the other tensor of a pair.
-        cross: float64 (C, D), of x yᵀ, not centred.
         samples: how many samples are in what follows.
         norms: float64 (C,), sum over samples of the Frobenius norm of the channel.
         norm_squares: float64 (C,), sum of its square.
@@ -53,8 +51,6 @@ class Moments:
     squares: Floats | None = None
     zeros: Floats | None = None
     gram: Floats | None = None
-    other_sum: Floats | None = None
-    cross: Floats | None = None
     samples: int = 0
     norms: Floats | None = None
     norm_squares: Floats | None = None
@@ -90,12 +86,6 @@ class Moments:
     def covariance(self) -> Floats:
         """float64 (C, C), centred second moments over rows (divided by their number)."""
         return known(self.gram, "gram") / self.rows - np.outer(self.mean, self.mean)
-
-    @property
-    def cross_covariance(self) -> Floats:
-        """float64 (C, D), centred, of the pair."""
-        other = known(self.other_sum, "other_sum") / self.rows
-        return known(self.cross, "cross") / self.rows - np.outer(self.mean, other)
 
     @property
     def zero_fraction(self) -> Floats:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx.helper import make_node
 
-from onnxprune.allocate import Descent, Ladder, by_budget, by_ratio, corrected, macs_model, parameters_model
+from onnxprune.allocate import Descent, Ladder, by_ratio, corrected, macs_model, parameters_model
 from onnxprune.channels import analyze
 from onnxprune.errors import Infeasible
 from onnxprune.graph import infer
@@ -76,6 +76,12 @@ def prepared():
     return graph, facts, analyze(graph, facts)
 
 
+def descent(values, kind="macs"):
+    graph, facts, analysis = prepared()
+    cost = macs_model(graph, facts, analysis) if kind == "macs" else parameters_model(graph, analysis)
+    return Descent(analysis, [Ladder(g, v) for g, v in zip(analysis.groups, values, strict=True)], cost)
+
+
 class TestBudget:
     @settings(max_examples=10, deadline=None)
     @given(st.sampled_from(["macs", "params"]), st.floats(0.3, 0.95), st.integers(0, 1000))
@@ -83,7 +89,7 @@ class TestBudget:
         graph, facts, analysis = prepared()
         random = np.random.default_rng(seed)
         values = tuple(random.random(g.size) for g in analysis.groups)
-        kept = by_budget(graph, facts, analysis, values, **{kind: share})
+        kept = descent(values, kind).kept(share)
         narrow = rewrite(graph, facts, analysis, kept)
         if kind == "macs":
             before, after = (sum(count_macs(g, infer(g)).values()) for g in (graph, narrow))
@@ -101,9 +107,9 @@ class TestBudget:
                 assert model(more) > share * before or len(g.lanes)
 
     def test_what_is_worth_least_goes(self):
-        graph, facts, analysis = prepared()
+        _, _, analysis = prepared()
         values = tuple(np.arange(g.size, dtype=float)[::-1] + 1 for g in analysis.groups)
-        kept = by_budget(graph, facts, analysis, values, macs=0.5)
+        kept = descent(values).kept(0.5)
         for g in analysis.groups:
             stays = kept[g.units]
             assert (np.diff(stays.astype(int)) <= 0).all()
@@ -127,8 +133,7 @@ class TestBudget:
         values = tuple(np.sort(r.random(6)) for _ in analysis.groups)
         cost = macs_model(graph, facts, analysis)
         ladders = [Ladder(g, v) for g, v in zip(analysis.groups, values, strict=True)]
-        descent = Descent(analysis, ladders, cost)
-        kept = descent.kept(0.6)
+        kept = Descent(analysis, ladders, cost).kept(0.6)
 
         def loss(counts):
             return sum(x.curve[6 - n] for x, n in zip(ladders, counts, strict=True))
@@ -145,10 +150,10 @@ class TestBudget:
         assert loss(found) <= 1.5 * loss(best) + 1e-9
 
     def test_what_cannot_be_met_says_the_floor(self):
-        graph, facts, analysis = prepared()
+        _, _, analysis = prepared()
         values = tuple(np.ones(g.size) for g in analysis.groups)
         with pytest.raises(Infeasible, match=r"at least 0\.\d+ stay .*most in 'stem'"):
-            by_budget(graph, facts, analysis, values, macs=0.001)
+            descent(values).kept(0.001)
 
 
 class TestRatio:

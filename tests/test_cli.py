@@ -14,7 +14,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from projects import Project, network
 
+import onnxprune
+from onnxprune import cli
 from onnxprune.cli import run
+from onnxprune.errors import ProofFailed
 
 
 @pytest.fixture
@@ -491,3 +494,23 @@ def test_a_signal_while_writing_leaves_nothing_behind(project):
     )
     assert (done.returncode, done.stderr) == (130, "onnxprune: interrupted\n")
     assert [p.name for p in project.root.iterdir()] == ["bad.onnx"]
+
+
+# ---------------------------------------------------------------- bugs
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("x"), ProofFailed("the surgery is not exact")])
+def test_a_bug_is_never_taken_for_a_verdict(project, monkeypatch, error):
+    project.model("bad.onnx")
+
+    def broken(*_args, **_options):
+        raise error
+
+    monkeypatch.setattr(cli.prune.pipeline, "prune_to", broken)
+    assert ("a bug in" in refused(project.run(*PRUNE), 70)) == isinstance(error, ZeroDivisionError)
+    assert not Path("out.onnx").exists()
+
+
+def test_the_version(project):
+    done = project.run("--version")
+    assert (done.code, done.out) == (0, f"onnxprune {onnxprune.__version__}\n")

@@ -13,8 +13,9 @@ from onnx.helper import make_node
 
 from onnxprune import measure, samples
 from onnxprune.criteria import CRITERIA, Context, Criterion, get, names, rules
+from onnxprune.criteria.base import readings
 from onnxprune.criteria.lasso import minimised
-from onnxprune.criteria.obs import Obs
+from onnxprune.criteria.obs import Elimination, Obs
 from onnxprune.errors import UsageError
 from onnxprune.graph import Edits, Graph
 from onnxprune.sites import activations, consumers, filters, outputs
@@ -241,9 +242,14 @@ def solved_again(x, w, gone):
     return np.trace(rest.T @ g @ rest) / energy
 
 
+def eliminations(obs: Obs, found: Context) -> list[Elimination]:
+    by_node = consumers(found.graph, found.analysis)
+    return [obs.eliminated(g.size, list(readings(found, g, by_node))) for g in found.analysis.groups]
+
+
 def test_obs_is_the_error_of_leaving_one_out_and_solving_the_rest(residual):
     x, w = layer(residual)
-    (_, found, _) = Obs(damping=0, batch=0).eliminations(residual)
+    (_, found, _) = eliminations(Obs(damping=0, batch=0), residual)
     gone: list[int] = []
     for step in range(12):
         left = [j for j in range(12) if j not in gone]
@@ -256,7 +262,7 @@ def test_obs_is_the_error_of_leaving_one_out_and_solving_the_rest(residual):
 
 def test_obs_in_batches_says_the_exact_loss_of_each_batch(residual):
     x, w = layer(residual)
-    (_, found, _) = Obs(damping=0, batch=0.4).eliminations(residual)
+    (_, found, _) = eliminations(Obs(damping=0, batch=0.4), residual)
     for size in (4, 4 + 3, 12):  # 0.4 of 12, of 8, ...
         np.testing.assert_allclose(found.loss[size], solved_again(x, w, found.order[:size]), rtol=1e-3)
     assert (np.diff(found.loss) >= 0).all()
@@ -483,7 +489,7 @@ def test_several_channels_of_one_unit():
     g = centred.T @ centred / 300
     inverse = np.linalg.inv(g + (24 / 300 + 1e-3) * np.trace(g) / 24 * np.eye(24))
     costs = [np.trace(w[b].T @ np.linalg.inv(inverse[b, b]) @ w[b]) for b in blocks]
-    (elimination,) = get("obs").eliminations(found)
+    (elimination,) = eliminations(Obs(), found)
     assert elimination.order[0] == np.argmin(costs)
     np.testing.assert_allclose(elimination.loss[1], min(costs) / (energy / 300), rtol=1e-3)
 

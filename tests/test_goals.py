@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from nets import Net
 
-from onnxprune.allocate import Descent, liked_ladders, macs_model
+from onnxprune.allocate import Descent, Ladder, macs_model
 from onnxprune.budget import LATENCY, MACS, MEMORY, PARAMS, SIZE, Limit, limit
 from onnxprune.channels import analyze
 from onnxprune.check.memory import peak
@@ -32,9 +32,9 @@ class Case:
         self.graph = Graph(n.finished())
         self.facts = infer(self.graph)
         self.analysis = analyze(self.graph, self.facts)
-        scores = tuple(np.random.default_rng(0).random(g.size) / g.size for g in self.analysis.groups)
-        cost = macs_model(self.graph, self.facts, self.analysis)
-        self.path = Descent(self.analysis, liked_ladders(self.analysis, scores, 1), cost)
+        random = np.random.default_rng(0)
+        ladders = [Ladder(g, random.random(g.size) / g.size) for g in self.analysis.groups]
+        self.path = Descent(self.analysis, ladders, macs_model(self.graph, self.facts, self.analysis))
 
     def narrowed(self, kept):
         return rewrite(self.graph, self.facts, self.analysis, kept)

@@ -76,24 +76,6 @@ def test_half_precision_is_summed_in_single():
     np.testing.assert_allclose(m.norms, 40 * 3 * np.sqrt(4000), rtol=1e-5)
 
 
-def test_cross_moments_of_two_tensors():
-    graph, feeds = residual_net(), {"image": images()}
-    b, c = dumped(graph, feeds, "b", "c")
-    request = Request("c", 1, (1, 12, 9, 7), frozenset({"gram", "cross"}), other=("b", 1, (1, 8, 9, 7)))
-    (m,) = gathered(graph, [request], feeds, 7)
-    x, y = rows_of(c), rows_of(b)
-    np.testing.assert_allclose(m.cross, x.T @ y, rtol=1e-5)
-    expected = (x - x.mean(0)).T @ (y - y.mean(0)) / len(x)
-    np.testing.assert_allclose(m.cross_covariance, expected, rtol=1e-3, atol=1e-5)
-
-
-def test_cross_moments_look_at_the_same_positions():
-    graph, feeds = residual_net(), {"image": images()}
-    request = Request("c", 1, (1, 12, 9, 7), frozenset({"gram", "cross"}), 5, ("c", 1, (1, 12, 9, 7)))
-    (m,) = gathered(graph, [request], feeds, 7)
-    np.testing.assert_allclose(m.cross, m.gram, rtol=1e-5)
-
-
 def test_values_that_are_no_numbers_are_refused():
     x = np.ones((3, 4, 6, 5), np.float32)
     x[1, 2, 3, 4] = np.inf

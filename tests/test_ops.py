@@ -1151,7 +1151,7 @@ def quantized_lstm(
     n: Net, x: str, directions: int = 1, *, state: str | None = None, **attributes: Any
 ) -> str:
     """Hidden states of all steps, (T, directions * B, 6)."""
-    # Of 7 bits: processors without VNNI add pairs of products in 16, and which are a pair depends on the width.
+    # Of 7 bits: without VNNI pairs of products are added in 16, and which are a pair depends on the width.
     weights = [whole_numbers(n, directions, inputs, 24) // 2 for inputs in (n.shape(x)[2], 6)]
     codes = [a for _ in weights for a in (scales(n, directions), np.zeros(directions, np.int8))]
     y = n.microsoft(

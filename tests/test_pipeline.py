@@ -12,7 +12,7 @@ from test_cli_prune import WIDTH, classifier
 
 import onnxprune
 from onnxprune import pipeline
-from onnxprune.errors import CheckFailed, Infeasible, UsageError
+from onnxprune.errors import Infeasible, ProofFailed, UsageError
 from onnxprune.graph import Edits, Graph, load
 from onnxprune.rewrite import rewrite
 from onnxprune.runtime import Session
@@ -229,7 +229,7 @@ class TestSaturation:
             return graph.edited(Edits(constants={name: graph.array(name) * np.float32(1.05)}))
 
         monkeypatch.setattr("onnxprune.pipeline.operate.rewrite", wrong)
-        with pytest.raises(CheckFailed, match="the surgery is not exact"):
+        with pytest.raises(ProofFailed, match="the surgery is not exact"):
             prune(Graph(model))
 
 
@@ -283,7 +283,7 @@ def test_kernels_for_integers_are_not_taken_for_a_wrong_surgery(file, monkeypatc
 
     monkeypatch.setattr(pipeline.operate, "surgery_error", error)
     assert prune(file).verdict.surgery_error == 0.05
-    with pytest.raises(CheckFailed, match="not exact"):
+    with pytest.raises(ProofFailed, match="not exact"):
         prune(file)
     assert len(calls) == 4
 

@@ -75,15 +75,14 @@ class TestEdge:
         found = edge(lambda t: t, lambda v: v - 0.1001, inside=0.1, outside=1.0, effort=Effort(3))
         assert found.best.at == 0.1
 
-    @pytest.mark.parametrize("parallel", [2, 3, 7])
-    def test_an_executor_changes_nothing(self, parallel):
+    def test_an_executor_changes_nothing(self):
         def run(executor):
             return edge(
                 lambda t: t**3,
                 lambda v: v - 0.2,
                 inside=0.0,
                 outside=1.0,
-                effort=Effort(21, parallel=parallel),
+                effort=Effort(21),
                 executor=executor,
             )
 

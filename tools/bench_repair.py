@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxprune.allocate import by_budget
+from onnxprune.allocate import Descent, Ladder, macs_model
 from onnxprune.criteria import Context, get
 from onnxprune.graph import Graph
 from onnxprune.measure import measure, requests
@@ -46,8 +46,10 @@ def surgeries(ready: Prepared, batches: Batches, shares: Sequence[float]) -> Ite
     obs = get("obs")
     stats = measure(graph, requests(graph, facts, analysis, obs.needs), batches)
     scores = obs.scores(Context(graph, analysis, stats))
+    ladders = [Ladder(g, s, round_to=LIKED) for g, s in zip(analysis.groups, scores, strict=True)]
+    descent = Descent(analysis, ladders, macs_model(graph, facts, analysis))
     for share in shares:
-        kept = by_budget(graph, facts, analysis, scores, macs=share, round_to=LIKED)
+        kept = descent.kept(share)
         yield share, Surgery(graph, facts, analysis, kept, rewrite(graph, facts, analysis, kept))
 
 

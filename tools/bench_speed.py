@@ -24,13 +24,14 @@ import numpy as np
 import onnx
 from onnx import ModelProto, numpy_helper
 
-from onnxprune.allocate import Cost, Descent, liked_ladders, macs_model
+from onnxprune.allocate import Cost, Descent, Ladder, macs_model
 from onnxprune.bench import feeds_for, sizes
 from onnxprune.budget import LATENCY, limit
 from onnxprune.errors import OnnxpruneError
 from onnxprune.goals import Goals, caps, meet
 from onnxprune.graph import Graph, infer
 from onnxprune.ops.cost import macs
+from onnxprune.ops.rate import fitting
 from onnxprune.pipeline import Prepared, prepare
 from onnxprune.profile import Profile
 from onnxprune.rewrite import rewrite
@@ -133,8 +134,7 @@ def row(name: str, model: Any, timing: Timing, seconds: float) -> Row:
 
     drive = latency_cost(ready.graph, ready.analysis, found)
     multiple, naive = (
-        graph(halved(Descent(ready.analysis, liked_ladders(ready.analysis, scores, m), work)))
-        for m in (found.multiple, 1)
+        graph(halved(Descent(ready.analysis, ladders(ready, scores, m), work))) for m in (found.multiple, 1)
     )
     fast = within_latency(ready, scores, drive, found, timing, graph)
     results = [multiple, naive, *([fast] if isinstance(fast, Graph) else [])]
@@ -165,6 +165,14 @@ def uniform(ready: Prepared, group: int) -> np.ndarray[Any, np.dtype[np.float64]
     return np.asarray(cost / cost.sum())
 
 
+def ladders(ready: Prepared, scores: Any, multiple: int) -> list[Ladder]:
+    """On multiples of so many channels, or of a part of it that leaves a small group some choice."""
+    return [
+        Ladder(group, score, round_to=fitting(multiple, group.size))
+        for group, score in zip(ready.analysis.groups, scores, strict=True)
+    ]
+
+
 def halved(path: Descent) -> Mask:
     return path.kept(max(SHARE, path.floor))
 
@@ -173,7 +181,7 @@ def within_latency(
     ready: Prepared, scores: Any, cost: Cost, found: Profile, timing: Timing, graph: Any
 ) -> Graph | str:
     goals = Goals(latency=limit(str(LATENCY_SHARE), LATENCY, option="--latency"))
-    path = Descent(ready.analysis, liked_ladders(ready.analysis, scores, found.multiple), cost)
+    path = Descent(ready.analysis, ladders(ready, scores, found.multiple), cost)
     try:
         return meet(
             path.kept,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from .budget import by_budget
 from .cost import Cost, macs_model, parameters_model
-from .descent import Descent, liked_ladders
+from .descent import Descent
 from .ladder import Ladder, corrected, drowned
 from .latency import latency_model
 from .uniform import by_ratio, by_rule
@@ -13,13 +12,11 @@ __all__ = [
     "Cost",
     "Descent",
     "Ladder",
-    "by_budget",
     "by_ratio",
     "by_rule",
     "corrected",
     "drowned",
     "latency_model",
-    "liked_ladders",
     "macs_model",
     "parameters_model",
 ]

@@ -7,54 +7,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..errors import Infeasible, UsageError
-from ..graph import Facts, Graph
-from ..types import Analysis, Mask, Scores
-from .cost import Cost, State, macs_model, parameters_model
+from ..errors import Infeasible
+from ..types import Analysis, Mask
+from .cost import Cost, State
 from .ladder import Ladder
-
-
-def by_budget(
-    graph: Graph,
-    facts: Facts,
-    analysis: Analysis,
-    scores: Scores,
-    *,
-    macs: float | None = None,
-    params: float | None = None,
-    round_to: int = 1,
-    min_channels: int = 1,
-) -> Mask:
-    """Keep about a share of the model's cost, never more than asked.
-
-    Args:
-        graph: the graph.
-        facts: its shapes.
-        analysis: its groups.
-        scores: for every group, float64 (group.size,), comparable across groups: what is lost with each
-            unit once those below it are gone.
-        macs: share of the multiply-accumulates to keep at the most.
-        params: share of the parameters to keep at the most; give one of both.
-        round_to: keep a multiple of this many.
-        min_channels: keep at least this many of each group.
-
-    Returns:
-        bool (analysis.count,), whether each unit stays.
-
-    Raises:
-        UsageError: not exactly one of `macs` and `params` is given.
-        Infeasible: the budget can't be met.
-    """
-    if (macs is None) == (params is None):
-        raise UsageError("give exactly one of macs and params")
-    cost = macs_model(graph, facts, analysis) if macs is not None else parameters_model(graph, analysis)
-    share = macs if macs is not None else params or 0.0
-    ladders = [
-        Ladder(group, score, round_to=round_to, min_channels=min_channels)
-        for group, score in zip(analysis.groups, scores, strict=True)
-    ]
-    rungs = descend(ladders, cost, share * cost.total, what="multiply-accumulates" if macs else "parameters")
-    return assembled(analysis, ladders, rungs)
 
 
 def assembled(analysis: Analysis, ladders: Sequence[Ladder], rungs: Sequence[int]) -> Mask:

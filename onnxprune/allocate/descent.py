@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from ..ops.rate import fitting
-from ..types import Analysis, Mask, Scores
+from ..types import Analysis, Mask
 from .budget import assembled, descend
 from .cost import Cost
 from .ladder import Ladder
@@ -59,20 +58,3 @@ class Descent:
         held = self.cost.held(kept)
         order = sorted(range(len(held)), key=lambda g: -held[g])
         return [self.ladders[g].group.name for g in order[:_TELLING]]
-
-
-def liked_ladders(
-    analysis: Analysis, scores: Scores, multiple: int, *, min_channels: int = 1
-) -> list[Ladder]:
-    """Ladders on widths that kernels like.
-
-    Args:
-        analysis: which units there are.
-        scores: for every group, float64 (group.size,), comparable across groups.
-        multiple: keep multiples of this, or of the largest part of it that leaves a small group some choice.
-        min_channels: keep at least this many of each group.
-    """
-    return [
-        Ladder(group, score, round_to=fitting(multiple, group.size), min_channels=min_channels)
-        for group, score in zip(analysis.groups, scores, strict=True)
-    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.resources
 import json
-import sys
+import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +17,6 @@ from jsonschema.exceptions import ValidationError
 from ..errors import InputError
 from . import limits
 from .limits import Rules
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 FILE = "onnxprune.toml"
 PROJECT = "pyproject.toml"

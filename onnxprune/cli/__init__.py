@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from .. import __version__
 from ..errors import OnnxpruneError
 from . import apply, bench, calibrate, check, diff, inspect, profile, prune, validate
+
+_BUG = 70
+"""What `sysexits.h` calls an internal software error: never taken for a verdict on a model."""
 
 _INTERRUPTED = 130
 """What shells make of a signal: 128 and its number."""
@@ -36,6 +41,22 @@ for command in (
     app.command()(command)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"onnxprune {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Options of no command."""
+
+
 def main() -> None:
     """Run the command line; every error is one line on stderr, and an exit code."""
     sys.exit(run(sys.argv[1:]))
@@ -45,7 +66,8 @@ def run(arguments: list[str]) -> int:
     """Run a command.
 
     Returns:
-        The exit code: 0 done, 1 a check failed, 2 bad usage or input, 3 can't be pruned as asked.
+        The exit code: 0 done, 1 a check failed, 2 bad usage or input, 3 can't be pruned as asked, 70 a bug of
+        onnxprune, 130 interrupted.
     """
     stderr = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
@@ -63,10 +85,8 @@ def run(arguments: list[str]) -> int:
         if os.environ.get("ONNXPRUNE_DEBUG"):
             raise
         kind = f"{type(error).__name__}: {error}".replace("\n", " ")
-        code, text = (
-            3,
-            f"a bug in onnxprune ({kind}); please report it with the traceback of ONNXPRUNE_DEBUG=1",
-        )
+        code = _BUG
+        text = f"a bug in onnxprune ({kind}); please report it with the traceback of ONNXPRUNE_DEBUG=1"
     if text:
         stderr.print(f"onnxprune: {text}", markup=False)
     return code

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, eigh
 
-from ..sites import consumers
 from ..stats import Need
-from ..types import Floats, Group, Scores, Units
-from .base import Context, Reading, by_order, by_reading, readings, require_samples
+from ..types import Floats, Scores, Units
+from .base import Context, Reading, by_order, by_reading, require_samples
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,22 +60,13 @@ class Obs:
         require_samples(context, 2)
 
         def score(units: int, read: list[Reading]) -> Floats:
-            found = self._eliminated(units, read)
+            found = self.eliminated(units, read)
             return by_order(found.order, np.diff(found.loss))
 
         return by_reading(context, score)
 
-    def eliminations(self, context: Context) -> tuple[Elimination | None, ...]:
-        """Order and loss for each group; `None` where no consumer reads it."""
-        by_node = consumers(context.graph, context.analysis)
-
-        def of(group: Group) -> Elimination | None:
-            read = list(readings(context, group, by_node))
-            return self._eliminated(group.size, read) if read else None
-
-        return tuple(map(of, context.analysis.groups))
-
-    def _eliminated(self, units: int, read: list[Reading]) -> Elimination:
+    def eliminated(self, units: int, read: list[Reading]) -> Elimination:
+        """Order and loss of the units of a group. `read`: what each of its consumers reads."""
         surgeons = [s for r in read if (s := _Surgeon.of(r, units, self.damping)) is not None]
         left = np.arange(units)
         order: list[int] = []

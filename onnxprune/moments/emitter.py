@@ -49,7 +49,7 @@ class Emitter:
 
     def request(self, base: str, r: Request) -> None:
         """Append what a request needs; outputs begin with `base`."""
-        if r.kinds & {"zeros", "gram", "cross"}:
+        if r.kinds & {"zeros", "gram"}:
             self._rows(base, r)
         elif r.kinds & {"sum", "squares"}:
             self._averages(base, r)
@@ -61,7 +61,7 @@ class Emitter:
     # ------------------------------------------------------------ rows
 
     def _rows(self, base: str, r: Request) -> None:
-        x, channels = self._matrix(*_place(r), r)
+        x, channels = self._matrix(r)
         rows = 1 - channels
         self._give(f"{base}.rows", self._row_count(r, x, rows))
         self._give(f"{base}.sum", self.reduce("ReduceSum", x, rows))
@@ -71,13 +71,9 @@ class Emitter:
             zero = self.op("Not", self.op("Cast", x, to=_BOOL))  # before opset 11 Equal takes no floats
             self._give(f"{base}.zeros", self.reduce("ReduceSum", self.op("Cast", zero, to=_FLOAT), rows))
         if "gram" in r.kinds:
-            self._give(f"{base}.gram", self._product(x, channels, x, channels))
-        if "cross" in r.kinds:
-            if r.other is None:
-                raise ValueError(f"the cross-moments of '{r.tensor}' need another tensor")
-            y, other_channels = self._matrix(*r.other, r)
-            self._give(f"{base}.other_sum", self.reduce("ReduceSum", y, 1 - other_channels))
-            self._give(f"{base}.cross", self._product(x, channels, y, other_channels))
+            none = () if self._opset >= 11 else (self.const(np.float32(0)),)  # no option before
+            turns = {"transA": int(channels == 1), "transB": int(channels == 0)}
+            self._give(f"{base}.gram", self.op("Gemm", x, x, *none, **turns))
 
     def _row_count(self, r: Request, x: str, axis: int) -> str:
         """int64, the length of an axis of the matrix; most tensors have one of a few, made only once."""
@@ -86,12 +82,9 @@ class Emitter:
             return self.op("Gather", self.op("Shape", x), self.const(axis))
         return self.op("Mul", self._samples(POSITIONS), self.const(each))
 
-    def _product(self, x: str, x_channels: int, y: str, y_channels: int) -> str:
-        zero = () if self._opset >= 11 else (self.const(np.float32(0)),)  # no option before
-        return self.op("Gemm", x, y, *zero, transA=int(x_channels == 1), transB=int(y_channels == 0))
-
-    def _matrix(self, tensor: str, axis: int, shape: Shape, r: Request) -> tuple[str, int]:
+    def _matrix(self, r: Request) -> tuple[str, int]:
         """The rows of a tensor as a matrix, and which of its axes has the channels: 0 or 1."""
+        tensor, axis, shape = _place(r)
         if self._sampled and r.positions:
             return self._some(tensor, axis, shape, r)
         x, channels = self._cube(tensor, axis, shape)

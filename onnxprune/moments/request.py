@@ -9,7 +9,7 @@ from typing import Any, Literal
 from ..graph import Shape
 from ..stats import Floats
 
-Kind = Literal["sum", "squares", "zeros", "gram", "cross", "norms", "pooled", "kernels"]
+Kind = Literal["sum", "squares", "zeros", "gram", "norms", "pooled", "kernels"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,6 @@ class Request:
             bring their squares.
         positions: look at this many positions of each sample, drawn evenly from all; `None`: at all. What
             is gathered for each sample always sees all.
-        other: for `cross`: (tensor, axis, shape) that has the same positions.
         kernel: for `kernels`.
         length: positions of each sample, if that is always the same number.
         turn: turn the whole tensor to channels-last before looking at some positions: that costs nothing
@@ -50,7 +49,6 @@ class Request:
     shape: Shape
     kinds: frozenset[Kind]
     positions: int | None = None
-    other: tuple[str, int, Shape] | None = None
     kernel: Kernel | None = None
     length: int | None = None
     turn: bool = False

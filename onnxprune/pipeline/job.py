@@ -86,7 +86,7 @@ def proved(job: Job, kept: Mask) -> Made:
     """The graph with these units, the surgery proved exact, the rest repaired.
 
     Raises:
-        CheckFailed: the surgery is not exact: a bug.
+        ProofFailed: the surgery is not exact: a bug.
     """
     job.progress("Rewriting the graph, and proving it")
     pruned, error = operate(job.ready, kept, inputs(job))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import CheckFailed
+from ..errors import ProofFailed
 from ..fidelity import squashed, telling
 from ..graph import Graph
 from ..rewrite import rewrite
@@ -26,7 +26,7 @@ def operate(ready: Prepared, kept: Mask, feeds: Feeds) -> tuple[Graph, float]:
         The pruned graph, and the largest relative error against the masked original.
 
     Raises:
-        CheckFailed: the surgery is not exact: a bug.
+        ProofFailed: the surgery is not exact: a bug.
     """
     pruned = rewrite(ready.graph, ready.facts, ready.analysis, kept)
     exactly = kept.copy()
@@ -49,7 +49,7 @@ def operate(ready: Prepared, kept: Mask, feeds: Feeds) -> tuple[Graph, float]:
         if exact:
             break
     else:
-        raise CheckFailed(
+        raise ProofFailed(
             f"the surgery is not exact: outputs differ by {error:.2g} from the masked original",
             where=ready.original.where,
             hint="this is a bug of onnxprune, please report it; nothing was written",

@@ -137,7 +137,8 @@ def prune(  # noqa: PLR0913  (a keyword for each flag)
     Raises:
         UsageError: the budget or an option is wrong.
         Infeasible: nothing can be pruned, the budget can't be met, or the result is no gain.
-        CheckFailed: the surgery was not exact (a bug), or the result drifts far.
+        ProofFailed: the surgery was not exact: a bug.
+        CheckFailed: the result drifts far.
         InputError: the model or the samples can't be read or don't fit.
     """
     budget = Budget(
@@ -329,7 +330,7 @@ def apply(  # noqa: PLR0913
 
     Raises:
         InputError: the plan does not fit; the message names the first difference.
-        CheckFailed: the surgery was not exact.
+        ProofFailed: the surgery was not exact: a bug.
     """
     plan = plan if isinstance(plan, Plan) else plans.read(Path(plan))
     made = dict(plan.options)

@@ -130,7 +130,7 @@ def met(job: Job, way: Route) -> Made:
 
     Raises:
         Infeasible: a budget can't be met, or all are met already.
-        CheckFailed: the surgery is not exact: a bug.
+        ProofFailed: the surgery is not exact: a bug.
     """
     counted = replace(way.goals, latency=None)
     budgets = caps(counted, job.ready.original, job.timing)

@@ -65,7 +65,8 @@ def solve(job: Job, budget: Budget) -> Result:
     Raises:
         UsageError: a budget and an option contradict each other.
         Infeasible: the budget can't be met, or the result is no gain.
-        CheckFailed: the surgery was not exact (a bug), the result drifts far, or is slower than was asked.
+        ProofFailed: the surgery was not exact: a bug.
+        CheckFailed: the result drifts far, or is slower than was asked.
     """
     if budget.inbound is not None:
         return finished(job, with_inbound(job, budget.inbound), planned(job, budget))

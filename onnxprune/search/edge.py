@@ -7,7 +7,7 @@ wanted is the last one within.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -72,12 +72,10 @@ class Effort:
     Attributes:
         evaluations: at most this many candidates, the safe end apart.
         tolerance: a candidate that is within bounds by no more than this excess is good enough.
-        parallel: how many candidates to make at a time; results depend on this, not on where they are made.
     """
 
     evaluations: int = 8
     tolerance: float = 0.0
-    parallel: int = 1
 
 
 _DEFAULT = Effort()
@@ -113,16 +111,15 @@ def edge(
     trials: list[Trial[T]] = []
     near, far = _End(inside, None), _End(outside, None)
     while len(trials) < effort.evaluations:
-        count = min(effort.parallel, effort.evaluations - len(trials))
-        places = _places(near, far, first if not trials else None, count, effort.tolerance)
-        made = [Trial(at, made, excess(made)) for at, made in zip(places, run(evaluate, places), strict=True)]
-        trials += made
-        for trial in made:  # from near to far
-            if trial.excess > 0:
-                far = _End(trial.at, trial.excess)
-                break
+        at = _next(near, far, effort.tolerance) if trials or first is None else first
+        made = next(iter(run(evaluate, [at])))
+        trial = Trial(at, made, excess(made))
+        trials.append(trial)
+        if trial.excess > 0:
+            far = _End(trial.at, trial.excess)
+        else:
             near = _End(trial.at, trial.excess)
-        if any(-effort.tolerance <= t.excess <= 0 for t in made) or abs(far.at - near.at) < 1e-3:
+        if -effort.tolerance <= trial.excess <= 0 or abs(far.at - near.at) < 1e-3:
             break
     if not any(t.excess <= 0 for t in trials):
         made_inside = next(iter(run(evaluate, [inside])))
@@ -138,14 +135,10 @@ class _End:
     excess: float | None
 
 
-def _places(near: _End, far: _End, first: float | None, count: int, tolerance: float) -> Sequence[float]:
-    """Where to look next, from near to far."""
+def _next(near: _End, far: _End, tolerance: float) -> float:
+    """Where to look next, between both ends."""
     span = far.at - near.at
-    if first is not None and count == 1:
-        return [first]
-    if count > 1:
-        return [near.at + span * (k + 1) / (count + 1) for k in range(count)]
     share = 0.5
     if near.excess is not None and far.excess is not None:  # aim at the middle of what is good enough
         share = (-tolerance / 2 - near.excess) / (far.excess - near.excess)
-    return [near.at + span * min(max(share, _MARGIN), 1 - _MARGIN)]
+    return near.at + span * min(max(share, _MARGIN), 1 - _MARGIN)
