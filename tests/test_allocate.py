@@ -12,13 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx.helper import make_node
 
-from onnxprune.allocate import Descent, Ladder, by_ratio, corrected, macs_model, parameters_model
-from onnxprune.channels import analyze
+from onnxprune.contracts.analysis import Group
+from onnxprune.cost.macs import macs as count_macs
+from onnxprune.cost.model import macs_model, parameters_model
 from onnxprune.errors import Infeasible
 from onnxprune.graph import infer
-from onnxprune.ops.cost import macs as count_macs
-from onnxprune.rewrite import rewrite
-from onnxprune.types import Group
+from onnxprune.reductions.channels.cut import rewrite
+from onnxprune.reductions.channels.find import analyze
+from onnxprune.strategies.descent import Descent
+from onnxprune.strategies.ladder import Ladder, corrected
+from onnxprune.strategies.uniform import by_ratio
 
 
 def group(size: int) -> Group:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.linalg import hilbert
 
-from onnxprune.linalg import solve
+from onnxprune.execution.linalg import solve
 from onnxprune.repair.convolution import Convolution, Transposed
 from onnxprune.repair.product import Gates, Product
 from onnxprune.repair.regression import PENALTIES, Sums, fit

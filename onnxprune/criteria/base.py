@@ -8,12 +8,13 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from ..contracts.analysis import Analysis, Group, Scores
+from ..contracts.stats import Moments, Need, Stats
 from ..errors import UsageError
 from ..graph import Facts, Graph
+from ..reductions.channels.sites import Consumer, Filters, Key, consumers, filters, weights
 from ..samples import Samples
-from ..sites import Consumer, Filters, Key, consumers, filters, weights
-from ..stats import Moments, Need, Stats
-from ..types import Analysis, Floats, Group, Scores, Units
+from ..types import Floats, Units
 
 
 @dataclass(frozen=True)

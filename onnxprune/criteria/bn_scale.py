@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..contracts.analysis import Group, Scores
+from ..contracts.stats import Need
 from ..errors import UsageError
-from ..sites import axis_of, values
-from ..stats import Need
-from ..types import Floats, Group, Scores, Units
+from ..reductions.channels.sites import axis_of, values
+from ..types import Floats, Units
 from .base import Context, combined
 from .l2 import L2
 

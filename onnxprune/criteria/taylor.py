@@ -9,14 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..contracts.analysis import Analysis, Group, Reader, Scores
+from ..contracts.stats import Need
 from ..errors import UsageError
-from ..fidelity import are_scores, squashed
+from ..execution.prefix import Prefix, Shelf, behind
+from ..execution.sessions import open_session
 from ..graph import Array, Edits, Facts, Graph, infer, is_floating, make_node
-from ..prefix import Prefix, Shelf, behind
-from ..sessions import open_session
-from ..sites import hands_on, merged, spread
-from ..stats import Need
-from ..types import Analysis, Floats, Group, Reader, Scores, Units
+from ..quality.loss import are_scores, squashed
+from ..reductions.channels.sites import hands_on, merged, spread
+from ..types import Floats, Units
 from .base import Context
 
 _UNIT = "onnxprune.gate.unit"

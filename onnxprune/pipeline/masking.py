@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..contracts.analysis import Analysis
+from ..execution.sessions import open_session
 from ..graph import Array, Edits, Graph
-from ..sessions import open_session
-from ..types import Analysis, Mask
-from ..validate import masked, surgery_error
+from ..proof.compare import surgery_error
+from ..reductions.channels.mask import masked
+from ..types import Mask
 from .job import Job, Made, inputs
 from .judge import size
 

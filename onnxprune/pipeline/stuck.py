@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..types import Analysis, Blocked, Cause, Group, Mask
+from ..contracts.analysis import Analysis, Blocked, Group
+from ..types import Cause, Mask
 
 
 def blocked(analysis: Analysis, units: Mask, why: Callable[[int], Cause]) -> Analysis:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import Array, Edits, Graph, Node, make_node
-from ..sites import along, dequantized, nearest, stored
+from ..reductions.channels.sites import along, dequantized, nearest, stored
 
 _PARAMETERS = {"Conv": (1, 2), "ConvTranspose": (1, 2), "Gemm": (0, 1, 2), "MatMul": (0, 1)}
 """Which inputs may hold weights or biases."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from ..execution.prefix import reads
 from ..graph import Graph, Node, Shape, is_floating
 from ..ops import quant
-from ..prefix import reads
 from .convolution import Convolution, Transposed
 from .layout import Layout
 from .product import Gates, Product

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..graph import Array, Edits, Graph, Node, make_node
-from ..sites import along, dequantized, nearest, only_reader
+from ..reductions.channels.sites import along, dequantized, nearest, only_reader
 from ..types import Floats
 from .behind import fresh
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..graph import Array, Edits, Graph, Node, make_node
-from ..sites import stored, weights
+from ..reductions.channels.sites import stored, weights
 from ..types import Floats
 from .behind import fresh, insert, is_free
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..contracts.analysis import Analysis, Group
 from ..graph import Array, Graph, Node
 from ..ops.label import rank
-from ..sites import axis_of, filters, values
-from ..types import Analysis, Floats, Group, Units
+from ..reductions.channels.sites import axis_of, filters, values
+from ..types import Floats, Units
 from .consumers import is_depthwise
 
 _BIASED = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..calibration.expectation import expected
+from ..contracts.analysis import Group, Reader
 from ..graph import Edits, Graph
 from ..ops.label import block_on, locate, rank
-from ..types import Floats, Group, Mask, Reader, Units
+from ..types import Floats, Mask, Units
 from .consumers import Consumer, consumers
-from .expectation import expected
 from .intercept import intercept, shift
 from .makers import Maker, Mixed, makers
 from .surgery import Surgery

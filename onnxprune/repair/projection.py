@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..contracts.analysis import Analysis, Group
+from ..contracts.stats import Moments, Stats
+from ..execution.linalg import solve, threads_for
 from ..graph import Edits, Graph
-from ..linalg import solve, threads_for
-from ..sites import Consumer, consumers, nearest, weights, zero_point
-from ..stats import Moments, Stats
-from ..types import Analysis, Floats, Group, Mask, Units
+from ..reductions.channels.sites import Consumer, consumers, nearest, weights, zero_point
+from ..types import Floats, Mask, Units
 from .intercept import intercept, shift
 
 RIDGE = 1e-3

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..cost.macs import macs
 from ..graph import Node
-from ..ops.cost import macs
-from ..sites import hands_on
+from ..reductions.channels.sites import hands_on
 from ..types import Units
 from .behind import is_free
 from .consumers import consumers, is_depthwise, weight_of

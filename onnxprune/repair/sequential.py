@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import InputError
+from ..execution.linalg import threads_for
+from ..execution.prefix import Prefix, Shelf, ancestors
 from ..graph import Array, Edits, Graph, Node, Shape
-from ..linalg import threads_for
-from ..prefix import Prefix, Shelf, ancestors
 from .consumers import Consumer, consumers, layout, stages
 from .intercept import Intercept, intercept
 from .layout import Layout

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..execution.prefix import Prefix, Shelf, ancestors
 from ..graph import Array, Graph, Shape
-from ..prefix import Prefix, Shelf, ancestors
 from .consumers import Consumer, layout
 from .layout import Entries, Layout, Rows
 from .response import Shortcut, shortcut

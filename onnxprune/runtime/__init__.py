@@ -8,15 +8,7 @@ from .feeds import random_feeds
 from .kernels import kernel_seconds
 from .latency import Bindable, Timings, latency
 from .ratio import Ratio, ratio
-from .session import (
-    Array,
-    ExecutionOptions,
-    Feeds,
-    Session,
-    TensorSpec,
-    available_providers,
-    version,
-)
+from .session import Array, ExecutionOptions, Feeds, Session, TensorSpec, available_providers, version
 
 __all__ = [
     "Array",
