@@ -13,7 +13,8 @@ from ..contracts.request import Kernel, Kind, Request
 from ..contracts.stats import ENOUGH, Need
 from ..cost.macs import macs
 from ..graph import Facts, Graph, Shape, input_specs
-from ..reductions.channels.sites import Consumer, Key, activations, consumers, kernels_of, outputs, weights
+from ..ops.layers.storage import weights
+from ..reductions.channels.sites import Consumer, Key, activations, consumers, kernels_of, outputs
 
 DEFAULT_NEEDS: frozenset[Need] = frozenset({"consumers"})
 """What fits into one and a half times the time of plain inference: see `tools/bench_calibration.py`."""

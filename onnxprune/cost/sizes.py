@@ -8,11 +8,7 @@ import numpy as np
 
 from ..errors import InputError, UsageError
 from ..graph import Graph, infer, one_sample
-from ..runtime import (
-    Feeds,
-    TensorSpec,
-    random_feeds,
-)
+from ..runtime import Feeds, TensorSpec, random_feeds
 
 
 def sizes(graph: Graph, dims: Mapping[str, int] | None = None, batch: int | None = None) -> dict[str, int]:

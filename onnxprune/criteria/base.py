@@ -12,7 +12,8 @@ from ..contracts.analysis import Analysis, Group, Scores
 from ..contracts.stats import Moments, Need, Stats
 from ..errors import UsageError
 from ..graph import Facts, Graph
-from ..reductions.channels.sites import Consumer, Filters, Key, consumers, filters, weights
+from ..ops.layers.storage import weights
+from ..reductions.channels.sites import Consumer, Filters, Key, consumers, filters
 from ..samples import Samples
 from ..types import Floats, Units
 

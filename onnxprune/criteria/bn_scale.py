@@ -10,7 +10,8 @@ import numpy as np
 from ..contracts.analysis import Group, Scores
 from ..contracts.stats import Need
 from ..errors import UsageError
-from ..reductions.channels.sites import axis_of, values
+from ..ops.layers.storage import values
+from ..reductions.channels.sites import axis_of
 from ..types import Floats, Units
 from .base import Context, combined
 from .l2 import L2

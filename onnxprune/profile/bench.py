@@ -15,15 +15,7 @@ from rich.text import Text
 from ..cost.sizes import check_dims, feeds_for, sizes, with_hint_of_sizes
 from ..errors import InputError
 from ..graph import load, symbolic_dims
-from ..runtime import (
-    Bindable,
-    ExecutionOptions,
-    Feeds,
-    Ratio,
-    Session,
-    latency,
-    ratio,
-)
+from ..runtime import Bindable, ExecutionOptions, Feeds, Ratio, Session, latency, ratio
 
 VERSION = 1
 """Of the JSON that `bench --json` writes."""

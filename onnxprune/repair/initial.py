@@ -7,47 +7,21 @@ Delving Deep into Rectifiers, equation 10.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
 from ..errors import InputError
 from ..graph import Array, Edits, Graph, Node, Shape, is_floating
+from ..ops.layers import LINEAR
 
-FanIn = Callable[[Node, Shape], int]
-
-_ONE, _ZERO = 1.0, 0.0
-
-
-def _transposed(node: Node, shape: Shape) -> int:
-    return shape[0] // int(node.attrs.get("group", 1)) * math.prod(shape[2:])
-
-
-_WEIGHTS: Mapping[tuple[str, int], FanIn] = {
-    ("Conv", 1): lambda _, shape: math.prod(shape[1:]),
-    ("ConvTranspose", 1): _transposed,
-    ("Gemm", 0): lambda node, shape: shape[0 if node.attrs.get("transA", 0) else 1],
-    ("Gemm", 1): lambda node, shape: shape[1 if node.attrs.get("transB", 0) else 0],
-    ("MatMul", 0): lambda _, shape: shape[-1],
-    ("MatMul", 1): lambda _, shape: shape[-2] if len(shape) > 1 else shape[0],
-    **{(op, i): lambda _, shape: shape[-1] for op in ("LSTM", "GRU", "RNN") for i in (1, 2)},
-}
-"""How many values each output sums over, by operator and input."""
+_SCALES = ("InstanceNormalization", "GroupNormalization", "LayerNormalization", "RMSNormalization")
 
 _FILLED: Mapping[tuple[str, int], float] = {
-    ("Conv", 2): _ZERO,
-    ("ConvTranspose", 2): _ZERO,
-    ("Gemm", 2): _ZERO,
-    **{(op, 3): _ZERO for op in ("LSTM", "GRU", "RNN")},
-    ("LSTM", 7): _ZERO,
-    **{("BatchNormalization", i): v for i, v in enumerate((_ONE, _ZERO, _ZERO, _ONE), 1)},
-    **{
-        (op, i): v
-        for op in ("InstanceNormalization", "GroupNormalization", "LayerNormalization", "RMSNormalization")
-        for i, v in ((1, _ONE), (2, _ZERO))
-    },
+    **{("BatchNormalization", i): value for i, value in enumerate((1.0, 0.0, 0.0, 1.0), 1)},
+    **{(op, i): value for op in _SCALES for i, value in ((1, 1.0), (2, 0.0))},
 }
-"""Biases, and what normalisations scale and shift by."""
+"""What normalisations scale and shift by."""
 
 
 def drawn(graph: Graph, seed: int) -> tuple[Graph, tuple[str, ...]]:
@@ -74,9 +48,9 @@ def drawn(graph: Graph, seed: int) -> tuple[Graph, tuple[str, ...]]:
             if name in new or name not in graph.constants or not is_floating(graph.dtype(name)):
                 continue
             shape, dtype = graph.shape_of_constant(name), graph.dtype(name)
-            fan_in = _WEIGHTS.get((node.op, i))
+            fan_in = _fan_in(node, i, shape)
             if fan_in is not None:
-                spread = math.sqrt(2 / max(fan_in(node, shape), 1))
+                spread = math.sqrt(2 / max(fan_in, 1))
                 new[name] = (random.standard_normal(shape) * spread).astype(dtype)
                 weights += 1
             elif (node.op, i) in _FILLED:
@@ -89,8 +63,22 @@ def drawn(graph: Graph, seed: int) -> tuple[Graph, tuple[str, ...]]:
     return graph.edited(Edits(constants=new)), stay
 
 
+def _fan_in(node: Node, i: int, shape: Shape) -> int | None:
+    """How many values each output sums over, if the input holds weights."""
+    row = LINEAR.get(node.op)
+    if row is None or i not in (*row.weights, *row.states):
+        return None
+    layout = row.layout(node, i, shape)
+    if layout is not None:
+        return layout.fan_in(shape)
+    return shape[-2 if i else -1] if len(shape) > 1 else shape[0]  # a stack of matrices
+
+
 def _is_bias(graph: Graph, node: Node, i: int) -> bool:
-    """Whether a constant vector is added to what a matrix product gives."""
+    """Whether a constant is a bias: of a linear layer, or a vector that is added to a matrix product."""
+    row = LINEAR.get(node.op)
+    if row is not None:
+        return i == row.bias or i in row.vectors
     if node.op != "Add" or len(graph.shape_of_constant(node.inputs[i])) != 1:
         return False
     made = graph.producer.get(node.inputs[1 - i])

@@ -10,11 +10,10 @@ import numpy as np
 from ..contracts.analysis import Analysis, Group
 from ..graph import Array, Graph, Node
 from ..ops.label import rank
-from ..reductions.channels.sites import axis_of, filters, values
+from ..ops.layers import LINEAR, is_depthwise
+from ..ops.layers.storage import values
+from ..reductions.channels.sites import axis_of, filters
 from ..types import Floats, Units
-from .consumers import is_depthwise
-
-_BIASED = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +83,8 @@ def _touching(graph: Graph, analysis: Analysis, group: Group) -> set[int]:
 
 
 def _biases(graph: Graph, node: Node) -> Iterator[Array]:
-    at = _BIASED.get(node.op)
+    row = LINEAR.get(node.op)
+    at = None if row is None or row.recurrent else row.bias
     if at is not None and len(node.inputs) > at and node.inputs[at]:
         value = values(graph, node.inputs[at])
         if value is not None:

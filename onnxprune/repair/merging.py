@@ -13,9 +13,9 @@ from ..calibration.expectation import expected
 from ..contracts.analysis import Group, Reader
 from ..graph import Edits, Graph
 from ..ops.label import block_on, locate, rank
+from ..ops.layers.bias import intercept, shift
 from ..types import Floats, Mask, Units
 from .consumers import Consumer, consumers
-from .intercept import intercept, shift
 from .makers import Maker, Mixed, makers
 from .surgery import Surgery
 

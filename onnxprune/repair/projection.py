@@ -12,9 +12,10 @@ from ..contracts.analysis import Analysis, Group
 from ..contracts.stats import Moments, Stats
 from ..execution.linalg import solve, threads_for
 from ..graph import Edits, Graph
-from ..reductions.channels.sites import Consumer, consumers, nearest, weights, zero_point
+from ..ops.layers.bias import intercept, shift
+from ..ops.layers.storage import nearest, weights, zero_point
+from ..reductions.channels.sites import Consumer, consumers
 from ..types import Floats, Mask, Units
-from .intercept import intercept, shift
 
 RIDGE = 1e-3
 """Added to the covariance, relative to its mean diagonal, together with channels / rows."""

@@ -6,8 +6,9 @@ import numpy as np
 
 from ...contracts.analysis import Analysis
 from ...graph import Edits, Facts, Graph, make_node
+from ...ops.layers.storage import zero_point
 from ...types import Mask
-from .sites import merged, spread, zero_point
+from .sites import merged, spread
 
 
 def masked(graph: Graph, facts: Facts, analysis: Analysis, kept: Mask) -> Graph:

@@ -8,24 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from ...contracts.analysis import Analysis, Group, Member, Place, Reader
 from ...graph import Array, Graph, Node
+from ...ops.layers import weight_inputs
+from ...ops.layers.storage import stored
 from ...types import Floats, Shape, Units
-
-_WEIGHT_INPUTS = {
-    "Conv": (1,),
-    "ConvTranspose": (1,),
-    "Gemm": (0, 1),
-    "MatMul": (0, 1),
-    "LSTM": (1, 2),
-    "GRU": (1, 2),
-    "RNN": (1, 2),
-}
-"""Which inputs hold weights, as opposed to a bias."""
 
 _FOLDED = frozenset({"BatchNormalization", "Add", "Mul", "Sub", "Div"})
 """With constants, these would be part of the filter in another export of the same network."""
@@ -33,8 +23,6 @@ _FOLDED = frozenset({"BatchNormalization", "Add", "Mul", "Sub", "Div"})
 _CARRIERS = frozenset({*_FOLDED, "Identity", "Dropout", "Concat", "Sum", "Cast"})
 """What a signal passes on its way to its ReLU."""
 
-INTEGER = frozenset({"ConvInteger", "MatMulInteger"})
-"""Layers that multiply integers by integers; zero points are the third and fourth input."""
 
 Key = tuple[str, int]
 """A tensor and its channel axis."""
@@ -78,9 +66,9 @@ def filters(graph: Graph, analysis: Analysis, group: Group) -> Iterator[Filters]
     """The weights that make the units of a group, one by one for each node that makes any."""
     for index in group.nodes:
         node = graph.nodes[index]
-        for i in _WEIGHT_INPUTS.get(node.op, range(len(node.inputs))):
+        for i in weight_inputs(node.op) or range(len(node.inputs)):
             for member, name in _constants(graph, analysis, node, i):
-                if math.prod(member.view) <= max(member.view, default=1) and node.op not in _WEIGHT_INPUTS:
+                if math.prod(member.view) <= max(member.view, default=1) and not weight_inputs(node.op):
                     continue
                 for place in member.places:
                     mine = np.isin(place.units, group.units)
@@ -105,77 +93,10 @@ def _constants(graph: Graph, analysis: Analysis, node: Node, i: int) -> Iterator
             wanted += [n for n in made.inputs if n]
 
 
-def values(graph: Graph, name: str) -> Array | None:
-    """The value of a constant, also behind Identity, as exporters share equal ones; else `None`."""
-    while name not in graph.constants:
-        made = graph.producer.get(name)
-        if made is None or made.op != "Identity":
-            return None
-        name = made.inputs[0]
-    return graph.array(name).astype(np.float64)
-
-
-def weights(graph: Graph, name: str) -> Array:
-    """What a linear node multiplies by, in floats where integers are stored: see `stored`.
-
-    The integers of `INTEGER` layers count as they are, from their zero point on: float64.
-    """
-    if name in graph.constants:
-        nothing = zero_point(graph, name)
-        return graph.array(name) if nothing is None else graph.array(name) - nothing
-    node = graph.producer[name]
-    values, scale, *zero = (graph.array(i) for i in node.inputs)
-    return dequantized(values, scale, zero[0] if zero else np.zeros_like(scale), node.attrs.get("axis", 1))
-
-
-def zero_point(graph: Graph, name: str) -> Floats | None:
-    """Of the weight of an `INTEGER` layer, so that it broadcasts over it; `None` for any other constant."""
-    for node, i in graph.readers.get(name, ()):
-        if node.op in INTEGER and i == 1:
-            zero = node.inputs[3] if len(node.inputs) > 3 else ""
-            axis = 0 if node.op == "ConvInteger" else -1
-            vector = graph.array(zero) if zero in graph.constants else np.zeros(1)
-            return along(vector, len(graph.shape_of_constant(name)), axis)
-    return None
-
-
 def _floats(graph: Graph, name: str) -> str:
     """What a tensor of integers was before it was quantised; the tensor itself if it was not."""
     made = graph.producer.get(name)
     return made.inputs[0] if made is not None and made.op == "DynamicQuantizeLinear" else name
-
-
-def stored(graph: Graph, name: str) -> str | None:
-    """The constant that a tensor is, or that DequantizeLinear makes it of, not in blocks; else `None`."""
-    if name in graph.constants:
-        return name
-    made = graph.producer.get(name)
-    if made is None or made.op != "DequantizeLinear" or any(i not in graph.constants for i in made.inputs):
-        return None
-    integers, scale = made.inputs[:2]
-    dtype = graph.dtype(integers)
-    plain = dtype.kind in "iu" and dtype.isbuiltin and len(graph.shape_of_constant(scale)) < 2
-    return integers if plain else None
-
-
-def dequantized(values: Array, scale: Array, zero: Array, axis: int) -> Array:
-    """(values - zero) scale, in the scale's dtype; one scale for all, or one for each index of an axis."""
-    zero, factor = (along(vector, values.ndim, axis) for vector in (zero, scale))
-    return np.asarray((values.astype(np.float64) - zero) * factor, scale.dtype)
-
-
-def nearest(exact: Floats, dtype: np.dtype[Any]) -> Array:
-    """The integers that are nearest, of those that there are."""
-    limits = np.iinfo(dtype)
-    return np.clip(np.rint(exact), limits.min, limits.max).astype(dtype)
-
-
-def along(vector: Array, ndim: int, axis: int) -> Floats:
-    """A scale or zero point, so that it broadcasts: one for each index of an axis, or one for all."""
-    shape = [1] * ndim
-    if vector.size > 1:
-        shape[axis] = vector.size
-    return vector.reshape(shape).astype(np.float64)
 
 
 def _is_data(graph: Graph, name: str) -> bool:

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
-from ..graph import Array, Shape
+from ...graph import Array, Shape
 
 Rows = NDArray[np.int64]
 """Which rows to take, as positions among all of them."""
@@ -35,6 +35,21 @@ class Layout(ABC):
         """(G, rows, F): what these rows read of the input `x` that gives an output of shape `y`."""
 
     @property
+    def groups(self) -> int:
+        """How many groups of outputs read inputs of their own."""
+        return 1
+
+    @property
+    def taps(self) -> int:
+        """How many weights of an output meet one channel of the input; they are neighbours in `matrix`."""
+        return 1
+
+    @property
+    @abstractmethod
+    def summed(self) -> int:
+        """The axis of the input that is summed over, apart from taps of a kernel."""
+
+    @property
     @abstractmethod
     def outputs(self) -> int:
         """The axis of an output along which there is a row of the weight for each entry."""
@@ -42,6 +57,10 @@ class Layout(ABC):
     @abstractmethod
     def targets(self, y: Array, rows: Rows, entries: Entries = None) -> Array:
         """(G, rows, O): what these rows give; only some entries along the axis of outputs, if so asked."""
+
+    @abstractmethod
+    def fan_in(self, weight: Shape) -> int:
+        """F: how many values each output sums over."""
 
     @abstractmethod
     def matrix(self, weight: Array) -> Array:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..graph import Edits, Graph
+from . import Edits, Graph
 
 
 def is_free(graph: Graph, tensor: str) -> bool:

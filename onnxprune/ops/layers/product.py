@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..graph import Array, Shape
+from ...graph import Array, Shape
 from .layout import Entries, Layout, Rows
 
 
@@ -26,6 +26,11 @@ class Product(Layout):
     turned_x: bool = False
     turned_w: bool = False
     factor: float = 1.0
+
+    @property
+    def summed(self) -> int:
+        """See `Layout.summed`."""
+        return -1 if self.right != self.turned_x else -2
 
     def rows(self, y: Shape) -> int:
         """See `Layout.rows`."""
@@ -51,6 +56,10 @@ class Product(Layout):
         taken = flat.reshape(-1, flat.shape[-1])[rows]
         return (taken if entries is None else taken[:, entries])[None]
 
+    def fan_in(self, weight: Shape) -> int:
+        """See `Layout.fan_in`."""
+        return weight[1 if self.right == self.turned_w else 0]
+
     def matrix(self, weight: Array) -> Array:
         """See `Layout.matrix`."""
         outputs_first = self.right == self.turned_w
@@ -74,6 +83,11 @@ class Gates(Layout):
 
     batch_first: bool = False
 
+    @property
+    def summed(self) -> int:
+        """See `Layout.summed`."""
+        return -1
+
     def rows(self, y: Shape) -> int:
         """See `Layout.rows`."""
         return math.prod(y[:-1])
@@ -95,6 +109,10 @@ class Gates(Layout):
         """See `Layout.targets`."""
         taken = y.reshape(-1, y.shape[-1])[rows]
         return (taken if entries is None else taken[:, entries])[None]
+
+    def fan_in(self, weight: Shape) -> int:
+        """See `Layout.fan_in`."""
+        return weight[-1]
 
     def matrix(self, weight: Array) -> Array:
         """See `Layout.matrix`."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ..graph import Array, Node, Shape
+from ...graph import Array, Node, Shape
 from .layout import Entries, Layout, Rows
 
 Pads = tuple[tuple[int, int], ...]
@@ -25,7 +25,7 @@ class Convolution(Layout):
         strides: of the output positions.
         dilations: of the taps.
         pads: of the input, unless they follow from its size.
-        groups: how many.
+        group: how many groups.
         auto_pad: how they follow from its size: `SAME_UPPER` or `SAME_LOWER`; otherwise `NOTSET`.
     """
 
@@ -33,7 +33,7 @@ class Convolution(Layout):
     strides: Shape
     dilations: Shape
     pads: Pads
-    groups: int
+    group: int
     auto_pad: str = "NOTSET"
 
     @classmethod
@@ -53,6 +53,21 @@ class Convolution(Layout):
             "NOTSET" if mode == "VALID" else mode,
         )
 
+    @property
+    def groups(self) -> int:
+        """See `Layout.groups`."""
+        return self.group
+
+    @property
+    def taps(self) -> int:
+        """See `Layout.taps`."""
+        return math.prod(self.kernel)
+
+    @property
+    def summed(self) -> int:
+        """See `Layout.summed`."""
+        return 1
+
     def rows(self, y: Shape) -> int:
         """See `Layout.rows`."""
         return y[0] * math.prod(y[2:])
@@ -70,7 +85,7 @@ class Convolution(Layout):
         sample, *positions = np.unravel_index(rows, (y[0], *y[2:]))
         starts: Any = (p * s for p, s in zip(positions, self.strides, strict=True))
         taken: Array = windows[taps][(sample, slice(None), *starts)]  # (rows, C, *kernel)
-        return taken.reshape(len(rows), self.groups, -1).swapaxes(0, 1)
+        return taken.reshape(len(rows), self.group, -1).swapaxes(0, 1)
 
     @property
     def outputs(self) -> int:
@@ -82,11 +97,15 @@ class Convolution(Layout):
         sample, *positions = np.unravel_index(rows, (y.shape[0], *y.shape[2:]))
         index: Any = (sample, slice(None), *positions)
         taken: Array = y[index] if entries is None else y[index][:, entries]
-        return taken.reshape(len(rows), self.groups, -1).swapaxes(0, 1)
+        return taken.reshape(len(rows), self.group, -1).swapaxes(0, 1)
+
+    def fan_in(self, weight: Shape) -> int:
+        """See `Layout.fan_in`."""
+        return math.prod(weight[1:])
 
     def matrix(self, weight: Array) -> Array:
         """See `Layout.matrix`."""
-        return weight.reshape(self.groups, weight.shape[0] // self.groups, -1)
+        return weight.reshape(self.groups, weight.shape[0] // self.group, -1)
 
     def restored(self, matrix: Array, weight: Shape) -> Array:
         """See `Layout.restored`."""
@@ -139,6 +158,21 @@ class Transposed(Layout):
             tuple(node.attrs.get("output_padding", zeros)),
         )
 
+    @property
+    def groups(self) -> int:
+        """See `Layout.groups`."""
+        return self.inner.group
+
+    @property
+    def taps(self) -> int:
+        """See `Layout.taps`."""
+        return math.prod(self.inner.kernel)
+
+    @property
+    def summed(self) -> int:
+        """See `Layout.summed`."""
+        return 1
+
     def rows(self, y: Shape) -> int:
         """See `Layout.rows`."""
         return self.inner.rows(y)
@@ -164,16 +198,20 @@ class Transposed(Layout):
         """See `Layout.targets`."""
         return self.inner.targets(y, rows, entries)
 
+    def fan_in(self, weight: Shape) -> int:
+        """See `Layout.fan_in`."""
+        return weight[0] // self.groups * math.prod(weight[2:])
+
     def matrix(self, weight: Array) -> Array:
         """See `Layout.matrix`."""
-        groups = self.inner.groups
+        groups = self.groups
         turned = np.flip(weight, tuple(range(2, weight.ndim)))
         outward = turned.reshape(groups, -1, *weight.shape[1:]).swapaxes(1, 2)
         return outward.reshape(groups, weight.shape[1], -1)
 
     def restored(self, matrix: Array, weight: Shape) -> Array:
         """See `Layout.restored`."""
-        inward = matrix.reshape(self.inner.groups, weight[1], -1, *weight[2:]).swapaxes(1, 2)
+        inward = matrix.reshape(self.inner.group, weight[1], -1, *weight[2:]).swapaxes(1, 2)
         return np.flip(inward.reshape(weight), tuple(range(2, len(weight))))
 
     def _padding(self, x: Shape, y: Shape) -> Pads:

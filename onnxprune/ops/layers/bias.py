@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..graph import Array, Edits, Graph, Node, make_node
-from ..reductions.channels.sites import stored, weights
-from ..types import Floats
-from .behind import fresh, insert, is_free
+from ...graph import Array, Edits, Graph, Node, make_node
+from ...graph.behind import fresh, insert, is_free
+from ...types import Floats
+from .storage import stored, weights
+from .table import LINEAR
 
 
 def shift(node: Node, rows: Floats, inputs: Floats) -> Floats:
@@ -187,15 +188,18 @@ def intercept(graph: Graph, node: Node, weight: int) -> Intercept | None:
         node: the node.
         weight: which input holds the weight.
     """
-    if node.op in ("Conv", "ConvTranspose", "Gemm"):
+    row = LINEAR.get(node.op)
+    if row is None:
+        return None
+    if row.recurrent:
+        name = node.inputs[row.bias] if row.bias is not None and len(node.inputs) > row.bias else ""
+        return GateBias(graph, node) if not name or name in graph.constants else None
+    if row.bias is not None:
         factor = float(node.attrs.get("beta", 1.0))
-        name = node.inputs[2] if len(node.inputs) > 2 else ""
+        name = node.inputs[row.bias] if len(node.inputs) > row.bias else ""
         if name and factor and not (_is_vector(graph, name) and weight == 1):
             return None
         return BiasInput(graph, node, factor) if weight == 1 and factor else Nowhere()
-    if node.op in ("LSTM", "GRU", "RNN"):
-        name = node.inputs[3] if len(node.inputs) > 3 else ""
-        return GateBias(graph, node) if not name or name in graph.constants else None
     output = node.outputs[0]
     readers = graph.readers.get(output, [])
     if not is_free(graph, output):
