@@ -13,7 +13,7 @@ import onnx
 from nets import Net, run
 from onnx import helper
 
-from onnxprune.contracts.analysis import Group
+from onnxprune.contracts.groups import Group
 from onnxprune.contracts.selection import keep_best
 from onnxprune.graph import Graph, infer
 from onnxprune.reductions.channels.cut import rewrite

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx.helper import make_node
 
-from onnxprune.contracts.analysis import Group
+from onnxprune.contracts.analysis import ChannelGroup
 from onnxprune.cost.macs import macs as count_macs
 from onnxprune.cost.model import macs_model, parameters_model
 from onnxprune.errors import Infeasible
@@ -24,8 +24,8 @@ from onnxprune.strategies.ladder import Ladder, corrected
 from onnxprune.strategies.uniform import by_ratio
 
 
-def group(size: int) -> Group:
-    return Group("g", np.arange(size), (0,))
+def group(size: int) -> ChannelGroup:
+    return ChannelGroup("g", "g", "channel", size, units=np.arange(size), nodes=(0,))
 
 
 scores = st.lists(st.floats(0, 1e3, width=32), min_size=4, max_size=40).map(np.asarray)

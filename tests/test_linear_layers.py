@@ -65,7 +65,7 @@ ROWS = [
     Row("ConvTranspose", transposed, 1, 6),
     Row("ConvTranspose", lambda n: transposed(n, group=2, strides=[2, 1], pads=[1, 0, 0, 1]), 2, 6, "groups"),
     Row("Gemm", lambda n: n.Gemm(n.input(3, 4), n.weight(4, 6), n.weight(6), alpha=0.5, beta=2.0)),
-    Row("Gemm", lambda n: n.Gemm(n.input(4, 3), n.weight(6, 4), n.weight(6), transA=1, transB=1), 1, 1, "turned"),
+    Row("Gemm", lambda n: n.Gemm(n.input(4, 3), n.weight(6, 4), transA=1, transB=1), variant="turned"),
     Row("Gemm", lambda n: n.Gemm(n.weight(6, 4), n.input(4, 3)), variant="left"),
     Row("MatMul", lambda n: n.MatMul(n.input(2, 5, 4), n.weight(4, 6))),
     Row("MatMul", lambda n: n.MatMul(n.weight(6, 4), n.input(2, 4, 5)), variant="left"),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..types import Cause, Floats, Shape, Units
+from ..types import Cause, Shape, Units
+from .groups import Blocked, Group
 
 
 @dataclass(frozen=True)
@@ -61,60 +62,17 @@ class Reader:
     zero: str = ""
 
 
-@dataclass(frozen=True)
-class Lanes:
-    """Rows that must keep equally many entries.
+@dataclass(frozen=True, eq=False)
+class ChannelGroup(Group):
+    """A group of channels, or of heads.
 
     Attributes:
-        rows: units of each row, ascending.
-        multiplicity: how many entries of the row each of its units stands for.
-    """
-
-    rows: tuple[Units, ...]
-    multiplicity: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Group:
-    """Units that live on the same axes and compete with one another.
-
-    Attributes:
-        name: of the first node that makes them.
-        units: ascending.
+        units: ascending, numbers of its units in the whole graph.
         nodes: indices of the nodes whose weights make them.
-        lanes: rows that must stay equally wide.
-        floors: sets of which at least one unit must stay, as no axis may become empty.
-        approximate: removing these changes the others (a normalisation runs over them).
-        span: channels that each unit stands for on the axes that its nodes make; of heads it is their width.
     """
 
-    name: str
-    units: Units
-    nodes: tuple[int, ...]
-    lanes: tuple[Lanes, ...] = ()
-    floors: tuple[Units, ...] = ()
-    approximate: bool = False
-    span: int = 1
-
-    @property
-    def size(self) -> int:
-        """The number of units."""
-        return len(self.units)
-
-
-@dataclass(frozen=True)
-class Blocked:
-    """Output channels of a node that can't be removed.
-
-    Attributes:
-        node: index of the node that makes them.
-        channels: how many of its output channels are blocked.
-        cause: of most of them.
-    """
-
-    node: int
-    channels: int
-    cause: Cause
+    units: Units = field(default_factory=lambda: np.zeros(0, np.int64))
+    nodes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -136,7 +94,7 @@ class Analysis:
 
     unit: Units
     count: int
-    groups: tuple[Group, ...]
+    groups: tuple[ChannelGroup, ...]
     members: tuple[Member, ...]
     readers: tuple[Reader, ...]
     tensors: Mapping[str, tuple[Place, ...]]
@@ -152,7 +110,3 @@ class Analysis:
         for index, group in enumerate(self.groups):
             result[group.units] = index
         return result
-
-
-Scores = tuple[Floats, ...]
-"""For every group, float64: how much is lost with each of its units (the larger, the later it goes)."""

@@ -1,4 +1,4 @@
-"""Which units of a group may go together: no axis empty, rows of a grid equally wide."""
+"""Which units of a group stay together: no axis empty, rows of a grid equally wide."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from ..types import Floats, Mask, Units
-from .analysis import Group, Lanes
+from .groups import Group, Lanes
 
 
 def step(group: Group) -> int:
@@ -18,7 +18,8 @@ def step(group: Group) -> int:
 def count(group: Group, keep: int) -> int:
     """The largest number of units not above `keep` (but at least the least possible) that lanes allow."""
     if not group.lanes:
-        return min(max(keep, 1), group.size)
+        width = group.size // group.runs
+        return min(max(keep * width // group.size, 1), width) * group.runs
     return int(keep_best(group, np.zeros(group.size), keep).sum())
 
 
@@ -36,16 +37,16 @@ def keep_best(group: Group, scores: Floats, keep: int) -> Mask:
     keep = min(max(keep, 1), group.size)
     if keep == group.size:
         return np.ones(group.size, bool)
+    if group.runs > 1:
+        return _by_run(group, scores, keep)
     needed = np.zeros(group.size, bool)
     needed[_floor(group, scores)] = True
     if not group.lanes:
         return _best(np.arange(group.size), keep, scores, needed)
-    position = {int(u): i for i, u in enumerate(group.units)}
-    rows = [[np.asarray([position[int(u)] for u in row]) for row in lanes.rows] for lanes in group.lanes]
     share = keep / group.size
-    if _disjoint(rows, group.size):
-        return _by_row(group, rows, scores, needed, share)
-    return _by_program(group, rows, scores, share)
+    if _disjoint(group):
+        return _by_row(group, scores, needed, share)
+    return _by_program(group, scores, share)
 
 
 def _best(row: Units, keep: int, scores: Floats, needed: Mask) -> Mask:
@@ -56,27 +57,33 @@ def _best(row: Units, keep: int, scores: Floats, needed: Mask) -> Mask:
     return kept
 
 
+def _by_run(group: Group, scores: Floats, keep: int) -> Mask:
+    """Equally many of each run, at least one."""
+    rows = scores.reshape(group.runs, -1)
+    order = np.argsort(-rows, axis=1, kind="stable")
+    kept = np.zeros(rows.shape, bool)
+    np.put_along_axis(kept, order[:, : max(1, keep // group.runs)], True, axis=1)
+    return kept.reshape(-1)
+
+
 def _floor(group: Group, scores: Floats) -> Units:
     """The best unit of every set that must not become empty."""
-    best = set()
-    for members in group.floors:
-        index = np.searchsorted(group.units, members)
-        best.add(int(index[np.argmax(scores[index])]))
+    best = {int(members[np.argmax(scores[members])]) for members in group.floors}
     return np.asarray(sorted(best), np.int64)
 
 
-def _disjoint(rows: list[list[Units]], size: int) -> bool:
-    distinct = {r.tobytes(): r for lane in rows for r in lane}
-    total = np.zeros(size, np.int64)
-    for r in distinct.values():
-        total[r] += 1
+def _disjoint(group: Group) -> bool:
+    distinct = {row.tobytes(): row for lanes in group.lanes for row in lanes.rows}
+    total = np.zeros(group.size, np.int64)
+    for row in distinct.values():
+        total[row] += 1
     return bool((total <= 1).all())
 
 
-def _widths(lanes: Lanes, rows: list[Units], share: float, needed: list[int]) -> list[int] | None:
+def _widths(lanes: Lanes, share: float, needed: list[int]) -> list[int] | None:
     """How many units each row keeps, so that all rows are equally wide, and none below what it needs."""
-    width = len(rows[0]) * lanes.multiplicity[0]
-    if any(len(r) * m != width for r, m in zip(rows, lanes.multiplicity, strict=True)):
+    width = len(lanes.rows[0]) * lanes.multiplicity[0]
+    if any(len(r) * m != width for r, m in zip(lanes.rows, lanes.multiplicity, strict=True)):
         return None
     unit = math.lcm(*lanes.multiplicity)
     least = max(n * m for n, m in zip(needed, lanes.multiplicity, strict=True))
@@ -84,14 +91,14 @@ def _widths(lanes: Lanes, rows: list[Units], share: float, needed: list[int]) ->
     return [kept // m for m in lanes.multiplicity]
 
 
-def _by_row(group: Group, rows: list[list[Units]], scores: Floats, needed: Mask, share: float) -> Mask:
+def _by_row(group: Group, scores: Floats, needed: Mask, share: float) -> Mask:
     kept = np.zeros(group.size, bool)
     covered = np.zeros(group.size, bool)
-    for lanes, lane_rows in zip(group.lanes, rows, strict=True):
-        widths = _widths(lanes, lane_rows, share, [int(needed[row].sum()) for row in lane_rows])
+    for lanes in group.lanes:
+        widths = _widths(lanes, share, [int(needed[row].sum()) for row in lanes.rows])
         if widths is None:
             return np.ones(group.size, bool)
-        for row, width in zip(lane_rows, widths, strict=True):
+        for row, width in zip(lanes.rows, widths, strict=True):
             covered[row] = True
             kept |= _best(row, width, scores, needed)
     free = np.flatnonzero(~covered)
@@ -100,7 +107,7 @@ def _by_row(group: Group, rows: list[list[Units]], scores: Floats, needed: Mask,
     return kept
 
 
-def _by_program(group: Group, rows: list[list[Units]], scores: Floats, share: float) -> Mask:
+def _by_program(group: Group, scores: Floats, share: float) -> Mask:
     """Rows of one grid cross those of another: an integer program.
 
     Variables: whether each unit stays, and for each grid the width of its rows. The worth of what stays is
@@ -109,12 +116,12 @@ def _by_program(group: Group, rows: list[list[Units]], scores: Floats, share: fl
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import csr_array, vstack
 
-    n, grids = group.size, len(rows)
+    n, grids = group.size, len(group.lanes)
     equations, limits = [], []
-    for k, (lanes, lane_rows) in enumerate(zip(group.lanes, rows, strict=True)):
-        entries = [len(r) * m for r, m in zip(lane_rows, lanes.multiplicity, strict=True)]
+    for k, lanes in enumerate(group.lanes):
+        entries = [len(r) * m for r, m in zip(lanes.rows, lanes.multiplicity, strict=True)]
         limits.append(max(1, math.floor(share * min(entries) + 1e-9)))
-        for row, multiplicity in zip(lane_rows, lanes.multiplicity, strict=True):
+        for row, multiplicity in zip(lanes.rows, lanes.multiplicity, strict=True):
             columns = np.r_[row, n + k]
             values = np.r_[np.full(len(row), float(multiplicity)), -1.0]
             equations.append(
@@ -122,9 +129,8 @@ def _by_program(group: Group, rows: list[list[Units]], scores: Floats, share: fl
             )
     constraints = [LinearConstraint(vstack(equations, format="csr"), 0, 0)]
     if group.floors:
-        columns = [np.searchsorted(group.units, members) for members in group.floors]
-        table = np.zeros((len(columns), n + grids))
-        for k, some in enumerate(columns):
+        table = np.zeros((len(group.floors), n + grids))
+        for k, some in enumerate(group.floors):
             table[k, some] = 1.0
         constraints.append(LinearConstraint(csr_array(table), 1, np.inf))
     worth = 1.0 + (scores - scores.min()) / (float(np.ptp(scores)) or 1.0)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..contracts.analysis import Group, Scores
+from ..contracts.analysis import ChannelGroup
+from ..contracts.groups import Scores
 from ..contracts.stats import Need
 from ..errors import UsageError
 from ..ops.layers.storage import values
@@ -49,7 +50,7 @@ class BnScale:
         )
 
 
-def _scales(context: Context, group: Group) -> Iterator[tuple[Units, Floats]]:
+def _scales(context: Context, group: ChannelGroup) -> Iterator[tuple[Units, Floats]]:
     for node in context.graph.nodes:
         if node.op != "BatchNormalization":
             continue

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..contracts.analysis import Scores
+from ..contracts.groups import Scores
 from ..contracts.stats import Moments, Need, known
 from ..reductions.channels.sites import activations, outputs
 from ..types import Floats

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..contracts.analysis import Scores
+from ..contracts.groups import Scores
 from ..contracts.stats import Need
 from ..types import Floats
 from .base import Context, Reading, by_reading, interaction, require_samples

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, eigh
 
-from ..contracts.analysis import Scores
+from ..contracts.groups import Scores
 from ..contracts.stats import Need
 from ..types import Floats, Units
 from .base import Context, Reading, by_order, by_reading, require_samples

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..contracts.analysis import Scores
+from ..contracts.groups import Scores
 from ..contracts.stats import Need
 from ..reductions.channels.sites import outputs
 from .base import Context, by_key, require_samples

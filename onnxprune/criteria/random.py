@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..contracts.analysis import Scores
+from ..contracts.groups import Scores
 from ..contracts.stats import Need
 from .base import Context
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..contracts.analysis import Scores
+from ..contracts.groups import Scores
 from ..cost.model import Cost
 from ..strategies.ladder import Ladder, corrected, drowned
 from .evidence import Evidence

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import numpy as np
 
-from ..contracts.analysis import Group
+from ..contracts.analysis import ChannelGroup
 from ..contracts.stats import Stats
 from ..execution.prefix import Prefix, Shelf, behind
 from ..graph import Graph
@@ -65,7 +65,7 @@ def sensitivities(
     return found
 
 
-def _start(ready: Prepared, group: Group) -> int:
+def _start(ready: Prepared, group: ChannelGroup) -> int:
     """Where the first node stands that is another without units of this group."""
     if group.approximate:
         return 0

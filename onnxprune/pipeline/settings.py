@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from ..contracts import budget
-from ..contracts.analysis import Group
+from ..contracts.groups import Group
 from ..cost.rate import fitting
 from ..criteria import Criterion, rules
 from ..errors import UsageError

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..contracts.analysis import Analysis, Blocked, Group
+from ..contracts.analysis import Analysis, ChannelGroup
+from ..contracts.groups import Blocked
 from ..types import Cause, Mask
 
 
@@ -17,7 +18,7 @@ def blocked(analysis: Analysis, units: Mask, why: Callable[[int], Cause]) -> Ana
         units: bool (analysis.count,).
         why: for the index of a node that makes them, why its channels stay.
     """
-    groups: list[Group] = []
+    groups: list[ChannelGroup] = []
     stuck, causes, cause_of = list(analysis.blocked), list(analysis.causes), analysis.cause_of.copy()
     for group in analysis.groups:
         if not units[group.units].any():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..calibration.expectation import expected
-from ..contracts.analysis import Group, Reader
+from ..contracts.analysis import ChannelGroup, Reader
 from ..graph import Edits, Graph
 from ..ops.label import block_on, locate, rank
 from ..ops.layers.bias import intercept, shift
@@ -55,7 +55,7 @@ def _redirected(surgery: Surgery, partner: Units, factor: Floats) -> Graph:
     return surgery.pruned.edited(edits) if edits else surgery.pruned
 
 
-def _match(surgery: Surgery, group: Group, partner: Units, factor: Floats) -> None:
+def _match(surgery: Surgery, group: ChannelGroup, partner: Units, factor: Floats) -> None:
     """Find for each unit that is gone the one that stays with the most similar filters."""
     stays = surgery.kept[group.units]
     if stays.all() or not stays.any():

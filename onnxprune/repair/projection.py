@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..contracts.analysis import Analysis, Group
+from ..contracts.analysis import Analysis, ChannelGroup
 from ..contracts.stats import Moments, Stats
 from ..execution.linalg import solve, threads_for
 from ..graph import Edits, Graph
@@ -22,7 +22,7 @@ RIDGE = 1e-3
 
 
 def projected(
-    reference: Graph, graph: Graph, analysis: Analysis, stats: Stats, group: Group, kept: Mask
+    reference: Graph, graph: Graph, analysis: Analysis, stats: Stats, group: ChannelGroup, kept: Mask
 ) -> Graph:
     """The masked graph with the consumers of a group making up for what they no longer read.
 

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..contracts.analysis import Group
+from ..contracts.analysis import ChannelGroup
 from ..contracts.selection import keep_best, step
 from ..types import Floats, Mask
 
@@ -48,7 +48,7 @@ class Ladder:
 
     def __init__(
         self,
-        group: Group,
+        group: ChannelGroup,
         scores: Floats,
         curve: Floats | None = None,
         *,

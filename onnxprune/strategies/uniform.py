@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..contracts.analysis import Analysis, Scores
+from ..contracts.analysis import Analysis
+from ..contracts.groups import Scores
 from ..contracts.selection import keep_best
 from ..types import Floats, Mask
 

@@ -8,6 +8,7 @@ stay and each is made equally narrower.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
@@ -16,7 +17,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ...contracts.analysis import Analysis, Blocked, Group, Lanes, Member, Place, Reader
+from ...contracts.analysis import Analysis, ChannelGroup, Member, Place, Reader
+from ...contracts.groups import Blocked, Lanes
 from ...contracts.selection import keep_best
 from ...errors import Infeasible
 from ...graph import Facts, Graph
@@ -255,7 +257,7 @@ class _Resolution:
             cause_of=self.cause_of,
         )
 
-    def _groups(self) -> tuple[Group, ...]:
+    def _groups(self) -> tuple[ChannelGroup, ...]:
         produced = [(p.node, distinct(self.unit[p.ids])) for p in self.record.produced]
         produced = [(node, units[~self.frozen[units]]) for node, units in produced]
         produced = [(node, units) for node, units in produced if units.size]
@@ -295,8 +297,31 @@ class _Resolution:
                 loose = bool(normalised[members].any())
                 nodes_of = tuple(sorted(set(made)))
                 span = self._span(nodes_of, members)
-                result.append(Group(name, members, nodes_of, free, own, loose, span))
-        return tuple(sorted(result, key=lambda g: g.nodes))
+                result.append(
+                    ChannelGroup(
+                        id=self._address(nodes_of[0], members),
+                        name=name,
+                        kind="head" if span > 1 else "channel",
+                        size=members.size,
+                        layers=tuple(self.graph.nodes[k].outputs[0] for k in nodes_of),
+                        lanes=tuple(_within(members, lanes) for lanes in free),
+                        floors=tuple(np.searchsorted(members, f) for f in own),
+                        approximate=loose,
+                        span=span,
+                        units=members,
+                        nodes=nodes_of,
+                    )
+                )
+        return _numbered(sorted(result, key=lambda g: g.nodes))
+
+    def _address(self, node: int, members: Units) -> str:
+        """The tensor and the axis of it that a node makes some units on."""
+        outputs = [name for name in self.graph.nodes[node].outputs if name]
+        for name in outputs:
+            for block in self.record.labels.get(name, ()):
+                if np.isin(self.unit[block.old], members).any():
+                    return f"{name}[{','.join(map(str, block.axes))}]"
+        return outputs[0]
 
     def _span(self, nodes: Sequence[int], members: Units) -> int:
         """How many channels each unit stands for, on all axes of some nodes' outputs that have any."""
@@ -322,7 +347,7 @@ class _Resolution:
             result.setdefault(key, []).append(units)
         return result
 
-    def _blocked(self, groups: Sequence[Group]) -> tuple[Blocked, ...]:
+    def _blocked(self, groups: Sequence[ChannelGroup]) -> tuple[Blocked, ...]:
         """What stays of the channels that each node makes; a lone one is no loss."""
         free = np.zeros(self.count, bool)
         for group in groups:
@@ -340,6 +365,22 @@ class _Resolution:
                 cause = self.causes[found[times.argmax()]]
                 result.append(Blocked(made.node, int(stuck.size), cause))
         return tuple(result)
+
+
+def _numbered(groups: Sequence[ChannelGroup]) -> tuple[ChannelGroup, ...]:
+    """The same groups, with ids that differ: those of one axis are counted."""
+    seen: Counter[str] = Counter()
+    result = []
+    for group in groups:
+        seen[group.id] += 1
+        number = seen[group.id]
+        result.append(group if number == 1 else replace(group, id=f"{group.id}#{number}"))
+    return tuple(result)
+
+
+def _within(members: Units, lanes: Lanes) -> Lanes:
+    """The same lanes in terms of a group's own units."""
+    return Lanes(tuple(np.searchsorted(members, row) for row in lanes.rows), lanes.multiplicity)
 
 
 def _independent(grids: Sequence[Lanes]) -> tuple[Lanes, ...]:

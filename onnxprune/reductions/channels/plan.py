@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ...contracts.analysis import Analysis, Group, Member, Place
+from ...contracts.analysis import Analysis, ChannelGroup, Member, Place
 from ...contracts.plan import Plan, PlannedGroup, PlannedTensor
 from ...errors import InputError
 from ...graph import Graph
@@ -98,9 +98,10 @@ def _why_no_place(tensor: PlannedTensor, shape: Shape) -> str:
     return f"its axes {list(tensor.axes)} of {list(tensor.view)} hold no channels here"
 
 
-def _why_unfit(group: Group, kept: Mask) -> str | None:
+def _why_unfit(group: ChannelGroup, kept: Mask) -> str | None:
     """What would be wrong with a group of these units."""
-    if any(not kept[needed].any() for needed in (group.units, *group.floors)):
+    kept = kept[group.units]
+    if not kept.any() or any(not kept[needed].any() for needed in group.floors):
         return "no channel would be left on one of its axes"
     for lanes in group.lanes:
         widths = {int(kept[r].sum()) * m for r, m in zip(lanes.rows, lanes.multiplicity, strict=True)}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...contracts.analysis import Analysis, Group, Member, Place, Reader
+from ...contracts.analysis import Analysis, ChannelGroup, Member, Place, Reader
 from ...graph import Array, Graph, Node
 from ...ops.layers import weight_inputs
 from ...ops.layers.storage import stored
@@ -62,7 +62,7 @@ class Consumer:
     reader: Reader
 
 
-def filters(graph: Graph, analysis: Analysis, group: Group) -> Iterator[Filters]:
+def filters(graph: Graph, analysis: Analysis, group: ChannelGroup) -> Iterator[Filters]:
     """The weights that make the units of a group, one by one for each node that makes any."""
     for index in group.nodes:
         node = graph.nodes[index]
@@ -166,7 +166,7 @@ def kernels_of(consumer: Consumer) -> Key:
     return consumer.weight, -1
 
 
-def outputs(graph: Graph, analysis: Analysis, group: Group) -> tuple[tuple[Key, Units], ...]:
+def outputs(graph: Graph, analysis: Analysis, group: ChannelGroup) -> tuple[tuple[Key, Units], ...]:
     """What each node of a group makes, as it is once everything is folded that could be; and its units."""
     result = []
     for index in group.nodes:
@@ -179,7 +179,7 @@ def outputs(graph: Graph, analysis: Analysis, group: Group) -> tuple[tuple[Key, 
     return tuple(result)
 
 
-def activations(graph: Graph, analysis: Analysis, group: Group) -> tuple[tuple[Key, Units], ...]:
+def activations(graph: Graph, analysis: Analysis, group: ChannelGroup) -> tuple[tuple[Key, Units], ...]:
     """The outputs of every ReLU that a group's units pass through before anything else uses them."""
     found: dict[str, tuple[Key, Units]] = {}
     seen: set[str] = set()
