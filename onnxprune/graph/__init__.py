@@ -12,7 +12,9 @@ from .editing import make_node
 from .facts import TINY, Facts, infer
 from .files import external_files, load, read_tensor, require_finite, save, write_atomic
 from .inputs import InputSpec, input_specs, one_sample, symbolic_dims
+from .network import Network
 from .parts import Appended, appended, between, cut, segment
+from .prepared import prepares, readers_of
 from .values import VALUE_LIMIT, evaluate, is_value
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "Facts",
     "Graph",
     "InputSpec",
+    "Network",
     "Node",
     "Shape",
     "appended",
@@ -40,7 +43,9 @@ __all__ = [
     "make_node",
     "nbytes",
     "one_sample",
+    "prepares",
     "read_tensor",
+    "readers_of",
     "require_finite",
     "save",
     "segment",
