@@ -58,14 +58,12 @@ def convolution(
     reason = f"{op.node.op} mixes spatial positions"
     data = op.mix(op.label(0), spatial, reason)
     groups = op.attr("group", 1)
-    if groups == 1 or not op.is_constant(kernels):
-        op.mix(op.label(kernels), range(2, len(w)), reason)
     vectors = [i for i in vectors if op.has(i) and math.prod(op.shape(i) or ()) > 1]
     letters: list[Letter] = ["b", "c", *(f"s{a}" for a in spatial)]
     taps: list[Letter] = [f"k{a}" for a in range(2, len(w))]
     order: list[Letter] = ["c", "o"] if transposed else ["o", "c"]
     if groups == 1:
-        weight = tuple(b for b in op.label(kernels) if max(b.axes) < 2)
+        weight = op.mix(op.label(kernels), range(2, len(w)), reason)
         operands: list[tuple[int, Sequence[Letter]]] = [(0, letters), (kernels, [*order, *taps])]
         operands += [(i, ["o"]) for i in vectors]
         out = op.combine(operands, ["b", "o"], {0: (x, data), kernels: (w, weight)}, zeros)
@@ -105,7 +103,7 @@ def _grouped(
         for block in weight:
             op.grid(block.old)
     else:
-        own = op.label(kernels)
+        own = op.mix(op.label(kernels), range(2, len(w)), f"{op.node.op} mixes spatial positions")
         weight = (*split_axis(op, own, 0, groups), *(b.moved([2]) for b in own if b.axes == (1,)))
     return {0: ((x[0], groups, x[1] // groups, *x[2:]), (*grid, *rest)), kernels: (view, weight)}
 

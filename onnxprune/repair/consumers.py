@@ -57,7 +57,10 @@ def consumers(surgery: Surgery, *, depthwise: bool = False) -> list[Consumer]:
         if not _is_inexact(surgery, node):
             continue
         side = weight_of(surgery.pruned, node)
-        if side is not None and (depthwise or not is_depthwise(surgery.pruned, node)):
+        if side is None:
+            continue
+        weight = surgery.pruned.shape_of_constant(node.inputs[side])
+        if depthwise or not is_depthwise(node, weight):
             recurrent = node.op in ("LSTM", "GRU", "RNN")
             found.append(Consumer(node.outputs[0], side, node.inputs[1 - side], recurrent))
     return found
@@ -90,9 +93,15 @@ def _is_weight(graph: Graph, node: Node, i: int) -> bool:
     return is_floating(graph.dtype(name))
 
 
-def is_depthwise(graph: Graph, node: Node) -> bool:
-    """Whether a node is a convolution that makes each channel of one channel."""
-    return node.op == "Conv" and graph.shape_of_constant(node.inputs[1])[1] == 1 != node.attrs.get("group", 1)
+def is_depthwise(node: Node, weight: Shape | None) -> bool:
+    """Whether a node is a convolution that makes each channel of one channel.
+
+    Args:
+        node: the node.
+        weight: the shape of its second input, which may be computed; `None` where it isn't known.
+    """
+    grouped = node.op == "Conv" and node.attrs.get("group", 1) != 1
+    return grouped and weight is not None and weight[1] == 1
 
 
 def layout(node: Node, side: int, weight: Shape, y: Shape) -> Layout | None:

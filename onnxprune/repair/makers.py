@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..graph import Array, Graph, Node
+from ..graph import Array, Facts, Graph, Node
 from ..ops.label import rank
 from ..sites import axis_of, filters, values
 from ..types import Analysis, Floats, Group, Units
@@ -35,7 +35,7 @@ class Mixed(Exception):
     """Something between filters and their readers is not known to keep their proportions."""
 
 
-def makers(graph: Graph, analysis: Analysis, group: Group) -> list[Maker]:
+def makers(graph: Graph, facts: Facts, analysis: Analysis, group: Group) -> list[Maker]:
     """The nodes that make a group, those that read one another in order.
 
     Raises:
@@ -59,7 +59,8 @@ def makers(graph: Graph, analysis: Analysis, group: Group) -> list[Maker]:
                 raise Mixed
             rows = rows * np.repeat(scale, rows.shape[1] // scale.shape[1], 1)
             bias = bias * scale + shift
-        found.append(Maker(rows, bias, is_depthwise(graph, node)))
+        serial = node.op == "Conv" and is_depthwise(node, facts.shapes.get(node.inputs[1]))
+        found.append(Maker(rows, bias, serial))
     if any(graph.nodes[i].op == "BatchNormalization" for i in known):
         raise Mixed
     return found

@@ -60,7 +60,7 @@ def _match(surgery: Surgery, group: Group, partner: Units, factor: Floats) -> No
     if stays.all() or not stays.any():
         return
     try:
-        found = makers(surgery.graph, surgery.analysis, group)
+        found = makers(surgery.graph, surgery.facts, surgery.analysis, group)
     except Mixed:
         return
     cosines, factors = _similar([m for m in found if not m.serial], [m for m in found if m.serial], stays)

@@ -73,9 +73,7 @@ def arranged(surgery: Surgery, candidates: Iterable[int]) -> Surgery:
     chosen = set(candidates)
 
     def fits(index: int) -> bool:
-        mine = [
-            layers[i] for i in groups[index].nodes if not is_depthwise(surgery.graph, surgery.graph.nodes[i])
-        ]
+        mine = [layers[i] for i in groups[index].nodes if not _is_depthwise(surgery, surgery.graph.nodes[i])]
         known = [layer for layer in mine if layer is not None]
         gone = {int(g) for m in known for g in group_of[m.units[~surgery.kept[m.units]]]}
         return len(known) == len(mine) and gone <= chosen and sum(m.gain for m in known) > 0
@@ -94,6 +92,10 @@ def arranged(surgery: Surgery, candidates: Iterable[int]) -> Surgery:
         if layer is not None and not surgery.kept[layer.units].all() and kept[layer.units].all()
     }
     return replace(surgery, kept=kept, pruned=pruned, restored=restored)
+
+
+def _is_depthwise(surgery: Surgery, node: Node) -> bool:
+    return node.op == "Conv" and is_depthwise(node, surgery.facts.shapes.get(node.inputs[1]))
 
 
 def _layer(surgery: Surgery, node: Node, cost: Mapping[int, int]) -> _Layer | None:
