@@ -464,6 +464,97 @@ INDEX = [
 ]
 
 
+def nothing_of(n: Net, x: str, axis: int) -> str:
+    """A Slice that takes nothing, as exporters leave it where a length is 0."""
+    return str(n.Slice(x, [0], [0], [axis]))
+
+
+def rolled(n: Net, x: str, axis: int) -> str:
+    """A shift by 0: nothing, and behind it everything."""
+    return str(n.Concat(nothing_of(n, x, axis), n.Slice(x, [0], [2**62], [axis]), axis=axis))
+
+
+def beside_nothing(n: Net, make: Callable[[str], str]) -> str:
+    """What an operator makes of rows that hold nothing, joined with rows that do."""
+    return str(n.Concat(make(nothing_of(n, n.dense(), 1)), make(n.dense()), axis=1))
+
+
+def narrowed_heads(n: Net) -> str:
+    """Nothing of each head, joined with all of it."""
+    return str(n.Reshape(rolled(n, reshaped(n, n.dense(out=4 * n.C), 0, 0, 4, n.C), 3), [0, 0, -1]))
+
+
+NOTHING = [
+    Row("Slice", lambda n: rolled(n, n.conv(), 1), "of nothing", since=10),
+    Row("Slice", lambda n: rolled(n, n.conv(), 2), "of no positions", since=10),
+    Row(
+        "Slice",
+        lambda n: n.Concat(n.Slice(n.conv(), starts=[0], ends=[0], axes=[1]), n.conv(), axis=1),
+        "of nothing, attributes",
+        until=9,
+    ),
+    Row(
+        "Slice",
+        lambda n: n.Concat(n.Slice(n.conv(), [n.C], [2**62], [1]), n.conv(), axis=1),
+        "of nothing at the end",
+        since=10,
+    ),
+    Row(
+        "Slice",
+        lambda n: n.Concat(n.Slice(n.conv(), [-1], [2], [1]), n.conv(), axis=1),
+        "of nothing, the end before the start",
+        since=10,
+    ),
+    Row(
+        "Slice",
+        lambda n: n.Concat(n.Slice(n.conv(), [0], [3], [1], [-1]), n.conv(), axis=1),
+        "of nothing, backwards",
+        since=10,
+    ),
+    Row("Slice", narrowed_heads, "of no width of heads", since=13),
+    Row("Split", lambda n: n.Concat(*n.Split(n.conv(), [0, n.C], outputs=2, axis=1), axis=1), since=13),
+    Row("Gather", lambda n: n.Concat(n.Gather(n.conv(), np.zeros(0, int), axis=1), n.conv(), axis=1)),
+    Row("Concat", lambda n: n.Concat(np.zeros((n.B, 0, n.C), np.float32), n.dense(), axis=1)),
+    Row("MatMul", lambda n: beside_nothing(n, lambda x: n.dense(x, n.C)), since=13),
+    Row(
+        "MatMul",
+        lambda n: n.Add(n.MatMul(nothing_of(n, n.dense(), 2), n.weight(0, n.C)), n.dense()),
+        "over nothing",
+        since=13,
+    ),
+    Row("Add", lambda n: beside_nothing(n, lambda x: n.Add(x, n.gemm(n.input(1, 3)))), since=13),
+    Row("Add", lambda n: beside_nothing(n, lambda x: n.Add(x, n.Tanh(x))), "two of them", since=13),
+    Row("Softmax", lambda n: beside_nothing(n, lambda x: n.Softmax(x, axis=1)), since=13),
+    Row("Unsqueeze", lambda n: beside_nothing(n, lambda x: n.Unsqueeze(x, [2])), since=13, axis=-1),
+    Row(
+        "Reshape",
+        lambda n: beside_nothing(n, lambda x: reshaped(n, n.dense(x, 4 * n.C), 0, 0, 4, n.C)),
+        "to heads",
+        since=13,
+        axis=-1,
+    ),
+    Row(
+        "Flatten",
+        lambda n: n.Concat(n.Flatten(nothing_of(n, n.conv(), 2)), n.Flatten(n.conv()), axis=1),
+        since=13,
+    ),
+    Row(
+        "Transpose",
+        lambda n: n.Concat(
+            n.Transpose(nothing_of(n, n.dense(), 1), perm=[0, 2, 1]),
+            n.Transpose(n.dense(), perm=[0, 2, 1]),
+            axis=2,
+        ),
+        since=13,
+        axis=1,
+    ),
+    Row("ReduceSum", lambda n: n.Add(n.dense(), n.ReduceSum(nothing_of(n, n.dense(), 1), [1])), since=13),
+    Row("LSTM", lambda n: recurrent(n, "LSTM", rolled(n, n.dense(n.input(n.H, n.B, 3)), 0)), since=13),
+]
+"""Tensors with an axis of length 0."""
+NOTHING = [replace(row, variant=f"empty {row.variant}".strip()) for row in NOTHING]
+
+
 def norm_args(n: Net, channels: int) -> list[np.ndarray]:
     return [n.positive(channels), n.weight(channels)]
 
@@ -1405,6 +1496,7 @@ ROWS = [
     *LINEAR,
     *LAYOUT,
     *INDEX,
+    *NOTHING,
     *NORM,
     *REDUCE,
     *SPATIAL,

@@ -21,6 +21,8 @@ def pick(op: Op, block: Block, axis: int, positions: Ids) -> tuple[Block, Ids]:
     """
     k = block.axes.index(axis)
     old = block.old.take(positions, k)
+    if positions.size == 0:
+        return Block(block.axes, old, block.new.take(positions, k)), positions
     if op.walk.selection is None:
         return Block(block.axes, old, old), positions
     columns = np.moveaxis(np.unravel_index(locate(block.old, block.new), block.old.shape)[k], k, -1)
@@ -226,7 +228,7 @@ def slice_(op: Op) -> list[Label]:
         part, found = pick(op, block, axis, positions)
         if len(block.axes) > 1:
             op.grid(part.old)
-        elif abs(step) == 1:
+        elif abs(step) == 1 and positions.size:
             before = int(positions.min())
             keep_in_step(op, block, [before, positions.size, shape[axis] - before - positions.size])
         new_starts[k], new_ends[k] = _range(op, block, found, step, int(starts[k]), int(ends[k]), positions)
@@ -266,6 +268,8 @@ def _in_chunks(op: Op, block: Block, axis: int, step: int) -> None:
 def _range(
     op: Op, block: Block, found: Ids, step: int, start: int, end: int, positions: Ids
 ) -> tuple[int, int]:
+    if positions.size == 0:
+        return 0, 0
     if op.walk.selection is None:
         return start, end
     if found.size == 0:

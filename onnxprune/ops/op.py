@@ -133,6 +133,9 @@ class Op:
                 self.freeze([block], reason, unblock)
             else:
                 old, new = block.folded(rest)
+                if old.size == 0:
+                    result.append(self.project(block, rest))
+                    continue
                 if new.size and new.shape[-1] != old.shape[-1]:
                     raise Inconsistent(self.node, reason, block.old)
                 other = old[..., 1:] != old[..., :-1]
@@ -156,6 +159,8 @@ class Op:
 
     def grid(self, ids: Ids) -> None:
         """The cells of this grid that stay must close up to a rectangle."""
+        if ids.size == 0:
+            return
         self.walk.record.grids.append((self.node.index, ids))
 
     def fixed(self, length: int, axis: int) -> Block:
@@ -168,12 +173,22 @@ class Op:
         """These ids must stay."""
         self.walk.record.frozen.append(Frozen(ids.ravel(), self.node.index, reason))
 
+    @property
+    def _gives_nothing(self) -> bool:
+        """Whether every output has an axis of length 0: no channel matters, but widths must still fit."""
+        shapes = [self.walk.facts.shapes.get(o) for o in self.node.outputs if o]
+        return bool(shapes) and all(s is not None and 0 in s for s in shapes)
+
     def produce(self, block: Block) -> None:
         """These ids are output channels that this node's weights make."""
+        if self._gives_nothing:
+            return
         self.walk.record.produced.append(Produced(self.node.index, block.old.ravel()))
 
     def mask(self, i: int, shape: Shape, axes: tuple[int, ...], ids: Ids, zero: str = "") -> None:
         """Input `i` is where removed ids are dropped."""
+        if self._gives_nothing:
+            return
         self.walk.record.masks.append(Mask(self.node.index, i, shape, axes, ids, zero))
 
     # ------------------------------------------------------------ combining inputs
@@ -209,7 +224,8 @@ class Op:
                 return ()
             for letter, length in zip(letters, shape, strict=True):
                 order.setdefault(letter, len(order))
-                sizes[letter] = max(sizes.get(letter, 1), length)
+                known = sizes.get(letter, 1)
+                sizes[letter] = max(known, length) if known and length else 0
             given.append((i, dict(zip(letters, shape, strict=True)), label))
         seen: list[tuple[int, dict[Letter, int], list[Block]]] = []
         for i, lengths, label in given:

@@ -162,6 +162,8 @@ class Walk:
         if kept == block.axes:
             return block
         old, new = block.folded(kept)
+        if old.size == 0:
+            return self._project_nothing(node, kept, old, new)
         if uniform(old):
             if not uniform(new):
                 raise Inconsistent(node, "the rows of a grid are no longer whole", block.old)
@@ -177,6 +179,14 @@ class Walk:
         if not uniform(rows):
             raise Inconsistent(node, "the rows of a grid are mixed up", block.old)
         return Block(kept, ids, ids.ravel()[rows[..., 0]])
+
+    def _project_nothing(self, node: Node, kept: tuple[int, ...], old: Ids, new: Ids) -> Block:
+        """Rows of a grid without cells: nothing says which of them stay, so all do."""
+        rows = self.fresh(node, old.shape[:-1], kept)
+        self.record.frozen.append(Frozen(rows.old.ravel(), node.index, "has rows that hold nothing"))
+        if new.shape[:-1] != old.shape[:-1]:
+            raise Inconsistent(node, "has rows that hold nothing", rows.old)
+        return rows
 
     def label(self, name: str, node: Node, i: int) -> Label:
         """Ids of the tensor that is input `i` of a node, or captured by its body (-1).
