@@ -32,10 +32,19 @@ def rewrite(
     """
     if kept.all():
         return graph
-    stays = Selection(kept[analysis.unit], analysis.unit)
-    record = Walk(graph, facts, rules, stays, approximate=analysis.approximate).run()
+    record = _walked(graph, facts, analysis, kept, rules)
     _edit_constants(graph, record)
     return graph.edited(record.edits)
+
+
+def remaining(graph: Graph, facts: Facts, analysis: Analysis, kept: Mask) -> Mapping[str, Label]:
+    """What stays of every tensor that has channels; arguments as for `rewrite`."""
+    return _walked(graph, facts, analysis, kept, RULES).labels
+
+
+def _walked(graph: Graph, facts: Facts, analysis: Analysis, kept: Mask, rules: Mapping[str, Rule]) -> Record:
+    stays = Selection(kept[analysis.unit], analysis.unit)
+    return Walk(graph, facts, rules, stays, approximate=analysis.approximate).run()
 
 
 def _edit_constants(graph: Graph, record: Record) -> None:
@@ -66,7 +75,7 @@ def _is_only_use(graph: Graph, found: ConstantLabel) -> bool:
 
 
 def taken(array: Array, view: Shape, label: Label) -> Array:
-    """The part of a constant that its new label names."""
+    """The part of an array, seen in the shape `view`, that its new label names."""
     source = array.reshape(view)
     lengths = list(view)
     plain = all(len(b.axes) == 1 for b in label)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from ..errors import CheckFailed
 from ..fidelity import squashed, telling
 from ..graph import Graph
-from ..rewrite import rewrite
+from ..rewrite import remaining, rewrite
 from ..runtime import ExecutionOptions
 from ..sessions import open_session
 from ..types import Mask
 from ..validate import masked, surgery_error
 from .evidence import Feeds
 from .prepare import Prepared
+from .stepwise import stepwise_error
 
 
 def operate(ready: Prepared, kept: Mask, feeds: Feeds) -> tuple[Graph, float]:
@@ -49,9 +50,12 @@ def operate(ready: Prepared, kept: Mask, feeds: Feeds) -> tuple[Graph, float]:
         if exact:
             break
     else:
-        raise CheckFailed(
-            f"the surgery is not exact: outputs differ by {error:.2g} from the masked original",
-            where=ready.original.where,
-            hint="this is a bug of onnxprune, please report it; nothing was written",
-        )
+        labels = remaining(ready.graph, ready.facts, ready.analysis, exactly)
+        error, fault = stepwise_error(reference, proved, ready.facts, labels, feeds)
+        if fault is not None:
+            raise CheckFailed(
+                f"the surgery is not exact: {fault} differs by {error:.2g} from the masked original",
+                where=ready.original.where,
+                hint="this is a bug of onnxprune, please report it; nothing was written",
+            )
     return pruned, error
