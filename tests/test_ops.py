@@ -276,8 +276,12 @@ LINEAR = [
         "Einsum",
         lambda n: n.Einsum(n.conv(), equation="bchw->bhw"),
         "over channels",
-        blocked="Einsum sums",
         axis=-1,
+    ),
+    Row(
+        "Einsum",
+        lambda n: n.Einsum(n.Sigmoid(n.dense()), n.dense(out=6), equation="btc,btd->bd"),
+        "over channels of one",
     ),
 ]
 
@@ -606,9 +610,14 @@ NORM = [
     Row("LpNormalization", lambda n: n.LpNormalization(n.conv(), axis=2)),
     Row(
         "LpNormalization",
-        lambda n: n.LpNormalization(n.conv(), axis=1),
+        lambda n: n.LpNormalization(n.Sigmoid(n.conv()), axis=1),
         "of channels",
-        blocked="runs over its channels",
+    ),
+    Row("LpNormalization", lambda n: n.LpNormalization(n.conv(), axis=1, p=1), "of channels, p 1"),
+    Row(
+        "LpNormalization",
+        lambda n: reshaped(n, n.LpNormalization(reshaped(n, n.dense(out=4 * n.C), 0, 0, 4, n.C)), 0, 0, -1),
+        "of heads",
     ),
     Row("LRN", lambda n: n.LRN(n.conv(), size=3), blocked="mixes channels"),
     Row("MeanVarianceNormalization", lambda n: n.MeanVarianceNormalization(n.conv())),
@@ -621,6 +630,9 @@ NORM = [
 ]
 
 REDUCTIONS = ["L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare"]
+
+
+SUMS = ["L1", "L2", "LogSum", "Sum", "SumSquare"]
 
 
 def reduction(kind: str) -> list[Row]:
@@ -637,7 +649,32 @@ def reduction(kind: str) -> list[Row]:
             lambda n: n.Unsqueeze(n.node(op, source(n), [1], keepdims=0), [1]),
             "of channels",
             since=since,
-            blocked="runs over",
+            blocked="" if kind in SUMS else "runs over",
+        ),
+        *(sums(op, since) if kind in SUMS else []),
+    ]
+
+
+def sums(op: str, since: int) -> list[Row]:
+    """A channel that reads as zero adds nothing, whatever it is made of."""
+    return [
+        Row(op, lambda n: n.node(op, above_one(n, n.conv()), axes=[1]), "of channels", until=since - 1),
+        Row(op, lambda n: n.Add(n.conv(out=1), n.node(op, n.Exp(n.conv()), [1, 2])), "keeping", since=since),
+        Row(
+            op,
+            lambda n: n.node(
+                op, above_one(n, reshaped(n, n.dense(out=4 * n.C), 0, 0, 4, n.C)), [3], keepdims=0
+            ),
+            "of heads",
+            since=since,
+        ),
+        Row(
+            op,
+            lambda n: n.node(
+                op, above_one(n, reshaped(n, n.dense(out=4 * n.C), 0, 0, 4, n.C)), [2], keepdims=0
+            ),
+            "across heads",
+            since=since,
         ),
     ]
 

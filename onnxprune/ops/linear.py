@@ -182,10 +182,11 @@ def einsum(op: Op) -> list[Label]:
     operands = [(i, spell(t, len(s or ()))) for i, (t, s) in enumerate(zip(terms, shapes, strict=True))]
     out = spell(right, extra + len(right.replace("...", "")))
     for i, letters in operands:
-        lonely = [
+        lonely = {
             a for a, x in enumerate(letters) if x not in out and sum(x in other for _, other in operands) == 1
-        ]
-        op.mix(op.label(i), lonely, "Einsum sums over this axis of one input alone")
+        }
+        rows = tuple(b for b in op.label(i) if not set(b.axes) <= lonely)
+        op.mix(rows, sorted(lonely), "Einsum sums over this axis of one input alone")
     label = op.combine(operands, out)
     for i, letters in operands:
         if op.is_weight(i):
