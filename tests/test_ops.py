@@ -1095,6 +1095,24 @@ def grouped_query(n: Net, *parts: str | None, **attributes: Any) -> str:
     return str(n.microsoft("GroupQueryAttention", *parts, None, None, *lengths, outputs=3, **attributes)[0])
 
 
+def given_keys(n: Net, attend: Callable[[str, str, str], str], shared: int = 1) -> str:
+    """Eight heads of queries, from a layer, that read a few of keys and values; these are inputs."""
+    q = n.dense(out=8 * 8)
+    return attend(q, *(n.input(n.B, n.H, shared * 8) for _ in "kv"))
+
+
+def cached_query(n: Net) -> str:
+    """One step behind others that are in the cache; one head of keys."""
+    q, k, v = n.dense(n.input(n.B, 1, 3), 8 * 8), n.input(n.B, 1, 8), n.input(n.B, 1, 8)
+    past = [n.input(n.B, 1, n.H, 8) for _ in "kv"]
+    lengths = [np.full(n.B, n.H, np.int32), np.asarray(n.H + 1, np.int32)]
+    made = n.microsoft(
+        "GroupQueryAttention", q, k, v, *past, *lengths, outputs=3, num_heads=8, kv_num_heads=1
+    )
+    n.output(made[1])
+    return str(made[0])
+
+
 def angles(n: Net, half: int) -> list[np.ndarray]:
     """Cosines and sines of some angles for each position."""
     turns = n.weight(n.H, half)
@@ -1168,6 +1186,31 @@ FUSED = [
         lambda n: grouped_query(n, n.dense(out=16 * 8), num_heads=8, kv_num_heads=4),
         "packed",
     ),
+    Row(
+        "com.microsoft:GroupQueryAttention",
+        lambda n: given_keys(
+            n, lambda q, k, v: grouped_query(n, q, k, v, num_heads=8, kv_num_heads=2), shared=2
+        ),
+        "two heads of keys",
+    ),
+    Row(
+        "com.microsoft:GroupQueryAttention",
+        lambda n: given_keys(n, lambda q, k, v: grouped_query(n, q, k, v, num_heads=8, kv_num_heads=1)),
+        "one head of keys",
+    ),
+    Row(
+        "com.microsoft:GroupQueryAttention",
+        lambda n: given_keys(
+            n,
+            lambda q, k, v: grouped_query(n, n.Concat(q, k, v, axis=2), num_heads=8, kv_num_heads=1),
+        ),
+        "one head of keys, packed",
+    ),
+    Row(
+        "com.microsoft:GroupQueryAttention",
+        cached_query,
+        "one head of keys, cached",
+    ),
     Row("com.microsoft:RotaryEmbedding", lambda n: rotated(n, "com.microsoft:RotaryEmbedding")),
     Row(
         "com.microsoft:RotaryEmbedding",
@@ -1202,6 +1245,24 @@ FUSED = [
             n, n.Attention(*(heads(n, x, k) for x, k in zip(qkv(n, 8, 4), (8, 4, 4), strict=True)))
         ),
         "4-D, grouped",
+        since=23,
+    ),
+    Row(
+        "Attention",
+        lambda n: given_keys(n, lambda q, k, v: n.Attention(q, k, v, q_num_heads=8, kv_num_heads=1)),
+        "3-D, one head of keys",
+        since=23,
+    ),
+    Row(
+        "Attention",
+        lambda n: given_keys(
+            n,
+            lambda q, k, v: merge_heads(
+                n,
+                n.Attention(*(heads(n, x, c) for x, c in ((q, 8), (k, 1), (v, 1))), n.weight(1, 8, n.H, n.H)),
+            ),
+        ),
+        "4-D, one head of keys, bias for each head",
         since=23,
     ),
     Row(
