@@ -1404,6 +1404,31 @@ def dynamic_product(n: Net, x: str) -> str:
     return str(n.MatMulInteger(values, whole_numbers(n, n.C, 6) // 2, zero))
 
 
+def few_bits(
+    n: Net, zeros: type[np.generic] | None = None, *, bits: int = 4, x: str = "", blocks: int = 0
+) -> str:
+    """MatMulNBits behind a layer, blocks of 16; with zero points of some type."""
+    blocks = blocks or n.C
+    rows, points = n.C + 1, None
+    if zeros is np.uint8:
+        points = whole_numbers(n, rows, -(-blocks * bits // 8), kind=np.uint8)
+    elif zeros is not None:
+        points = n.positive(rows, blocks)
+    return str(
+        n.microsoft(
+            "MatMulNBits",
+            x or n.dense(out=16 * blocks),
+            whole_numbers(n, rows, blocks, 2 * bits, kind=np.uint8),
+            scales(n, rows * blocks),
+            points,
+            N=rows,
+            K=16 * blocks,
+            bits=bits,
+            block_size=16,
+        )
+    )
+
+
 QUANTISED = [
     Row("QuantizeLinear", lambda n: dequantized(n, quantized(n, n.conv())), since=10),
     Row(
@@ -1534,6 +1559,17 @@ QUANTISED = [
             bits=4,
             block_size=16,
         ),
+    ),
+    Row("com.microsoft:MatMulNBits", few_bits, "reads blocks"),
+    Row(
+        "com.microsoft:MatMulNBits", lambda n: few_bits(n, np.float32), "reads blocks, zero points as floats"
+    ),
+    Row("com.microsoft:MatMulNBits", lambda n: few_bits(n, np.uint8), "reads blocks, packed zero points"),
+    Row("com.microsoft:MatMulNBits", lambda n: few_bits(n, np.uint8, bits=8), "reads blocks of bytes"),
+    Row(
+        "com.microsoft:MatMulNBits",
+        lambda n: few_bits(n, np.uint8, x=attention(n, 4, 32), blocks=8),
+        "reads heads",
     ),
     Row(
         "com.microsoft:QGemm",

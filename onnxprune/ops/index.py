@@ -268,10 +268,10 @@ def _in_chunks(op: Op, block: Block, axis: int, step: int) -> None:
 def _range(
     op: Op, block: Block, found: Ids, step: int, start: int, end: int, positions: Ids
 ) -> tuple[int, int]:
+    if op.walk.selection is None or np.array_equal(block.old, block.new):
+        return start, end
     if positions.size == 0:
         return 0, 0
-    if op.walk.selection is None:
-        return start, end
     if found.size == 0:
         raise Inconsistent(op.node, "nothing would be left of its range", block.old)
     if found.size > 1 and not (np.diff(found) == step).all():
