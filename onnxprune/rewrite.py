@@ -44,7 +44,7 @@ def remaining(graph: Graph, facts: Facts, analysis: Analysis, kept: Mask) -> Map
 
 def _walked(graph: Graph, facts: Facts, analysis: Analysis, kept: Mask, rules: Mapping[str, Rule]) -> Record:
     stays = Selection(kept[analysis.unit], analysis.unit)
-    return Walk(graph, facts, rules, stays, approximate=analysis.approximate).run()
+    return Walk(graph, facts, rules, stays, approximate=analysis.approximate, states=analysis.states).run()
 
 
 def _edit_constants(graph: Graph, record: Record) -> None:

@@ -779,6 +779,8 @@ def recurrent(
     hidden: int = 0,
     both: bool = False,
     state: str | None = None,
+    lengths: np.ndarray | None = None,
+    peepholes: np.ndarray | None = None,
     **extra: Any,
 ) -> str:
     """Hidden states of all steps, (T, B, directions * H)."""
@@ -790,12 +792,12 @@ def recurrent(
         n.weight(directions, gates * hidden, n.shape(x)[2]),
         n.weight(directions, gates * hidden, hidden),
         n.weight(directions, 2 * gates * hidden),
-        None,
+        lengths,
         state,
+        *([None, peepholes] if kind == "LSTM" else []),
         outputs=2,
         hidden_size=hidden,
-        direction="bidirectional" if both else "forward",
-        **extra,
+        **{"direction": "bidirectional" if both else "forward", **extra},
     )
     if not both:
         return str(n.Squeeze(outputs[0], [1]))
@@ -813,7 +815,122 @@ def states(n: Net, kind: str) -> str:
     return str(n.Squeeze(n.Concat(*outputs[1:], axis=2), [0]))
 
 
+def zeros(n: Net, *, slices: bool) -> str:
+    """States of zeros for two layers of two directions, of which the second takes its part."""
+    shape = n.Concat(np.asarray([4]), [n.B], [n.C + 1], axis=0)
+    whole = n.Expand(np.zeros((1, 1, 1), np.float32), shape) if slices else n.ConstantOfShape(shape)
+    return str(n.Slice(whole, [2], [4], [0]) if slices else n.Split(whole, outputs=2, axis=0)[1])
+
+
+def learned(n: Net) -> str:
+    """An initial state that is the same for all samples and directions."""
+    return str(n.Expand(n.weight(1, 1, n.C + 1), [2, n.B, 1]))
+
+
+def projected(n: Net) -> str:
+    """Initial states of two directions that a layer makes."""
+    made = reshaped(n, n.gemm(n.input(n.B, 3), 2 * (n.C + 1)), n.B, 2, n.C + 1)
+    return str(n.Transpose(made, perm=[1, 0, 2]))
+
+
+def last_states(n: Net, kind: str, take: Callable[[Net, str], str], **extra: Any) -> str:
+    """What is made of the last states of both directions, (2, B, H)."""
+    hidden, gates = n.C + 1, GATES[kind]
+    weights = [n.weight(2, gates * hidden, width) for width in (n.C, hidden)]
+    x = n.dense(n.input(n.H, n.B, 3))
+    made = n.node(kind, x, *weights, outputs=2, hidden_size=hidden, direction="bidirectional", **extra)
+    return take(n, made[1])
+
+
+def added(n: Net, states: str) -> str:
+    return str(n.Add(n.Gather(states, -1, axis=0), n.Gather(states, -2, axis=0)))
+
+
+def joined(n: Net, states: str) -> str:
+    return str(n.Concat(n.Gather(states, 0, axis=0), n.Gather(states, 1, axis=0), axis=1))
+
+
+def flattened(n: Net, states: str) -> str:
+    return reshaped(n, n.Transpose(states, perm=[1, 0, 2]), n.B, -1)
+
+
+def streaming(n: Net, kind: str) -> list[str]:
+    """A state that the caller keeps: an input of the graph, and an output."""
+    hidden = n.C + 1
+    weights = [n.weight(1, GATES[kind] * hidden, width) for width in (n.C, hidden)]
+    state = n.input(1, n.B, hidden)
+    made = n.node(
+        kind, n.dense(n.input(n.H, n.B, 3)), *weights, None, None, state, outputs=2, hidden_size=hidden
+    )
+    n.output(made[1])
+    return [n.Squeeze(made[0], [1])]
+
+
+BOTH_WAYS = [
+    row
+    for kind in GATES
+    for row in [
+        Row(
+            kind,
+            lambda n, k=kind: recurrent(n, k, both=True, state=zeros(n, slices=True)),
+            "both ways, state of zeros by Expand and Slice",
+            since=13,
+        ),
+        Row(
+            kind,
+            lambda n, k=kind: recurrent(n, k, both=True, state=zeros(n, slices=False)),
+            "both ways, state of zeros by ConstantOfShape",
+            since=13,
+            until=17,
+        ),
+        Row(
+            kind,
+            lambda n, k=kind: recurrent(n, k, both=True, state=n.const(n.weight(2, n.B, n.C + 1))),
+            "both ways, constant state",
+            since=13,
+        ),
+        Row(kind, lambda n, k=kind: recurrent(n, k, both=True, state=learned(n)), "learned state", since=13),
+        Row(
+            kind, lambda n, k=kind: recurrent(n, k, both=True, state=projected(n)), "computed state", since=13
+        ),
+        Row(
+            kind,
+            lambda n, k=kind: recurrent(n, k, both=True, lengths=np.arange(n.B, dtype=np.int32) % 3 + 1),
+            "both ways, lengths",
+            since=13,
+        ),
+        Row(kind, lambda n, k=kind: recurrent(n, k, direction="reverse"), "backwards", since=13),
+        Row(kind, lambda n, k=kind: last_states(n, k, added), "last states added", since=13),
+        Row(kind, lambda n, k=kind: last_states(n, k, joined), "last states joined", since=13),
+        Row(kind, lambda n, k=kind: last_states(n, k, flattened), "last states flattened", since=13),
+        Row(
+            kind,
+            lambda n, k=kind: last_states(n, k, lambda m, y: m.MatMul(y, m.weight(2, m.C + 1, 6))),
+            "a matrix for each direction",
+            since=13,
+        ),
+        Row(
+            kind,
+            lambda n, k=kind: streaming(n, k),
+            "a state from outside",
+            blocked="a state that the caller keeps",
+            since=13,
+        ),
+    ]
+]
+
 RECURRENT = [
+    *BOTH_WAYS,
+    Row(
+        "GRU", lambda n: recurrent(n, "GRU", both=True, linear_before_reset=1), "both, reset after", since=13
+    ),
+    Row(
+        "LSTM",
+        lambda n: recurrent(n, "LSTM", both=True, peepholes=n.weight(2, 3 * (n.C + 1))),
+        "both ways, peepholes",
+        since=13,
+    ),
+    Row("LSTM", lambda n: recurrent(n, "LSTM", peepholes=n.weight(1, 3 * (n.C + 1))), "peepholes", since=13),
     *(Row(op, lambda n, op=op: recurrent(n, op), since=13) for op in GATES),
     *(Row(op, lambda n, op=op: recurrent(n, op, both=True), "both ways", since=13) for op in GATES),
     *(Row(op, lambda n, op=op: recurrent(n, op, recurrent(n, op)), "stacked", since=13) for op in GATES),
@@ -1340,7 +1457,8 @@ def quantized_lstm(
     n: Net, x: str, directions: int = 1, *, state: str | None = None, **attributes: Any
 ) -> str:
     """Hidden states of all steps, (T, directions * B, 6)."""
-    weights = [whole_numbers(n, directions, inputs, 24) for inputs in (n.shape(x)[2], 6)]
+    # Half of the range: processors without VNNI cut sums of pairs off at 16 bits, whichever are a pair.
+    weights = [whole_numbers(n, directions, inputs, 24) // 2 for inputs in (n.shape(x)[2], 6)]
     codes = [a for _ in weights for a in (scales(n, directions), np.zeros(directions, np.int8))]
     y = n.microsoft(
         "DynamicQuantizeLSTM",

@@ -13,7 +13,7 @@ from .facts import TINY, Facts, infer
 from .files import external_files, load, read_tensor, require_finite, save, write_atomic
 from .inputs import InputSpec, input_specs, one_sample, symbolic_dims
 from .parts import Appended, appended, between, cut, segment
-from .values import VALUE_LIMIT, evaluate, is_value
+from .values import VALUE_LIMIT, evaluate, filling, is_value
 
 __all__ = [
     "PROTOBUF_LIMIT",
@@ -32,6 +32,7 @@ __all__ = [
     "cut",
     "evaluate",
     "external_files",
+    "filling",
     "infer",
     "input_specs",
     "is_floating",

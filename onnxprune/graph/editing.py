@@ -64,7 +64,7 @@ def applied(graph: Graph, edits: Edits) -> ModelProto:
         nodes = [copy.deepcopy(n) for n in nodes]
         del proto.node[:]
         proto.node.extend(nodes)
-    for v in [*proto.value_info, *proto.output]:
+    for v in [*proto.input, *proto.value_info, *proto.output]:
         if v.name in edits.shapes:
             _resize(v, edits.shapes[v.name])
     _drop_unread(proto, graph, edits)

@@ -305,6 +305,11 @@ class Op:
         if self.node.attrs.get(name) != value:
             self.walk.record.edits.attrs[self.node.index, name] = value
 
+    def omit(self, i: int) -> None:
+        """Leave input `i` out: without it the node computes the same."""
+        self._handled.add(i)
+        self.walk.record.edits.rewire[self.node.index, i] = ""
+
     def set_value(self, i: int, wanted: Array, *, lengths: bool = False) -> None:
         """Make input `i` say `wanted`, if it would not do so by itself.
 

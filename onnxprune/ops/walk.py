@@ -13,11 +13,12 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 
-from ..graph import TINY, Array, Facts, Graph, Node, Shape, evaluate
-from .label import Block, Ids, Label, locate, rectangle, uniform
+from ..graph import TINY, Array, Facts, Graph, Node, Shape, evaluate, input_specs
+from .label import Block, Ids, Label, block_on, locate, rectangle, uniform
 from .op import Op, Rule
 from .record import (
     ConstantLabel,
@@ -40,6 +41,8 @@ class Walk:
         rules: operator -> rule.
         selection: what stays; `None` to analyse.
         approximate: channels may go that a normalisation runs over.
+        states: inputs of the graph -> outputs that the caller feeds back into them, and that may become
+            narrower together.
     """
 
     def __init__(
@@ -50,11 +53,13 @@ class Walk:
         selection: Selection | None = None,
         *,
         approximate: bool = False,
+        states: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.graph = graph
         self.facts = facts
         self.selection = selection
         self.approximate = approximate
+        self.states = states
         self.record = Record()
         self.new_values: dict[str, Array] = {}
         self.weights: set[str] = set(graph.constants)
@@ -71,6 +76,7 @@ class Walk:
         Raises:
             Inconsistent: (with a selection) what is left does not fit together.
         """
+        self._begin_states()
         for node in self.graph.nodes:
             if node.op == "Constant":
                 continue
@@ -79,12 +85,41 @@ class Walk:
             else:
                 self._apply(node)
         last = Node(-1, "output", "", (), self.graph.outputs, {})
-        for name in self.graph.outputs:
+        for given, name in self.states.items():
+            self._tie(last, given, name)
+        for name in (n for n in self.graph.outputs if n not in self.states.values()):
             for block in self.record.labels.get(name, ()):
                 self.freeze(last, block, f"is the graph output '{name}'")
         self._keep_constants(last)
         self._shapes()
         return self.record
+
+    def _begin_states(self) -> None:
+        """Each axis of a state has ids, unless its length is symbolic."""
+        first = Node(-1, "input", "", (), tuple(self.states), {})
+        for spec in input_specs(self.graph) if self.states else ():
+            if spec.name in self.states:
+                axes = [axis for axis, n in enumerate(spec.shape) if isinstance(n, int) and n > 1]
+                lengths = [n for n in spec.shape if isinstance(n, int) and n > 1]
+                blocks = [self.fresh(first, (n,), (a,)) for a, n in zip(axes, lengths, strict=True)]
+                self.record.labels[spec.name] = tuple(blocks)
+
+    def _tie(self, last: Node, given: str, made: str) -> None:
+        """What the caller feeds back has the channels of what it is fed into."""
+        before, after = (self.record.labels.get(name, ()) for name in (given, made))
+        for block in before:
+            (axis,) = block.axes
+            other = block_on(after, axis)
+            if other is None:
+                self.freeze(last, block, f"meets '{made}', which has no removable channels")
+                continue
+            old, new = (np.moveaxis(ids, other.axes.index(axis), -1) for ids in (other.old, other.new))
+            rows = zip(old.reshape(-1, old.shape[-1]), new.reshape(-1, new.shape[-1]), strict=False)
+            for row_old, row_new in rows:
+                self.join(last, (row_old, row_new), (block.old, block.new))
+        for block in after:
+            if not set(block.axes) & {axis for own in before for axis in own.axes}:
+                self.freeze(last, block, f"is the graph output '{made}'")
 
     def _keep_constants(self, last: Node) -> None:
         """A constant that someone reads without following its ids must stay as it is."""

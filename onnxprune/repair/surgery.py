@@ -46,8 +46,8 @@ class Surgery:
     @cached_property
     def _record(self) -> Record:
         selection = Selection(self.kept[self.analysis.unit], self.analysis.unit)
-        loose = self.analysis.approximate
-        return Walk(self.graph, self.facts, RULES, selection, approximate=loose).run()
+        loose, states = self.analysis.approximate, self.analysis.states
+        return Walk(self.graph, self.facts, RULES, selection, approximate=loose, states=states).run()
 
     @cached_property
     def changed(self) -> frozenset[str]:
