@@ -156,8 +156,16 @@ def _infer_node(
     if rule is None or all(o in found and _static(found[o]) is not None for o in node.outputs if o):
         return found
     inputs = [_static(types[i]) if i in types else None for i in node.inputs]
-    for name, shape in zip(node.outputs, rule.shapes(node.attrs, inputs), strict=False):
-        like = found.get(name) or types.get(node.inputs[rule.like])
+    try:
+        shapes, source = rule.shapes(node.attrs, inputs), types.get(node.inputs[rule.like])
+    except (
+        KeyError,
+        IndexError,
+        ValueError,
+    ):  # an attribute or input is missing, or shapes don't fit together
+        return found
+    for name, shape in zip(node.outputs, shapes, strict=False):
+        like = found.get(name) or source
         if name and shape is not None and like is not None:
             found[name] = onnx.helper.make_tensor_type_proto(like.tensor_type.elem_type, shape)
     return found

@@ -6,12 +6,10 @@ the scale that divides the products depends on it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from ..graph import Node, Shape
 from .label import Block, Label, block_on, single
 from .linear import conv, conv_macs, gemm, gemm_macs, matmul, matmul_macs
 from .op import Op, Rule
@@ -264,12 +262,6 @@ def fused_matmul(op: Op) -> list[Label]:
     return matmul(op)
 
 
-def attention_macs(node: Node, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:
-    """The projection, the scores and their application."""
-    (batch, steps, _), w = inputs[0], inputs[1]
-    return batch * steps * math.prod(w) + batch * steps * steps * w[1] * 2 // 3
-
-
 RULES: dict[str, Rule] = {
     "Attention": standard_attention,
     "RotaryEmbedding": rotary,
@@ -285,7 +277,6 @@ RULES: dict[str, Rule] = {
     "com.microsoft:SkipSimplifiedLayerNormalization": skip_norm,
 }
 MACS = {
-    "com.microsoft:Attention": attention_macs,
     "com.microsoft:FusedConv": conv_macs,
     "com.microsoft:FusedGemm": gemm_macs,
     "com.microsoft:FusedMatMul": matmul_macs,

@@ -384,3 +384,9 @@ class Op:
 
 Rule = Callable[[Op], Sequence[Label]]
 """The labels of a node's outputs, from those of its inputs."""
+
+MacsRule = Callable[[Node, Sequence[Shape], Sequence[Shape]], int]
+"""Multiply-accumulates of a node, from its attributes and the shapes of its inputs and outputs.
+
+What it looks up and is not known raises `cost.Unknown`; inputs that are left out have shape `()`.
+"""

@@ -12,6 +12,7 @@ import numpy as np
 from ..graph import Facts, Graph, infer, one_sample
 from ..ops import MACS
 from ..ops.cost import macs as count_macs
+from ..ops.cost import uncounted
 from ..types import Analysis, Size
 from ..weights import weights
 from .entries import VERSION, WeightSummary, cause_entry, name_of, weight_entry
@@ -71,6 +72,8 @@ class Inspection:
     layers: tuple[Layer, ...]
     groups: tuple[GroupSummary, ...]
     weights: tuple[WeightSummary, ...]
+    uncounted: tuple[str, ...] = ()
+    """What the MACs leave out: operators and why, in words."""
 
     def data(self) -> dict[str, Any]:
         """For JSON (see `schemas/inspect.schema.json`)."""
@@ -127,7 +130,15 @@ def inspection(
     )
     listed = tuple(weight_entry(graph, analysis, weight) for weight in weights(graph, analysis))
     return Inspection(
-        graph.where, graph.opset(), len(graph.nodes), counted.dims, size, tuple(layers), summaries, listed
+        graph.where,
+        graph.opset(),
+        len(graph.nodes),
+        counted.dims,
+        size,
+        tuple(layers),
+        summaries,
+        listed,
+        tuple(map(str, uncounted(graph, counted))),
     )
 
 
