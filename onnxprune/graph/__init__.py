@@ -9,10 +9,11 @@ from __future__ import annotations
 from .branches import with_known_branches
 from .core import PROTOBUF_LIMIT, Array, Edits, Graph, Node, Shape, is_floating, nbytes, type_text
 from .editing import make_node
-from .facts import TINY, Facts, infer
+from .facts import Facts, infer
 from .files import external_files, load, read_tensor, require_finite, save, write_atomic
 from .inputs import InputSpec, input_specs, one_sample, symbolic_dims
 from .parts import Appended, appended, between, cut, segment
+from .propagation import TINY
 from .values import VALUE_LIMIT, evaluate, filling, is_value
 
 __all__ = [

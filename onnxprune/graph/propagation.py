@@ -1,0 +1,181 @@
+"""One pass through a graph: shapes, types and values of all tensors, for one choice of symbolic sizes."""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import onnx
+from onnx import TensorProto, TypeProto, ValueInfoProto, numpy_helper
+
+from ..shapes import BASES, SHAPES
+from .core import Array, Graph, Node, Shape
+from .editing import make_node
+from .values import VALUE_LIMIT, evaluate, is_value
+
+TINY = 16
+"""Constants of up to this many elements may say a shape, whatever their dtype (the scales of a Resize)."""
+
+
+class Propagation:
+    """What is known of all tensors.
+
+    Args:
+        graph: the graph.
+        dims: a size for each symbolic dimension of its inputs.
+        end: go as far as the node of this index, and leave out those behind it.
+
+    Attributes:
+        shapes: tensor -> shape, or `None` where inference does not reach.
+        values: tensor -> value, for shape arithmetic and lone constants.
+        types: tensor -> type, where known.
+    """
+
+    def __init__(self, graph: Graph, dims: Mapping[str, int], end: int | None = None) -> None:
+        self.shapes: dict[str, Shape | None] = {}
+        self.values: dict[str, Array] = {}
+        self.types: dict[str, TypeProto] = {}
+        self._graph = graph
+        self._dims = dims
+        self._sizes: dict[str, Array] = {}
+        """Values that may say a size, though they aren't shape arithmetic."""
+        proto = graph.model.graph
+        self._declared = {v.name: v for v in [*proto.value_info, *proto.output]}
+        self._constants()
+        self._inputs()
+        for node in graph.nodes[: None if end is None else end + 1]:
+            if node.op != "Constant":
+                self._node(node)
+
+    @property
+    def unknown(self) -> int:
+        """How many shapes are not known."""
+        return sum(shape is None for shape in self.shapes.values())
+
+    def _constants(self) -> None:
+        graph = self._graph
+        for name, tensor in graph.constants.items():
+            shape = tuple(tensor.dims)
+            self.shapes[name] = shape
+            self.types[name] = onnx.helper.make_tensor_type_proto(tensor.data_type, list(tensor.dims))
+            if is_value(tensor.data_type, shape):
+                self.values[name] = graph.array(name)
+            elif np.prod(shape, dtype=np.int64) <= TINY and tensor.data_type != TensorProto.STRING:
+                self._sizes[name] = graph.array(name)
+
+    def _inputs(self) -> None:
+        for v in self._graph.model.graph.input:
+            tensor = v.type.tensor_type
+            if v.name in self._graph.constants or not v.type.HasField("tensor_type"):
+                continue
+            shape = tuple(
+                d.dim_value if d.dim_value > 0 else self._dims.get(d.dim_param or f"{v.name}[{axis}]", 1)
+                for axis, d in enumerate(tensor.shape.dim)
+            )
+            self.shapes[v.name] = shape if tensor.HasField("shape") else None
+            self.types[v.name] = onnx.helper.make_tensor_type_proto(tensor.elem_type, self.shapes[v.name])
+
+    def _node(self, node: Node) -> None:
+        known = evaluate(self._graph, node, self.shapes, self.values)
+        if known is not None:
+            self._evaluated(node, known)
+            return
+        known_sizes = ChainMap(self.values, self._sizes)
+        made = evaluate(self._graph, node, self.shapes, known_sizes)
+        tiny = {o: v for o, v in zip(node.outputs, made or [], strict=False) if o and v.size <= TINY}
+        self._sizes.update(tiny)
+        inferred = infer_node(self._graph, node, self.types, known_sizes)
+        for name in filter(None, node.outputs):
+            self._inferred(name, inferred.get(name))
+
+    def _evaluated(self, node: Node, outputs: Sequence[Array]) -> None:
+        for name, value in zip(node.outputs, outputs, strict=False):
+            if name:
+                self.shapes[name] = value.shape
+                elem = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+                self.types[name] = onnx.helper.make_tensor_type_proto(elem, value.shape)
+                if value.size <= VALUE_LIMIT:
+                    self.values[name] = value
+
+    def _inferred(self, name: str, proto: TypeProto | None) -> None:
+        """What a node makes, from what inference says of it or, where that is not enough, from the file."""
+        declared: ValueInfoProto | None = self._declared.get(name)
+        shape = static(proto) if proto is not None else None
+        if shape is None and declared is not None:
+            shape = static(declared.type)
+            proto = proto if proto is not None and proto.HasField("tensor_type") else declared.type
+        self.shapes[name] = shape
+        if proto is not None:
+            self.types[name] = proto
+
+
+def static(proto: TypeProto) -> Shape | None:
+    """The shape of a tensor whose sizes are all known numbers."""
+    tensor = proto.tensor_type
+    if not proto.HasField("tensor_type") or not tensor.HasField("shape"):
+        return None
+    dims = [d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim]
+    return None if any(d < 0 for d in dims) else tuple(dims)
+
+
+# ---------------------------------------------------------------- one node
+
+
+def infer_node(
+    graph: Graph, node: Node, types: Mapping[str, TypeProto], values: Mapping[str, Array]
+) -> dict[str, TypeProto]:
+    """Types of the outputs of a node, as far as they are known."""
+    found = _by_schema(graph, node, types, values)
+    rule = SHAPES.get(node.op)
+    if rule is None or all(o in found and static(found[o]) is not None for o in node.outputs if o):
+        return found
+    inputs = [static(types[i]) if i in types else None for i in node.inputs]
+    try:
+        shapes, source = rule.shapes(node.attrs, inputs), types.get(node.inputs[rule.like])
+    except (
+        KeyError,
+        IndexError,
+        ValueError,
+    ):  # an attribute or input is missing, or shapes don't fit together
+        return found
+    for name, shape in zip(node.outputs, shapes, strict=False):
+        like = found.get(name) or source
+        if name and shape is not None and like is not None:
+            found[name] = onnx.helper.make_tensor_type_proto(like.tensor_type.elem_type, shape)
+    return found
+
+
+def _by_schema(
+    graph: Graph, node: Node, types: Mapping[str, TypeProto], values: Mapping[str, Array]
+) -> dict[str, TypeProto]:
+    domain, _, kind = BASES.get(node.op, node.op).rpartition(":")
+    proto = graph.model.graph.node[node.index]
+    try:
+        schema = onnx.defs.get_schema(kind, graph.opset(domain), domain)
+        if node.op in BASES:
+            attrs = {k: v for k, v in node.attrs.items() if k in schema.attributes}
+            proto = make_node(kind, node.inputs[: schema.max_input], node.outputs, node.name, **attrs)
+        known = {i: numpy_helper.from_array(values[i], i) for i in node.inputs if i in values}
+        present = {i: types[i] for i in node.inputs if i in types}
+        elem = types[node.inputs[0]].tensor_type.elem_type if node.op in BASES else 0
+        if node.op in BASES:
+            present = {i: _as_float(t) for i, t in present.items()}
+        found = onnx.shape_inference.infer_node_outputs(
+            schema,
+            proto,
+            present,
+            known,
+            opset_imports=list(graph.model.opset_import),
+            ir_version=graph.model.ir_version,
+        )
+    except Exception:  # onnx raises many kinds; a shape that is not known is a barrier later on
+        return {}
+    for made in found.values() if elem else ():
+        made.tensor_type.elem_type = elem
+    return dict(found)
+
+
+def _as_float(proto: TypeProto) -> TypeProto:
+    """The same shape, for operators on quantised values that are otherwise like those on floats."""
+    return onnx.helper.make_tensor_type_proto(TensorProto.FLOAT, static(proto))
