@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -41,7 +42,12 @@ class Propagation:
         self._sizes: dict[str, Array] = {}
         """Values that may say a size, though they aren't shape arithmetic."""
         proto = graph.model.graph
-        self._declared = {v.name: v for v in [*proto.value_info, *proto.output]}
+        declared = sorted(
+            [*proto.value_info, *proto.output], key=lambda v: v.type.tensor_type.HasField("shape")
+        )
+        self._declared = {v.name: v for v in declared}
+        self._learned: dict[str, int | None] = dict(dims)
+        """Sizes of symbols, those that only declared shapes name as well; `None` where they contradict."""
         self._constants()
         self._inputs()
         for node in graph.nodes[: None if end is None else end + 1]:
@@ -103,20 +109,32 @@ class Propagation:
         declared: ValueInfoProto | None = self._declared.get(name)
         shape = static(proto) if proto is not None else None
         if shape is None and declared is not None:
-            shape = static(declared.type)
-            proto = proto if proto is not None and proto.HasField("tensor_type") else declared.type
+            shape = static(declared.type, self._learned)
+            proto = proto if proto is not None and proto.tensor_type.elem_type else declared.type
+            if shape is not None:
+                proto = onnx.helper.make_tensor_type_proto(proto.tensor_type.elem_type, shape)
+        elif shape is not None and declared is not None:
+            self._learn(declared.type, shape)
         self.shapes[name] = shape
         if proto is not None:
             self.types[name] = proto
 
+    def _learn(self, declared: TypeProto, shape: Shape) -> None:
+        """Sizes of the symbols of a declared shape, from the shape that it has."""
+        dims = declared.tensor_type.shape.dim
+        for d, size in zip(dims, shape, strict=True) if len(dims) == len(shape) else ():
+            if d.dim_param and d.dim_param not in self._dims:
+                self._learned[d.dim_param] = size if self._learned.get(d.dim_param, size) == size else None
 
-def static(proto: TypeProto) -> Shape | None:
-    """The shape of a tensor whose sizes are all known numbers."""
+
+def static(proto: TypeProto, symbols: Mapping[str, int | None] = MappingProxyType({})) -> Shape | None:
+    """The shape of a tensor whose sizes are all numbers, or `symbols` of a known size."""
     tensor = proto.tensor_type
     if not proto.HasField("tensor_type") or not tensor.HasField("shape"):
         return None
-    dims = [d.dim_value if d.HasField("dim_value") else -1 for d in tensor.shape.dim]
-    return None if any(d < 0 for d in dims) else tuple(dims)
+    dims = [d.dim_value if d.HasField("dim_value") else symbols.get(d.dim_param) for d in tensor.shape.dim]
+    known = tuple(d for d in dims if d is not None and d >= 0)
+    return known if len(known) == len(dims) else None
 
 
 # ---------------------------------------------------------------- one node
