@@ -35,6 +35,9 @@ VALUE_TYPES = frozenset({TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL}
 
 _STANDARD = frozenset({"", "ai.onnx"})
 
+OPTIONAL_INPUTS = 4
+"""The IR version from which on initializers need not be inputs as well."""
+
 
 @dataclass(frozen=True)
 class Node:
@@ -94,6 +97,8 @@ class Graph:
         self.model = model
         self.path = path
         proto = model.graph
+        if 0 < model.ir_version < OPTIONAL_INPUTS:
+            _list_initializers(proto)
         self.constants: dict[str, TensorProto] = {t.name: t for t in proto.initializer}
         self.nodes: tuple[Node, ...] = tuple(_node(i, n) for i, n in enumerate(proto.node))
         for node, n in zip(self.nodes, proto.node, strict=True):
@@ -200,6 +205,14 @@ class Graph:
             if name not in have:
                 model.graph.output.add().name = name
         return Graph(model, self.path)
+
+
+def _list_initializers(proto: GraphProto) -> None:
+    """Declare each initializer among the inputs, with the shape that it has."""
+    declared = {v.name: v for v in proto.input}
+    for t in proto.initializer:
+        v = declared[t.name] if t.name in declared else proto.input.add(name=t.name)
+        v.type.CopyFrom(onnx.helper.make_tensor_type_proto(t.data_type, list(t.dims)))
 
 
 def _node(index: int, n: NodeProto) -> Node:
