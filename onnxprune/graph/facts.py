@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from onnx import TypeProto
 
 from .core import Array, Graph, Shape
-from .inputs import symbolic_dims
-from .propagation import Propagation
+from .inputs import symbol_places
+from .sizes import Fit, Places, fitted
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class Facts:
         dynamic: tensor -> mask over its value: which elements depend on symbolic dimensions.
         dims: the choice made for each symbolic dimension.
         dtypes: tensor -> dtype, where known.
+        guessed: symbolic dimensions whose size nothing tells.
     """
 
     shapes: Mapping[str, Shape | None]
@@ -33,46 +34,52 @@ class Facts:
     dynamic: Mapping[str, NDArray[np.bool_]]
     dims: Mapping[str, int]
     dtypes: Mapping[str, np.dtype[Any]]
+    guessed: frozenset[str] = frozenset()
 
     def is_dynamic(self, name: str) -> bool:
         """Whether any element of a known value depends on symbolic dimensions."""
         return name in self.dynamic and bool(self.dynamic[name].any())
 
 
-def _guess(rank: int, axis: int, spatial: int, sequence: int, batch: int) -> int:
-    if axis == 0:
-        return batch
-    return spatial if rank >= 4 and axis >= 2 else sequence
-
-
 def infer(graph: Graph, dims: Mapping[str, int] | None = None) -> Facts:
     """Shapes of all tensors and values of all shape arithmetic.
 
-    Symbolic dimensions are given a concrete size (from `dims`, else a guess by rank and axis), and
-    a second one to see which values depend on them.
+    Symbolic dimensions are given a concrete size: from `dims`, else what weights demand, else a guess by rank
+    and axis; and a second one to see which values depend on them.
     """
-    symbols = symbolic_dims(graph)
+    places = symbol_places(graph)
     given = dict(dims or {})
+    free = [symbol for symbol in places if not given.get(symbol)]
 
-    def choose(spatial: int, sequence: int, batch: int) -> dict[str, int]:
-        return {s: given.get(s) or _guess(r, a, spatial, sequence, batch) for s, (r, a) in symbols.items()}
+    def attempt(spatial: int) -> Fit:
+        guesses = {s: given.get(s) or _guess(rank, axis, spatial) for s, (_, rank, axis) in places.items()}
+        return fitted(graph, guesses, free, places)
 
-    first = choose(64, 16, 3)
-    found = Propagation(graph, first)
-    if symbols and found.unknown:
-        other = choose(224, 16, 3)
-        alternative = Propagation(graph, other)
-        if alternative.unknown < found.unknown:
-            first, found = other, alternative
+    fit = attempt(64)
+    if places and fit.found.unknown:
+        other = attempt(224)
+        fit = other if other.found.unknown < fit.found.unknown else fit
     dynamic: dict[str, NDArray[np.bool_]] = {}
-    if symbols:
-        second = {s: 5 if a == 0 else first[s] + 32 for s, (_, a) in symbols.items()}
-        moved = Propagation(graph, second).values
-        for name, value in found.values.items():
+    if places:
+        moved = fitted(graph, _moved(fit, places), fit.exact, places).found.values
+        for name, value in fit.found.values.items():
             other_value = moved.get(name)
             same = other_value is not None and other_value.shape == value.shape
             dynamic[name] = np.asarray(value != other_value) if same else np.ones(value.shape, bool)
-    return Facts(found.shapes, found.values, dynamic, first, _dtypes(found.types))
+    guessed = frozenset(symbol for symbol in free if symbol not in fit.solved)
+    return Facts(fit.found.shapes, fit.found.values, dynamic, fit.dims, _dtypes(fit.found.types), guessed)
+
+
+def _guess(rank: int, axis: int, spatial: int) -> int:
+    if axis == 0:
+        return 3
+    return spatial if rank >= 4 and axis >= 2 else 16
+
+
+def _moved(fit: Fit, places: Places) -> dict[str, int]:
+    """Another size for each symbol that may have one."""
+    moved = {s: 5 if axis == 0 else fit.dims[s] + 32 for s, (_, _, axis) in places.items()}
+    return moved | dict.fromkeys(fit.loose, 1) | {symbol: fit.dims[symbol] for symbol in fit.exact}
 
 
 def _dtypes(types: Mapping[str, TypeProto]) -> dict[str, np.dtype[Any]]:

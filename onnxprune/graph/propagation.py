@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from types import MappingProxyType
 
 import numpy as np
@@ -13,6 +13,7 @@ from onnx import TensorProto, TypeProto, ValueInfoProto, numpy_helper
 from ..shapes import BASES, SHAPES
 from .core import Array, Graph, Node, Shape
 from .editing import make_node
+from .inputs import rank_of
 from .values import VALUE_LIMIT, evaluate, is_value
 
 TINY = 16
@@ -25,7 +26,7 @@ class Propagation:
     Args:
         graph: the graph.
         dims: a size for each symbolic dimension of its inputs.
-        end: go as far as the node of this index, and leave out those behind it.
+        only: indices of the nodes to look at; all by default.
 
     Attributes:
         shapes: tensor -> shape, or `None` where inference does not reach.
@@ -33,7 +34,7 @@ class Propagation:
         types: tensor -> type, where known.
     """
 
-    def __init__(self, graph: Graph, dims: Mapping[str, int], end: int | None = None) -> None:
+    def __init__(self, graph: Graph, dims: Mapping[str, int], only: Container[int] | None = None) -> None:
         self.shapes: dict[str, Shape | None] = {}
         self.values: dict[str, Array] = {}
         self.types: dict[str, TypeProto] = {}
@@ -50,8 +51,8 @@ class Propagation:
         """Sizes of symbols, those that only declared shapes name as well; `None` where they contradict."""
         self._constants()
         self._inputs()
-        for node in graph.nodes[: None if end is None else end + 1]:
-            if node.op != "Constant":
+        for node in graph.nodes:
+            if node.op != "Constant" and (only is None or node.index in only):
                 self._node(node)
 
     @property
@@ -79,7 +80,11 @@ class Propagation:
                 d.dim_value if d.dim_value > 0 else self._dims.get(d.dim_param or f"{v.name}[{axis}]", 1)
                 for axis, d in enumerate(tensor.shape.dim)
             )
-            self.shapes[v.name] = shape if tensor.HasField("shape") else None
+            if not tensor.HasField("shape"):
+                shape = tuple(
+                    self._dims.get(f"{v.name}[{k}]", 1) for k in range(rank_of(self._graph, v.name) or 0)
+                )
+            self.shapes[v.name] = shape if shape or tensor.HasField("shape") else None
             self.types[v.name] = onnx.helper.make_tensor_type_proto(tensor.elem_type, self.shapes[v.name])
 
     def _node(self, node: Node) -> None:

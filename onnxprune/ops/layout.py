@@ -91,7 +91,7 @@ def rearrange(op: Op, label: Label, before: Shape, after: Shape) -> Label:
     depend on any more after that is no longer part of it.
     """
     if math.prod(before) != math.prod(after):
-        op.freeze(label, "a Reshape whose shapes are not known")
+        op.freeze(label, "a Reshape whose shapes are not known", op.known_shapes)
         return ()
     runs = _factors(before, after)
     result: list[Block] = []

@@ -84,8 +84,10 @@ class Op:
     @property
     def known_shapes(self) -> str:
         """What makes shapes known that are not."""
-        guessed = ", or --dim where a size was guessed wrongly" if self.walk.facts.dims else ""
-        return f"known shapes: value_info in the file{guessed}"
+        facts = self.walk.facts
+        guessed = ", ".join(f"{symbol}={facts.dims[symbol]}" for symbol in sorted(facts.guessed))
+        wrongly = f", or --dim where a size was guessed wrongly ({guessed})" if guessed else ""
+        return f"known shapes: value_info in the file{wrongly}"
 
     # ------------------------------------------------------------ saying
 
