@@ -332,7 +332,6 @@ def _one(op: Op, block: Block, position: int) -> tuple[Ids, Ids]:
 
 
 def _set_index(op: Op, found: Ids, ndim: int) -> None:
-    op.value(1)
     if op.walk.selection is None:
         return
     if ndim == 0:

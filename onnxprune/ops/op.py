@@ -29,7 +29,7 @@ class Op:
     def __init__(self, walk: Walk, node: Node) -> None:
         self.walk = walk
         self.node = node
-        self._handled: set[int] = set()
+        self._answered: set[int] = set()
 
     # ------------------------------------------------------------ reading
 
@@ -71,11 +71,8 @@ class Op:
         return self.walk.label(self.node.inputs[i], self.node, i)
 
     def value(self, i: int) -> Array | None:
-        """The known value of an input that says a shape, position or count; the rule now answers for it."""
-        if not self.has(i):
-            return None
-        self._handled.add(i)
-        return self.walk.facts.values.get(self.node.inputs[i])
+        """The value of an input, where it is known: a shape, positions, a count."""
+        return self.walk.facts.values.get(self.node.inputs[i]) if self.has(i) else None
 
     def new_value(self, i: int) -> Array | None:
         """That value as it will be without any further edit."""
@@ -302,6 +299,10 @@ class Op:
 
     # ------------------------------------------------------------ editing
 
+    def answer(self, i: int) -> None:
+        """The rule answers for what input `i` will say; other values stay what they were (see `settle`)."""
+        self._answered.add(i)
+
     def set_attr(self, name: str, value: Any) -> None:
         """Give an attribute its new value, if it changes."""
         if self.node.attrs.get(name) != value:
@@ -309,7 +310,7 @@ class Op:
 
     def omit(self, i: int) -> None:
         """Leave input `i` out: without it the node computes the same."""
-        self._handled.add(i)
+        self.answer(i)
         self.walk.record.edits.rewire[self.node.index, i] = ""
 
     def set_value(self, i: int, wanted: Array, *, lengths: bool = False) -> None:
@@ -325,7 +326,7 @@ class Op:
         Raises:
             Inconsistent: an element would have to change that can't.
         """
-        self._handled.add(i)
+        self.answer(i)
         name = self.node.inputs[i] if self.has(i) else ""
         now = self.walk.new_value(name) if name else None
         wanted = np.asarray(wanted, np.int64 if now is None else now.dtype)
@@ -369,7 +370,7 @@ class Op:
         if self.walk.selection is None:
             return
         for i, name in enumerate(self.node.inputs):
-            if i in self._handled or name not in self.walk.facts.values or name in self.walk.graph.constants:
+            if i in self._answered or name not in self.walk.facts.values or name in self.walk.graph.constants:
                 continue
             before, now = self.walk.facts.values[name], self.walk.new_value(name)
             if now is None or not np.array_equal(before, now, equal_nan=before.dtype.kind == "f"):
