@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..graph import Array, Node, Shape, make_node
+from .combining import combine
 from .label import Block, Ids, Label
 from .record import (
     APPROXIMATE,
@@ -213,89 +214,7 @@ class Op:
         Returns:
             The label of the output.
         """
-        sizes: dict[Letter, int] = {}
-        order: dict[Letter, int] = {}
-        given: list[tuple[int, dict[Letter, int], Label]] = []
-        for i, letters in operands:
-            shape, label = (views or {}).get(i) or (self.shape(i), self.label(i))
-            if shape is None or len(shape) != len(letters):
-                self.unknown(f"the shape of input {i} of {self.node.op} is not known")
-                return ()
-            for letter, length in zip(letters, shape, strict=True):
-                order.setdefault(letter, len(order))
-                known = sizes.get(letter, 1)
-                sizes[letter] = max(known, length) if known and length else 0
-            given.append((i, dict(zip(letters, shape, strict=True)), label))
-        seen: list[tuple[int, dict[Letter, int], list[Block]]] = []
-        for i, lengths, label in given:
-            own = list(lengths)
-            meets = [a for a, letter in enumerate(own) if lengths[letter] == sizes[letter]]
-            blocks = [b.on(meets) for b in label if set(b.axes) & set(meets)]
-            seen.append((i, lengths, [b.moved([order[own[a]] for a in b.axes]) for b in blocks]))
-        followers = [b for i, _, blocks in seen if self.is_constant(i) for b in blocks]
-        merged = self._merge(
-            [b for i, _, blocks in seen if not self.is_constant(i) for b in blocks], followers
-        )
-        stays: set[int] = set()
-        for i, lengths, blocks in seen:
-            covered = {a for b in blocks for a in b.axes}
-            for letter, length in lengths.items():
-                if length == sizes[letter] > 1 and order[letter] not in covered:
-                    name = self.node.inputs[i]
-                    stays.add(order[letter])
-                    for block in merged:
-                        if order[letter] in block.axes:
-                            row = self.project(block, [order[letter]])
-                            reason = f"meets '{name}', which has no removable channels"
-                            self.freeze([row], reason, self.walk.lacking(name))
-        merged = [b for b in merged if not set(b.axes) <= stays]
-        kept = {order[letter] for letter in out if letter in order}
-        for block in merged:
-            if not set(block.axes) <= kept:
-                self._drop(block, [s for s in seen if zeros is None or s[0] in zeros], order, zeros or {})
-        rest = [self.project(b, sorted(kept)) for b in merged if kept & set(b.axes)]
-        position = {order[letter]: axis for axis, letter in enumerate(out) if letter in order}
-        return tuple(b.moved([position[a] for a in b.axes]) for b in self._merge(rest))
-
-    def _merge(self, blocks: Sequence[Block], followers: Sequence[Block] = ()) -> list[Block]:
-        """Join blocks that share axes; those within another one are absorbed by it.
-
-        Followers are blocks of constants: their entries take the order of what they meet.
-        """
-        merged: list[Block] = []
-        leaders = [(b, False) for b in blocks]
-        for own, follows in sorted(
-            [*leaders, *((b, True) for b in followers)], key=lambda x: -len(x[0].axes)
-        ):
-            block, absorbed = own, False
-            for other in merged:
-                common = sorted(set(block.axes) & set(other.axes))
-                if common:
-                    row = self.project(other, common)
-                    block = self.walk.follow(self.node, block, row) if follows else block
-                    self.join(row, self.project(block, common))
-                    absorbed = absorbed or common == list(block.axes)
-            if not absorbed:
-                merged.append(block)
-        return merged
-
-    def _drop(
-        self,
-        block: Block,
-        seen: Sequence[tuple[int, dict[Letter, int], list[Block]]],
-        order: Mapping[Letter, int],
-        zeros: Mapping[int, str],
-    ) -> None:
-        """Say which operand to mask where this block is contracted: weights if there are any."""
-        candidates = sorted(seen, key=lambda s: not self.is_weight(s[0]))
-        for i, lengths, blocks in candidates:
-            for own in blocks:
-                if own.axes == block.axes:
-                    letters = list(lengths)
-                    axes = [letters.index(next(x for x in letters if order[x] == a)) for a in own.axes]
-                    placed = own.moved(axes)
-                    self.mask(i, tuple(lengths.values()), placed.axes, placed.old, zeros.get(i, ""))
-                    return
+        return combine(self, operands, out, views or {}, zeros)
 
     # ------------------------------------------------------------ editing
 
