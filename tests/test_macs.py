@@ -371,7 +371,9 @@ def test_what_a_choice_will_cost_is_what_it_costs(row: Row) -> None:
 # ---------------------------------------------------------------- what is not counted
 
 
-@pytest.mark.parametrize("case", BY_HAND, ids=lambda case: f"{case.op} {len(case.inputs)}")
+@pytest.mark.parametrize(
+    "case", [c for c in BY_HAND if c.op != "Gemm"], ids=lambda case: f"{case.op} {len(case.inputs)}"
+)
 def test_unknown_shapes_are_told(case: Case) -> None:
     graph = graph_of(case, silent=True)
     assert macs(graph, infer(graph)) == {}

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from ..graph import Array, Graph, Node
+from ..graph import Array, Graph, Node, lifted
 from ..types import Mask
 
 _POSITIONS: Mapping[str, tuple[int, ...]] = MappingProxyType(
@@ -23,18 +23,27 @@ def dead_channels(graph: Graph) -> int:
     """The number of output channels of Conv, ConvTranspose, Gemm and MatMul that sum over zeros only.
 
     Such a channel gives its bias whatever the input: the next pruning can take it. A weight that several
-    nodes read in the same way counts once. Reads one weight at a time.
+    nodes read in the same way counts once. What is in bodies of If, Loop and Scan counts as well. Reads one
+    weight at a time.
     """
-    seen: set[tuple[str, str]] = set()
+    return _dead(graph, {})
+
+
+def _dead(graph: Graph, seen: dict[tuple[int, str], object]) -> int:
+    """`seen`: weights that have been counted, by identity and by how they were read."""
     total = 0
     for node in graph.nodes:
+        total += sum(_dead(body, seen) for _, body in lifted(graph, node))
         position = _weight(graph, node)
         if position is None:
             continue
         name, zero_point = _stored(graph, node.inputs[position])
-        key = (name, f"{node.op} {position} {node.attrs.get('transB', 0)} {node.attrs.get('group', 1)}")
+        key = (
+            id(graph.constants[name]),
+            f"{node.op} {position} {node.attrs.get('transB', 0)} {node.attrs.get('group', 1)}",
+        )
         if key not in seen:
-            seen.add(key)
+            seen[key] = graph.constants[name]
             weight = graph.array(name)
             used = weight != _zero(graph, node.inputs[position], zero_point, weight.ndim)
             total += int((~_by_channel(node, position, used)).sum())

@@ -6,11 +6,25 @@ returns a new one, so that analysis can't mutate and every stage may keep what i
 
 from __future__ import annotations
 
+from .bodies import Body, bodies_of, has_bodies, lifted, operators_within, turns
 from .branches import with_known_branches
-from .core import PROTOBUF_LIMIT, Array, Edits, Graph, Node, Shape, is_floating, nbytes, type_text
+from .core import (
+    PROTOBUF_LIMIT,
+    Array,
+    Edits,
+    Graph,
+    Node,
+    Shape,
+    dtype_of,
+    is_floating,
+    nbytes,
+    nbytes_of,
+    type_text,
+)
 from .editing import make_node
 from .facts import Facts, infer
 from .files import external_files, load, read_tensor, require_finite, save, write_atomic
+from .flatten import choice, flattened, holds_weights, is_flattened, sunk
 from .inputs import InputSpec, input_specs, one_sample, symbolic_dims
 from .parts import Appended, appended, between, cut, segment
 from .propagation import TINY
@@ -22,6 +36,7 @@ __all__ = [
     "VALUE_LIMIT",
     "Appended",
     "Array",
+    "Body",
     "Edits",
     "Facts",
     "Graph",
@@ -30,23 +45,35 @@ __all__ = [
     "Shape",
     "appended",
     "between",
+    "bodies_of",
+    "choice",
     "cut",
+    "dtype_of",
     "evaluate",
     "external_files",
     "filling",
+    "flattened",
+    "has_bodies",
+    "holds_weights",
     "infer",
     "input_specs",
+    "is_flattened",
     "is_floating",
     "is_value",
+    "lifted",
     "load",
     "make_node",
     "nbytes",
+    "nbytes_of",
     "one_sample",
+    "operators_within",
     "read_tensor",
     "require_finite",
     "save",
     "segment",
+    "sunk",
     "symbolic_dims",
+    "turns",
     "type_text",
     "with_known_branches",
     "write_atomic",

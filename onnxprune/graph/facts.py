@@ -45,8 +45,10 @@ def infer(graph: Graph, dims: Mapping[str, int] | None = None) -> Facts:
     """Shapes of all tensors and values of all shape arithmetic.
 
     Symbolic dimensions are given a concrete size: from `dims`, else what weights demand, else a guess by rank
-    and axis; and a second one to see which values depend on them.
+    and axis; and a second one to see which values depend on them. Tensors in branches of an If are told under
+    the names that they have in `graph.flat`.
     """
+    graph = graph.flat
     places = symbol_places(graph)
     given = dict(dims or {})
     free = [symbol for symbol in places if not given.get(symbol)]

@@ -13,6 +13,7 @@ from onnx import TensorProto, TypeProto, ValueInfoProto, numpy_helper
 from ..shapes import BASES, SHAPES
 from .core import Array, Graph, Node, Shape
 from .editing import make_node
+from .flatten import choice
 from .inputs import rank_of
 from .values import VALUE_LIMIT, evaluate, is_value
 
@@ -149,6 +150,10 @@ def infer_node(
     graph: Graph, node: Node, types: Mapping[str, TypeProto], values: Mapping[str, Array]
 ) -> dict[str, TypeProto]:
     """Types of the outputs of a node, as far as they are known."""
+    pairs = choice(node)
+    if pairs is not None:
+        chosen = {o: _same(types.get(a), types.get(b)) for o, (a, b) in zip(node.outputs, pairs, strict=True)}
+        return {name: t for name, t in chosen.items() if name and t is not None}
     found = _by_schema(graph, node, types, values)
     rule = SHAPES.get(node.op)
     if rule is None or all(o in found and static(found[o]) is not None for o in node.outputs if o):
@@ -167,6 +172,17 @@ def infer_node(
         if name and shape is not None and like is not None:
             found[name] = onnx.helper.make_tensor_type_proto(like.tensor_type.elem_type, shape)
     return found
+
+
+def _same(a: TypeProto | None, b: TypeProto | None) -> TypeProto | None:
+    """What two branches of an If give, if they give the same; without a shape where that differs."""
+    if a is None or b is None:
+        found = a or b
+    else:
+        found = a if a.tensor_type.elem_type == b.tensor_type.elem_type else None
+    if found is None or (a is not None and b is not None and static(a) == static(b)):
+        return found
+    return onnx.helper.make_tensor_type_proto(found.tensor_type.elem_type, None)
 
 
 def _by_schema(

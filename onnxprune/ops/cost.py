@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
 
-from ..graph import Facts, Graph, Node, Shape
+from ..graph import Facts, Graph, Node, Shape, bodies_of, has_bodies, operators_within, turns
 from . import MACS, RULES
 from .op import MacsRule
 
@@ -82,10 +82,16 @@ def products(
 def macs(graph: Graph, facts: Facts) -> dict[int, int]:
     """Multiply-accumulates of every node that multiplies, by node index, for the batch that `facts` assumes.
 
-    Nodes whose shapes are not known are left out: see `uncounted`.
+    Of an If its dearest branch counts, of a Loop or Scan all turns. Nodes whose shapes are not known are left
+    out, and turns whose number isn't known count once: see `uncounted`.
     """
     result: dict[int, int] = {}
     for node in graph.nodes:
+        if has_bodies(node) and not MACS.keys().isdisjoint(operators_within(graph, node)):
+            inside = [sum(macs(b.graph, b.facts).values()) for b in bodies_of(graph, facts, node)]
+            if any(inside):
+                times = turns(graph, facts, node)
+                result[node.index] = max(inside) * (1 if times is None else times)
         rule = MACS.get(node.op)
         if rule is None:
             continue
@@ -101,35 +107,44 @@ def macs(graph: Graph, facts: Facts) -> dict[int, int]:
 
 @dataclass(frozen=True)
 class Uncounted:
-    """Nodes that multiply, or may, and that no number of multiply-accumulates holds.
+    """Nodes that multiply, or may, and whose products a number of multiply-accumulates doesn't hold in full.
 
     Attributes:
         op: their operator.
         nodes: how many.
-        known: whether the operator is counted where shapes are known.
+        why: the reason, in words.
     """
 
     op: str
     nodes: int
-    known: bool
+    why: str
 
     def __str__(self) -> str:
         times = f"{self.nodes} \N{MULTIPLICATION SIGN} " if self.nodes > 1 else ""
-        return f"{times}{self.op} ({'shapes are not known' if self.known else 'no rule'})"
+        return f"{times}{self.op} ({self.why})"
 
 
 def uncounted(graph: Graph, facts: Facts) -> tuple[Uncounted, ...]:
     """What `macs` leaves out: operators whose products it can't tell, and nodes whose shapes aren't known.
 
-    Operators of domains that are not known may multiply.
+    Operators of domains that are not known may multiply. What is in bodies is told as well.
     """
+    found = Counter(_uncounted(graph, facts))
+    return tuple(Uncounted(op, nodes, why) for (op, why), nodes in sorted(found.items()))
+
+
+def _uncounted(graph: Graph, facts: Facts) -> Iterator[tuple[str, str]]:
     costs = macs(graph, facts)
-    found = Counter(
-        (node.op, node.op in MACS)
-        for node in graph.nodes
-        if node.index not in costs and (node.op in MACS or _may_multiply(node.op))
-    )
-    return tuple(Uncounted(op, nodes, known) for (op, known), nodes in sorted(found.items()))
+    for node in graph.nodes:
+        if has_bodies(node):
+            for body in bodies_of(graph, facts, node):
+                yield from _uncounted(body.graph, body.facts)
+            if node.index in costs and turns(graph, facts, node) is None:
+                yield node.op, "turns are not known: they count once"
+        elif node.index not in costs and node.op in MACS:
+            yield node.op, "shapes are not known"
+        elif node.index not in costs and _may_multiply(node.op):
+            yield node.op, "no rule"
 
 
 def _may_multiply(op: str) -> bool:

@@ -17,7 +17,8 @@ from types import MappingProxyType
 
 import numpy as np
 
-from ..graph import TINY, Array, Facts, Graph, Node, Shape, evaluate, input_specs
+from ..graph import TINY, Array, Facts, Graph, Node, Shape, choice, evaluate, input_specs
+from .chosen import chosen
 from .label import Block, Ids, Label, block_on, locate, rectangle, uniform
 from .op import Op, Rule
 from .record import (
@@ -341,7 +342,10 @@ class Walk:
             self.weights.update(node.outputs)
         rule = self._rules.get(node.op)
         labels: Sequence[Label]
-        if node.captured or node.op in _WITH_BODIES:
+        pairs = choice(node)
+        if pairs is not None:
+            labels = chosen(op, pairs)
+        elif node.captured or node.op in _WITH_BODIES:
             labels = op.barrier(f"{node.op} has a body", f"an export without {node.op}")
         elif rule is None:
             labels = op.barrier(
