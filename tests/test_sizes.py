@@ -128,6 +128,22 @@ def batch_of_one_in_a_reshape(n: Net) -> Any:
     return n.Reshape(n.MatMul("x", n.weight(5, 8)), [1, 320])
 
 
+@case({"x": ["N", "T"]}, T=128)
+def reflected(n: Net) -> Any:
+    x = n.Pad(n.Unsqueeze("x", [1]), [0, 0, 64, 0, 0, 64], mode="reflect")
+    return n.Conv(x, n.weight(4, 1, 256), strides=[128])
+
+
+@case({"x": ["N", 2, "T"]}, T=512)
+def dilated(n: Net) -> Any:
+    return n.MaxPool(n.Conv("x", n.weight(4, 2, 100), dilations=[3], pads=[2, 2]), kernel_shape=[20])
+
+
+@case({"x": ["N", "T", 8], "y": ["T", "M", 8]}, M=3)
+def the_batch_in_another_place(n: Net) -> Any:
+    return n.Concat("x", n.Transpose("y", perm=[1, 0, 2]), axis=2)
+
+
 @case({"past": ["N", "P", 8], "x": ["N", "T", 8], "mask": ["N", 1, "all"]}, all=32)
 def mask_over_a_cache(n: Net) -> Any:
     keys = n.Concat("past", "x", axis=1)
@@ -150,7 +166,8 @@ def test_sizes_are_what_is_demanded(
     facts = infer(graph_of(n, build(n), inputs))
     symbols = {d for shape in inputs.values() for d in shape if isinstance(d, str)}
     assert {s: facts.dims[s] for s in sizes} == sizes
-    assert facts.guessed == symbols - sizes.keys()
+    larger = {"T"} if build.__name__ in ("reflected", "dilated") else set()
+    assert facts.guessed == symbols - sizes.keys() | larger
     assert None not in facts.shapes.values()
 
 
@@ -223,3 +240,11 @@ def test_an_input_without_a_rank_is_no_number() -> None:
     assert infer(graph).shapes["x"] == ()
     graph.model.graph.input[0].type.tensor_type.ClearField("shape")
     assert infer(Graph(graph.model)).shapes["x"] is None
+
+
+def test_a_sequence_is_long_enough_for_its_kernels() -> None:
+    n = Net("sound", opset=17)
+    graph = graph_of(n, n.Conv("x", n.weight(8, 1, 400), strides=[160]), {"x": ["N", 1, "T"]})
+    facts = infer(graph)
+    assert None not in facts.shapes.values()
+    assert facts.dims["T"] >= 400

@@ -24,7 +24,7 @@ from .core import (
 from .editing import make_node
 from .facts import Facts, infer
 from .files import external_files, load, read_tensor, require_finite, save, write_atomic
-from .flatten import choice, flattened, holds_weights, is_flattened, sunk
+from .flatten import choice, decided, flattened, holds_weights, is_flattened, sunk
 from .inputs import InputSpec, input_specs, one_sample, symbolic_dims
 from .parts import Appended, appended, between, cut, segment
 from .propagation import TINY
@@ -48,6 +48,7 @@ __all__ = [
     "bodies_of",
     "choice",
     "cut",
+    "decided",
     "dtype_of",
     "evaluate",
     "external_files",

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from .core import Array, Node, Shape
 
 Letters = Sequence[tuple[int, Sequence[Any]]]
@@ -26,6 +28,7 @@ class Demand:
         axis: the axis; `None` for the number of elements.
         size: as it has to be.
         exact: nothing else will do; else a length of 1 would, too.
+        least: anything larger will do as well.
     """
 
     node: int
@@ -33,6 +36,7 @@ class Demand:
     axis: int | None
     size: int
     exact: bool
+    least: bool = False
 
 
 def unmet(node: Node, shapes: Mapping[str, Shape | None], values: Mapping[str, Array]) -> Iterator[Demand]:
@@ -47,6 +51,10 @@ def unmet(node: Node, shapes: Mapping[str, Shape | None], values: Mapping[str, A
     if node.op == "Reshape":
         yield from _reshape(node, known, values)
         return
+    for axis, size in _windows(node, known, values):
+        shape = known[0]
+        if shape is not None and axis < len(shape) and shape[axis] < size:
+            yield Demand(node.index, node.inputs[0], axis, size, False, True)
     for i, axis, size in _lengths(node, known, values):
         shape = known[i]
         if shape is not None and -len(shape) <= axis < len(shape) and shape[axis] != size:
@@ -79,6 +87,28 @@ def _reshape(node: Node, known: Sequence[Shape | None], values: Mapping[str, Arr
 
 
 # ---------------------------------------------------------------- lengths that are numbers
+
+
+def _windows(
+    node: Node, known: Sequence[Shape | None], values: Mapping[str, Array]
+) -> Iterator[tuple[int, int]]:
+    """(axis, least length) of the first input: kernels must fit, and reflections."""
+    if node.op == "Pad" and node.attrs.get("mode") == "reflect" and 1 < len(node.inputs) < 4:
+        reflected = values.get(node.inputs[1])
+        if reflected is not None:
+            for axis, sides in enumerate(zip(*np.split(reflected, 2), strict=True)):
+                yield axis, int(max(sides)) + 1
+    if (
+        node.op not in ("Conv", "AveragePool", "MaxPool", "LpPool")
+        or node.attrs.get("auto_pad", "NOTSET") != "NOTSET"
+    ):
+        return
+    weight = known[1] if node.op == "Conv" and len(known) > 1 else None
+    kernel = weight[2:] if weight is not None else tuple(node.attrs.get("kernel_shape", ()))
+    spread = node.attrs.get("dilations") or [1] * len(kernel)
+    pads = node.attrs.get("pads") or [0] * 2 * len(kernel)
+    for k, (taps, step) in enumerate(zip(kernel, spread, strict=False)):
+        yield 2 + k, (taps - 1) * step + 1 - pads[k] - pads[k + len(kernel)]
 
 
 def _lengths(

@@ -53,14 +53,18 @@ def infer(graph: Graph, dims: Mapping[str, int] | None = None) -> Facts:
     given = dict(dims or {})
     free = [symbol for symbol in places if not given.get(symbol)]
 
-    def attempt(spatial: int) -> Fit:
-        guesses = {s: given.get(s) or _guess(rank, axis, spatial) for s, (_, rank, axis) in places.items()}
+    def attempt(spatial: int, sequence: int) -> Fit:
+        guesses = {
+            symbol: given.get(symbol) or _guess(rank, axis, spatial, sequence)
+            for symbol, (_, rank, axis) in places.items()
+        }
         return fitted(graph, guesses, free, places)
 
-    fit = attempt(64)
-    if places and fit.found.unknown:
-        other = attempt(224)
-        fit = other if other.found.unknown < fit.found.unknown else fit
+    fit = attempt(*_GUESSES[0])
+    for larger in _GUESSES[1:] if free else ():
+        if fit.found.unknown:
+            other = attempt(*larger)
+            fit = other if other.found.unknown < fit.found.unknown else fit
     dynamic: dict[str, NDArray[np.bool_]] = {}
     if places:
         moved = fitted(graph, _moved(fit, places), fit.exact, places).found.values
@@ -72,10 +76,14 @@ def infer(graph: Graph, dims: Mapping[str, int] | None = None) -> Facts:
     return Facts(fit.found.shapes, fit.found.values, dynamic, fit.dims, _dtypes(fit.found.types), guessed)
 
 
-def _guess(rank: int, axis: int, spatial: int) -> int:
+_GUESSES = ((64, 16), (224, 16), (64, 4096))
+"""Sizes of images and lengths of sequences: kernels may be larger than the first ones."""
+
+
+def _guess(rank: int, axis: int, spatial: int, sequence: int) -> int:
     if axis == 0:
         return 3
-    return spatial if rank >= 4 and axis >= 2 else 16
+    return spatial if rank >= 4 and axis >= 2 else sequence
 
 
 def _moved(fit: Fit, places: Places) -> dict[str, int]:

@@ -15,10 +15,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TypeProto
 
-from .core import Graph, Node, is_weight
+from .core import Edits, Graph, Node, is_weight
 from .nesting import bodies, captures, nested, own_names, rename, tensors
 
 _BRANCHES = ("then_branch", "else_branch")
@@ -209,6 +210,44 @@ def sunk(graph: Graph) -> Graph:
 def is_flattened(graph: Graph) -> bool:
     """Whether there is anything to sink."""
     return any(p.key == _KEY for p in graph.model.metadata_props)
+
+
+def decided(graph: Graph) -> Iterator[Graph]:
+    """A flattened graph with its conditions as constants, so often that every branch is taken once.
+
+    Any other graph is given as it is.
+    """
+    choosers = {node.index: choice(node) for node in graph.nodes if choice(node) is not None}
+    if not is_flattened(graph) or not choosers:
+        yield graph
+        return
+    behind = {index: _ancestors(graph, index) for index in choosers}
+    seen: list[dict[int, bool]] = []
+    for index in choosers:
+        for side in (True, False):
+            taken = dict.fromkeys(choosers, True) | {index: side}
+            for other, (then, other_side) in behind.items():
+                if other != index and (index in then) != (index in other_side):
+                    taken[other] = index in then
+            if taken not in seen:
+                seen.append(taken)
+                yield graph.edited(Edits(literals={(i, 0): np.array(v) for i, v in taken.items()}))
+
+
+def _ancestors(graph: Graph, chooser: int) -> tuple[set[int], set[int]]:
+    """Indices of the nodes that either branch of an If needs."""
+    pairs = choice(graph.nodes[chooser]) or ()
+    sides: list[set[int]] = []
+    for names in zip(*pairs, strict=True):
+        found: set[int] = set()
+        wanted = [*names]
+        while wanted:
+            node = graph.producer.get(wanted.pop())
+            if node is not None and node.index not in found:
+                found.add(node.index)
+                wanted += [*node.inputs, *node.captured]
+        sides.append(found)
+    return sides[0], sides[1]
 
 
 class _Sinking:

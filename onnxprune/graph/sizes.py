@@ -16,6 +16,9 @@ Places = Mapping[str, tuple[str, int, int]]
 _LARGEST = 1 << 17
 """No size is looked for beyond."""
 
+_ROUNDS = 64
+"""So often sizes change, or are given up."""
+
 _ATTEMPTS = 12
 """So many demands that can't be met are looked into."""
 
@@ -53,19 +56,31 @@ def fitted(graph: Graph, dims: Mapping[str, int], free: Collection[str], places:
     """
     fit = Fit(dict(dims), Propagation(graph, dims))
     given_up: set[Demand] = set()
-    while len(given_up) < _ATTEMPTS:
+    for _ in range(_ROUNDS):
         left = [symbol for symbol in free if symbol not in fit.solved]
-        demand = next((d for d in _unmet(graph, fit.found) if d not in given_up), None) if left else None
-        if demand is None:
+        demands = _first(graph, fit.found, given_up) if left and len(given_up) < _ATTEMPTS else []
+        if not demands:
             break
-        chosen = _solution(graph, fit, left, places, demand)
-        if chosen is None:
-            given_up.add(demand)
+        solutions = [(d, s) for d in demands if (s := _solution(graph, fit, left, places, d)) is not None]
+        if not solutions:
+            given_up.update(demands)
             continue
+        # Two inputs of another batch fit together if either changes: the batch stays.
+        demand, chosen = min(solutions, key=lambda some: any(places[s][2] == 0 for s in some[1]))
         fit.dims |= chosen
         fit.found = Propagation(graph, fit.dims)
-        (fit.exact if demand.exact else fit.loose).update(chosen)
+        if not demand.least:
+            (fit.exact if demand.exact else fit.loose).update(chosen)
     return fit
+
+
+def _first(graph: Graph, found: Propagation, given_up: Collection[Demand]) -> list[Demand]:
+    """What the first node demands that demands what is not so."""
+    for node in graph.nodes:
+        demands = [d for d in unmet(node, found.shapes, found.values) if d not in given_up]
+        if demands:
+            return demands
+    return []
 
 
 def _unmet(graph: Graph, found: Propagation, end: int | None = None) -> Iterator[Demand]:
@@ -94,7 +109,8 @@ def _solution(
         def together(size: int, group: Sequence[str] = group, rest: Mapping[str, int] = rest) -> int:
             return measured({**rest, **dict.fromkeys(group, size)}) or 0
 
-        size = _solved(together, demand.size, fit.dims[group[0]])
+        size = _enough(together, demand.size) if demand.least else None
+        size = size or _solved(together, demand.size, fit.dims[group[0]])
         if size is None:
             continue
         chosen = {**rest, **dict.fromkeys(group, size)}
@@ -129,6 +145,12 @@ def _solved(measured: Callable[[int], int], wanted: int, guess: int) -> int | No
         return None
     high = (_least(measured, wanted + 1, low) or _LARGEST) - 1
     return guess if low <= guess <= high else _roundest(low, high)
+
+
+def _enough(measured: Callable[[int], int], least: int) -> int | None:
+    """A power of two for which it is at least as large."""
+    low = _least(measured, least)
+    return None if low is None else 1 << (low - 1).bit_length()
 
 
 def _least(measured: Callable[[int], int], wanted: int, low: int = 1) -> int | None:

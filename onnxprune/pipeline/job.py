@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from ..criteria import Criterion
-from ..graph import Graph
+from ..graph import Graph, sunk
 from ..repair import Outcome, Surgery, repair
 from ..rewrite import rewrite
 from ..sessions import open_session
@@ -75,6 +75,11 @@ class Made:
     def graph(self) -> Graph:
         """The graph."""
         return self.outcome.graph
+
+    @property
+    def result(self) -> Graph:
+        """The graph as it is to be: with what branches of an If need inside them."""
+        return sunk(self.graph)
 
     @property
     def untouched(self) -> bool:

@@ -40,7 +40,7 @@ def as_mask(job: Job, made: Made) -> Made:
     mask, cut = open_session(graph), open_session(made.graph)
     if not surgery_error(cut, mask, inputs(job))[1]:
         graph = read
-    left, all_ = size(made.graph, job.timing.dims), size(ready.original, job.timing.dims)
+    left, all_ = size(made.result, job.timing.dims), size(ready.original, job.timing.dims)
     note = (
         f"masked: nothing is smaller yet; cut, it has {left.params / all_.params:.1%} of the parameters, "
         f"{left.macs / (all_.macs or 1):.1%} of the MACs and {left.bytes / all_.bytes:.1%} of the bytes"

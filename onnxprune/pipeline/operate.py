@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import CheckFailed
 from ..fidelity import squashed, telling
-from ..graph import Graph
+from ..graph import Graph, decided
 from ..rewrite import remaining, rewrite
 from ..runtime import ExecutionOptions
 from ..sessions import open_session
@@ -45,9 +45,12 @@ def operate(ready: Prepared, kept: Mask, feeds: Feeds) -> tuple[Graph, float]:
     # Kernels for integers, which come of fusing, cut sums of pairs off at 16 bits on processors without VNNI:
     # which values are a pair depends on the width. As written, there are no such kernels.
     for options in (ExecutionOptions(), ExecutionOptions(optimize=False)):
-        expected, actual = open_session(whole, options), open_session(part, options)
-        error, exact = surgery_error(expected, actual, feeds, ends)
-        if exact:
+        found = [
+            surgery_error(open_session(a, options), open_session(b, options), feeds, ends)
+            for a, b in zip(decided(whole), decided(part), strict=True)
+        ]
+        error = max(error for error, _ in found)
+        if all(exact for _, exact in found):
             break
     else:
         labels = remaining(ready.graph, ready.facts, ready.analysis, exactly)

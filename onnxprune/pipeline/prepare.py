@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from ..bench import check_dims, with_hint_of_sizes
+from ..branching import side_by_side
 from ..channels import Granularity, analyze
 from ..cleanup import GROWTH, cleaned
 from ..errors import Infeasible, InputError
@@ -95,6 +96,10 @@ def prepare(
     resolved = with_known_branches(graph, facts)
     if resolved is not graph:
         graph, facts = resolved, infer(resolved, dims)
+    beside, note = side_by_side(graph, facts)
+    if beside is not graph:
+        graph, facts = beside, infer(beside, dims)
+    notes += [note] if note else []
     analysis = analyze(graph, facts, granularity=granularity, approximate=allow_approximate)
     analysis, idle = without(analysis, keep, original, graph)
     return Prepared(original, graph, facts, analysis, (*notes, *idle), normals(original))

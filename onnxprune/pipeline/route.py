@@ -8,7 +8,7 @@ from ..allocate import Cost, Descent, macs_model, parameters_model
 from ..bench import check_dims, sizes
 from ..errors import Infeasible
 from ..goals import Goals, caps, meet
-from ..graph import Graph, infer, symbolic_dims
+from ..graph import Graph, infer, is_flattened, sunk, symbolic_dims
 from ..profile import Profile
 from ..rewrite import rewrite
 from ..search import worst
@@ -90,16 +90,18 @@ def within(job: Job, way: Route) -> Mask:
     ready, descent = job.ready, way.descent
     budgets = caps(way.goals, ready.original, job.timing)
     counted = [cap for cap in budgets if cap.option != "--latency"]
-    if len(counted) == len(budgets) and worst(counted, ready.graph)[1] <= 0:
+    if len(counted) == len(budgets) and worst(counted, sunk(ready.graph))[1] <= 0:
         met = ", ".join(f"{cap.option} {cap.written(cap.limit)}" for cap in counted)
         raise Infeasible(f"is within {met} already: nothing has to be removed", where=ready.original.where)
-    if len(budgets) == 1 and budgets[0].option in ("--macs", "--params"):  # counted, not measured
-        share = budgets[0].limit / budgets[0].value(ready.graph)
-        return _topped(way, descent.kept(share), share)
 
     def narrowed(kept: Mask) -> Graph:
-        return rewrite(ready.graph, ready.facts, ready.analysis, kept)
+        return sunk(rewrite(ready.graph, ready.facts, ready.analysis, kept))
 
+    if len(budgets) == 1 and budgets[0].option in ("--macs", "--params"):  # counted, not measured
+        share = budgets[0].limit / budgets[0].value(sunk(ready.graph))
+        kept = _topped(way, descent.kept(share), share)
+        if not is_flattened(ready.graph) or worst(budgets, narrowed(kept))[1] <= 0:
+            return kept  # else the dearest branch, which counts, has kept more than its share
     job.progress("Measuring candidates")
     return meet(descent.kept, narrowed, budgets, floor=descent.floor, names=descent.heaviest).kept
 
@@ -138,7 +140,7 @@ def met(job: Job, way: Route) -> Made:
         made = proved(job, within(job, way))
         if not budgets:
             return made
-        cap, excess = worst(budgets, made.graph)
+        cap, excess = worst(budgets, made.result)
         if excess <= 0:
             return made
         way = replace(way, goals=way.goals.tightened(cap.option, 1 / (1 + excess)))

@@ -81,7 +81,7 @@ def solve(job: Job, budget: Budget) -> Result:
     marked = exams(job, budget.metric, original)
     if budget.goals.given():
         made = met(job, exchanged(job, stepwise(job, way)))
-        drop = lost(made.graph, marked)[1]
+        drop = lost(made.result, marked)[1]
         require_promise(drop, budget.drop, job.ready.original.where)
     else:
         found = most(job, way, marked, budget.drop)
@@ -140,10 +140,10 @@ def finished(
             where=ready.original.where,
             hint="ask for more pruning, or --force to have the model as it is",
         )
-    reached = () if way is None else _reached(job, way, ready.original if made.untouched else made.graph)
+    reached = () if way is None else _reached(job, way, ready.original if made.untouched else made.result)
     if settings.masked and not made.untouched:
         made = as_mask(job, made)
-    graph = ready.original if made.untouched else made.graph
+    graph = ready.original if made.untouched else made.result
     plan = plans.make_plan(ready.graph, ready.analysis, made.kept, options)
     job.progress("Comparing with the original")
     verdict = judge(

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from ..graph import Array, Facts, Graph, Node, segment
+from ..graph import Array, Facts, Graph, Node, choice, segment
 from ..ops.label import Label
 from ..prefix import reads
 from ..rewrite import taken
@@ -105,7 +105,9 @@ def _part(graph: Graph, comparable: set[str], first: int, end: int) -> _Part:
 
 
 def _is_read(graph: Graph, name: str, inside: Iterable[int]) -> bool:
-    return name in graph.outputs or any(node.index not in inside for node, _ in graph.readers.get(name, ()))
+    """Whether others read a tensor, or an If chooses it, which may choose another one."""
+    readers = [node for node, _ in graph.readers.get(name, ())]
+    return name in graph.outputs or any(n.index not in inside or choice(n) is not None for n in readers)
 
 
 def _error(

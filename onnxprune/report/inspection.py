@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Facts, Graph, infer, one_sample
+from ..graph import Facts, Graph, infer, one_sample, sunk
 from ..ops import MACS
 from ..ops.cost import macs as count_macs
 from ..ops.cost import uncounted
@@ -91,7 +91,7 @@ def inspection(
         analysis: its groups.
         dims: sizes of symbolic dimensions to count MACs for; others get one sample and a guess.
     """
-    counted = infer(graph, {**one_sample(graph), **dims})
+    whole, counted = sunk(graph), infer(graph, {**one_sample(graph), **dims})
     costs = count_macs(graph, counted)
     groups = {node: group for group in analysis.groups for node in group.nodes}
     blocked = {b.node: b for b in analysis.blocked}
@@ -117,7 +117,8 @@ def inspection(
                 **cause_entry(graph, stuck.cause if stuck else None),
             )
         )
-    size = Size(graph.parameters(), sum(costs.values()), graph.size())
+    total = sum(count_macs(whole, counted).values()) if whole is not graph else sum(costs.values())
+    size = Size(graph.parameters(), total, whole.size())
     summaries = tuple(
         GroupSummary(
             g.name,
@@ -132,7 +133,7 @@ def inspection(
     return Inspection(
         graph.where,
         graph.opset(),
-        len(graph.nodes),
+        len(whole.nodes),
         counted.dims,
         size,
         tuple(layers),
