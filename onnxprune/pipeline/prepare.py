@@ -76,7 +76,7 @@ def prepare(
         UsageError: a pattern of `keep` names nothing.
     """
     original = model if isinstance(model, Graph) else load(model)
-    require_finite(original)
+    require_finite(original.flat)
     check_dims(symbolic_dims(original), dims or {})
     graph, notes = original, []
     if simplify:
