@@ -25,6 +25,7 @@ from test_ops import (
     qkv,
 )
 
+import onnxprune
 from onnxprune.allocate import macs_model
 from onnxprune.channels import analyze
 from onnxprune.cli import run as command
@@ -438,3 +439,16 @@ def test_commands_tell_what_their_macs_leave_out(foreign, capsys, monkeypatch):
     )
     command(["check"])
     assert f"note: {said}" in capsys.readouterr().out
+
+
+def test_a_budget_of_macs_tells_what_it_leaves_out() -> None:
+    n = Net("left out", opset=17)
+    x = n.Relu(n.conv(n.input(1, 3, 8, 8), 32))
+    rows = n.Compress(n.input(6, 4), n.input(6, feed=np.arange(6) % 2 == 0), axis=0)
+    n.output(n.conv(n.Relu(n.conv(x, 32)), 5))
+    n.output(n.MatMul(rows, n.weight(4, 3)))
+    model = n.model()
+    for output in model.graph.output:
+        output.type.tensor_type.elem_type = TensorProto.FLOAT
+    result = onnxprune.prune(Graph(model), macs=0.6, repair="none", simplify=False, measure_latency=False)
+    assert "--macs leaves out MatMul (shapes are not known)" in result.verdict.warnings

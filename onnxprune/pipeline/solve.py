@@ -8,10 +8,12 @@ from typing import Any
 
 from .. import plan as plans
 from ..allocate import by_ratio, by_rule
+from ..bench import sizes
 from ..criteria import rules
 from ..errors import CheckFailed, Infeasible, UsageError
 from ..goals import caps
-from ..graph import Graph, save
+from ..graph import Graph, infer, save
+from ..ops.cost import uncounted
 from ..repair import Outcome
 from ..sessions import open_session
 from ..types import Drop, Mask, Plan, Verdict
@@ -169,10 +171,14 @@ def finished(
 def _reached(job: Job, way: Route, graph: Graph) -> tuple[str, ...]:
     """What the budgets have come to, where the table of the verdict doesn't say."""
     counted = replace(way.goals, macs=None, params=None, latency=None)
-    return tuple(
+    said = [
         f"{cap.option}: {cap.written(cap.value(graph))}, asked for at most {cap.written(cap.limit)}"
         for cap in caps(counted, job.ready.original, job.timing)
-    )
+    ]
+    if way.goals.macs is not None:
+        left_out = uncounted(graph, infer(graph, sizes(graph, job.timing.dims, job.timing.batch)))
+        said += [f"--macs leaves out {', '.join(map(str, left_out))}"] if left_out else []
+    return tuple(said)
 
 
 def _require_speed(way: Route, verdict: Verdict) -> None:
