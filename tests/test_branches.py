@@ -7,10 +7,9 @@ import onnx
 import pytest
 from branches import both, branch, detector, layers, networks
 from nets import Net, run
-from onnx import helper
 from surgery import check, operate
 
-from onnxprune.graph import Graph, flattened, holds_weights, infer, is_flattened, sunk
+from onnxprune.graph import Edits, Graph, flattened, holds_weights, infer, is_flattened, make_node, sunk
 
 
 def canonical(model: onnx.ModelProto) -> bytes:
@@ -112,8 +111,6 @@ def test_what_was_inserted_in_a_branch_goes_back_into_it() -> None:
     flat = flattened(Graph(n.finished()))
     convs = [node for node in flat.nodes if node.op == "Conv"]
     inside = convs[1]
-    from onnxprune.graph import Edits, make_node
-
     edits = Edits()
     edits.added["scale.new"] = np.float32(2)
     edits.before[inside.index] = [make_node("Mul", [convs[0].outputs[0], "scale.new"], ["read.new"], "new")]
@@ -144,4 +141,3 @@ def test_names_of_both_branches_are_told_apart() -> None:
     flat = flattened(Graph(networks().finished()))
     names = [node.name for node in flat.nodes]
     assert len(set(names)) == len(names)
-    assert helper.printable_graph(flat.model.graph)
