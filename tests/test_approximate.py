@@ -55,7 +55,6 @@ NORMS: dict[str, Callable[[Net, str], str]] = {
     "RMSNorm in parts": root_mean_square,
     "GroupNormalization": group_norm,
     "GroupNorm in parts": by_groups,
-    "LpNormalization": lambda n, x: n.LpNormalization(x, axis=-1),
 }
 
 

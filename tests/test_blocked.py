@@ -230,10 +230,10 @@ def test_what_unblocks(name: str) -> None:
 
 
 def wrongly_guessed() -> onnx.ModelProto:
-    """Runs for images of one size only."""
+    """Runs for images of one size only, of which the weights say no more than how many pixels they have."""
     n = Net("guessed")
     x = n.input("batch", 3, n.H, n.W)
-    n.output(n.Relu(n.conv(n.Add(n.conv(x), n.weight(n.H, n.W)))))
+    n.output(n.gemm(n.Reshape(n.Relu(n.conv(x)), [0, n.C * n.H * n.W])))
     model = n.model()
     for axis, name in ((2, "height"), (3, "width")):
         model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param = name
@@ -243,7 +243,10 @@ def wrongly_guessed() -> onnx.ModelProto:
 def test_sizes_unblock_what_was_guessed_wrongly() -> None:
     _, analysis = analysis_of(wrongly_guessed())
     (cause,) = {b.cause for b in analysis.blocked if "not known" in b.cause.reason}
-    assert cause.unblock == "known shapes: value_info in the file, or --dim where a size was guessed wrongly"
+    guesses = "batch=3, height=64, width=64"
+    assert cause.unblock == (
+        f"known shapes: value_info in the file, or --dim where a size was guessed wrongly ({guesses})"
+    )
     graph, analysis = analysis_of(wrongly_guessed(), dims={"height": 5, "width": 3})
     assert [b.cause.reason for b in analysis.blocked] == [f"is the graph output '{graph.outputs[0]}'"]
 

@@ -276,8 +276,12 @@ LINEAR = [
         "Einsum",
         lambda n: n.Einsum(n.conv(), equation="bchw->bhw"),
         "over channels",
-        blocked="Einsum sums",
         axis=-1,
+    ),
+    Row(
+        "Einsum",
+        lambda n: n.Einsum(n.Sigmoid(n.dense()), n.dense(out=6), equation="btc,btd->bd"),
+        "over channels of one",
     ),
 ]
 
@@ -464,6 +468,97 @@ INDEX = [
 ]
 
 
+def nothing_of(n: Net, x: str, axis: int) -> str:
+    """A Slice that takes nothing, as exporters leave it where a length is 0."""
+    return str(n.Slice(x, [0], [0], [axis]))
+
+
+def rolled(n: Net, x: str, axis: int) -> str:
+    """A shift by 0: nothing, and behind it everything."""
+    return str(n.Concat(nothing_of(n, x, axis), n.Slice(x, [0], [2**62], [axis]), axis=axis))
+
+
+def beside_nothing(n: Net, make: Callable[[str], str]) -> str:
+    """What an operator makes of rows that hold nothing, joined with rows that do."""
+    return str(n.Concat(make(nothing_of(n, n.dense(), 1)), make(n.dense()), axis=1))
+
+
+def narrowed_heads(n: Net) -> str:
+    """Nothing of each head, joined with all of it."""
+    return str(n.Reshape(rolled(n, reshaped(n, n.dense(out=4 * n.C), 0, 0, 4, n.C), 3), [0, 0, -1]))
+
+
+NOTHING = [
+    Row("Slice", lambda n: rolled(n, n.conv(), 1), "of nothing", since=10),
+    Row("Slice", lambda n: rolled(n, n.conv(), 2), "of no positions", since=10),
+    Row(
+        "Slice",
+        lambda n: n.Concat(n.Slice(n.conv(), starts=[0], ends=[0], axes=[1]), n.conv(), axis=1),
+        "of nothing, attributes",
+        until=9,
+    ),
+    Row(
+        "Slice",
+        lambda n: n.Concat(n.Slice(n.conv(), [n.C], [2**62], [1]), n.conv(), axis=1),
+        "of nothing at the end",
+        since=10,
+    ),
+    Row(
+        "Slice",
+        lambda n: n.Concat(n.Slice(n.conv(), [-1], [2], [1]), n.conv(), axis=1),
+        "of nothing, the end before the start",
+        since=10,
+    ),
+    Row(
+        "Slice",
+        lambda n: n.Concat(n.Slice(n.conv(), [0], [3], [1], [-1]), n.conv(), axis=1),
+        "of nothing, backwards",
+        since=10,
+    ),
+    Row("Slice", narrowed_heads, "of no width of heads", since=13),
+    Row("Split", lambda n: n.Concat(*n.Split(n.conv(), [0, n.C], outputs=2, axis=1), axis=1), since=13),
+    Row("Gather", lambda n: n.Concat(n.Gather(n.conv(), np.zeros(0, int), axis=1), n.conv(), axis=1)),
+    Row("Concat", lambda n: n.Concat(np.zeros((n.B, 0, n.C), np.float32), n.dense(), axis=1)),
+    Row("MatMul", lambda n: beside_nothing(n, lambda x: n.dense(x, n.C)), since=13),
+    Row(
+        "MatMul",
+        lambda n: n.Add(n.MatMul(nothing_of(n, n.dense(), 2), n.weight(0, n.C)), n.dense()),
+        "over nothing",
+        since=13,
+    ),
+    Row("Add", lambda n: beside_nothing(n, lambda x: n.Add(x, n.gemm(n.input(1, 3)))), since=13),
+    Row("Add", lambda n: beside_nothing(n, lambda x: n.Add(x, n.Tanh(x))), "two of them", since=13),
+    Row("Softmax", lambda n: beside_nothing(n, lambda x: n.Softmax(x, axis=1)), since=13),
+    Row("Unsqueeze", lambda n: beside_nothing(n, lambda x: n.Unsqueeze(x, [2])), since=13, axis=-1),
+    Row(
+        "Reshape",
+        lambda n: beside_nothing(n, lambda x: reshaped(n, n.dense(x, 4 * n.C), 0, 0, 4, n.C)),
+        "to heads",
+        since=13,
+        axis=-1,
+    ),
+    Row(
+        "Flatten",
+        lambda n: n.Concat(n.Flatten(nothing_of(n, n.conv(), 2)), n.Flatten(n.conv()), axis=1),
+        since=13,
+    ),
+    Row(
+        "Transpose",
+        lambda n: n.Concat(
+            n.Transpose(nothing_of(n, n.dense(), 1), perm=[0, 2, 1]),
+            n.Transpose(n.dense(), perm=[0, 2, 1]),
+            axis=2,
+        ),
+        since=13,
+        axis=1,
+    ),
+    Row("ReduceSum", lambda n: n.Add(n.dense(), n.ReduceSum(nothing_of(n, n.dense(), 1), [1])), since=13),
+    Row("LSTM", lambda n: recurrent(n, "LSTM", rolled(n, n.dense(n.input(n.H, n.B, 3)), 0)), since=13),
+]
+"""Tensors with an axis of length 0."""
+NOTHING = [replace(row, variant=f"empty {row.variant}".strip()) for row in NOTHING]
+
+
 def norm_args(n: Net, channels: int) -> list[np.ndarray]:
     return [n.positive(channels), n.weight(channels)]
 
@@ -515,9 +610,14 @@ NORM = [
     Row("LpNormalization", lambda n: n.LpNormalization(n.conv(), axis=2)),
     Row(
         "LpNormalization",
-        lambda n: n.LpNormalization(n.conv(), axis=1),
+        lambda n: n.LpNormalization(n.Sigmoid(n.conv()), axis=1),
         "of channels",
-        blocked="runs over its channels",
+    ),
+    Row("LpNormalization", lambda n: n.LpNormalization(n.conv(), axis=1, p=1), "of channels, p 1"),
+    Row(
+        "LpNormalization",
+        lambda n: reshaped(n, n.LpNormalization(reshaped(n, n.dense(out=4 * n.C), 0, 0, 4, n.C)), 0, 0, -1),
+        "of heads",
     ),
     Row("LRN", lambda n: n.LRN(n.conv(), size=3), blocked="mixes channels"),
     Row("MeanVarianceNormalization", lambda n: n.MeanVarianceNormalization(n.conv())),
@@ -530,6 +630,9 @@ NORM = [
 ]
 
 REDUCTIONS = ["L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare"]
+
+
+SUMS = ["L1", "L2", "LogSum", "Sum", "SumSquare"]
 
 
 def reduction(kind: str) -> list[Row]:
@@ -546,7 +649,32 @@ def reduction(kind: str) -> list[Row]:
             lambda n: n.Unsqueeze(n.node(op, source(n), [1], keepdims=0), [1]),
             "of channels",
             since=since,
-            blocked="runs over",
+            blocked="" if kind in SUMS else "runs over",
+        ),
+        *(sums(op, since) if kind in SUMS else []),
+    ]
+
+
+def sums(op: str, since: int) -> list[Row]:
+    """A channel that reads as zero adds nothing, whatever it is made of."""
+    return [
+        Row(op, lambda n: n.node(op, above_one(n, n.conv()), axes=[1]), "of channels", until=since - 1),
+        Row(op, lambda n: n.Add(n.conv(out=1), n.node(op, n.Exp(n.conv()), [1, 2])), "keeping", since=since),
+        Row(
+            op,
+            lambda n: n.node(
+                op, above_one(n, reshaped(n, n.dense(out=4 * n.C), 0, 0, 4, n.C)), [3], keepdims=0
+            ),
+            "of heads",
+            since=since,
+        ),
+        Row(
+            op,
+            lambda n: n.node(
+                op, above_one(n, reshaped(n, n.dense(out=4 * n.C), 0, 0, 4, n.C)), [2], keepdims=0
+            ),
+            "across heads",
+            since=since,
         ),
     ]
 
@@ -651,6 +779,8 @@ def recurrent(
     hidden: int = 0,
     both: bool = False,
     state: str | None = None,
+    lengths: np.ndarray | None = None,
+    peepholes: np.ndarray | None = None,
     **extra: Any,
 ) -> str:
     """Hidden states of all steps, (T, B, directions * H)."""
@@ -662,12 +792,12 @@ def recurrent(
         n.weight(directions, gates * hidden, n.shape(x)[2]),
         n.weight(directions, gates * hidden, hidden),
         n.weight(directions, 2 * gates * hidden),
-        None,
+        lengths,
         state,
+        *([None, peepholes] if kind == "LSTM" else []),
         outputs=2,
         hidden_size=hidden,
-        direction="bidirectional" if both else "forward",
-        **extra,
+        **{"direction": "bidirectional" if both else "forward", **extra},
     )
     if not both:
         return str(n.Squeeze(outputs[0], [1]))
@@ -685,7 +815,122 @@ def states(n: Net, kind: str) -> str:
     return str(n.Squeeze(n.Concat(*outputs[1:], axis=2), [0]))
 
 
+def zeros(n: Net, *, slices: bool) -> str:
+    """States of zeros for two layers of two directions, of which the second takes its part."""
+    shape = n.Concat(np.asarray([4]), [n.B], [n.C + 1], axis=0)
+    whole = n.Expand(np.zeros((1, 1, 1), np.float32), shape) if slices else n.ConstantOfShape(shape)
+    return str(n.Slice(whole, [2], [4], [0]) if slices else n.Split(whole, outputs=2, axis=0)[1])
+
+
+def learned(n: Net) -> str:
+    """An initial state that is the same for all samples and directions."""
+    return str(n.Expand(n.weight(1, 1, n.C + 1), [2, n.B, 1]))
+
+
+def projected(n: Net) -> str:
+    """Initial states of two directions that a layer makes."""
+    made = reshaped(n, n.gemm(n.input(n.B, 3), 2 * (n.C + 1)), n.B, 2, n.C + 1)
+    return str(n.Transpose(made, perm=[1, 0, 2]))
+
+
+def last_states(n: Net, kind: str, take: Callable[[Net, str], str], **extra: Any) -> str:
+    """What is made of the last states of both directions, (2, B, H)."""
+    hidden, gates = n.C + 1, GATES[kind]
+    weights = [n.weight(2, gates * hidden, width) for width in (n.C, hidden)]
+    x = n.dense(n.input(n.H, n.B, 3))
+    made = n.node(kind, x, *weights, outputs=2, hidden_size=hidden, direction="bidirectional", **extra)
+    return take(n, made[1])
+
+
+def added(n: Net, states: str) -> str:
+    return str(n.Add(n.Gather(states, -1, axis=0), n.Gather(states, -2, axis=0)))
+
+
+def joined(n: Net, states: str) -> str:
+    return str(n.Concat(n.Gather(states, 0, axis=0), n.Gather(states, 1, axis=0), axis=1))
+
+
+def flattened(n: Net, states: str) -> str:
+    return reshaped(n, n.Transpose(states, perm=[1, 0, 2]), n.B, -1)
+
+
+def streaming(n: Net, kind: str) -> list[str]:
+    """A state that the caller keeps: an input of the graph, and an output."""
+    hidden = n.C + 1
+    weights = [n.weight(1, GATES[kind] * hidden, width) for width in (n.C, hidden)]
+    state = n.input(1, n.B, hidden)
+    made = n.node(
+        kind, n.dense(n.input(n.H, n.B, 3)), *weights, None, None, state, outputs=2, hidden_size=hidden
+    )
+    n.output(made[1])
+    return [n.Squeeze(made[0], [1])]
+
+
+BOTH_WAYS = [
+    row
+    for kind in GATES
+    for row in [
+        Row(
+            kind,
+            lambda n, k=kind: recurrent(n, k, both=True, state=zeros(n, slices=True)),
+            "both ways, state of zeros by Expand and Slice",
+            since=13,
+        ),
+        Row(
+            kind,
+            lambda n, k=kind: recurrent(n, k, both=True, state=zeros(n, slices=False)),
+            "both ways, state of zeros by ConstantOfShape",
+            since=13,
+            until=17,
+        ),
+        Row(
+            kind,
+            lambda n, k=kind: recurrent(n, k, both=True, state=n.const(n.weight(2, n.B, n.C + 1))),
+            "both ways, constant state",
+            since=13,
+        ),
+        Row(kind, lambda n, k=kind: recurrent(n, k, both=True, state=learned(n)), "learned state", since=13),
+        Row(
+            kind, lambda n, k=kind: recurrent(n, k, both=True, state=projected(n)), "computed state", since=13
+        ),
+        Row(
+            kind,
+            lambda n, k=kind: recurrent(n, k, both=True, lengths=np.arange(n.B, dtype=np.int32) % 3 + 1),
+            "both ways, lengths",
+            since=13,
+        ),
+        Row(kind, lambda n, k=kind: recurrent(n, k, direction="reverse"), "backwards", since=13),
+        Row(kind, lambda n, k=kind: last_states(n, k, added), "last states added", since=13),
+        Row(kind, lambda n, k=kind: last_states(n, k, joined), "last states joined", since=13),
+        Row(kind, lambda n, k=kind: last_states(n, k, flattened), "last states flattened", since=13),
+        Row(
+            kind,
+            lambda n, k=kind: last_states(n, k, lambda m, y: m.MatMul(y, m.weight(2, m.C + 1, 6))),
+            "a matrix for each direction",
+            since=13,
+        ),
+        Row(
+            kind,
+            lambda n, k=kind: streaming(n, k),
+            "a state from outside",
+            blocked="a state that the caller keeps",
+            since=13,
+        ),
+    ]
+]
+
 RECURRENT = [
+    *BOTH_WAYS,
+    Row(
+        "GRU", lambda n: recurrent(n, "GRU", both=True, linear_before_reset=1), "both, reset after", since=13
+    ),
+    Row(
+        "LSTM",
+        lambda n: recurrent(n, "LSTM", both=True, peepholes=n.weight(2, 3 * (n.C + 1))),
+        "both ways, peepholes",
+        since=13,
+    ),
+    Row("LSTM", lambda n: recurrent(n, "LSTM", peepholes=n.weight(1, 3 * (n.C + 1))), "peepholes", since=13),
     *(Row(op, lambda n, op=op: recurrent(n, op), since=13) for op in GATES),
     *(Row(op, lambda n, op=op: recurrent(n, op, both=True), "both ways", since=13) for op in GATES),
     *(Row(op, lambda n, op=op: recurrent(n, op, recurrent(n, op)), "stacked", since=13) for op in GATES),
@@ -967,6 +1212,24 @@ def grouped_query(n: Net, *parts: str | None, **attributes: Any) -> str:
     return str(n.microsoft("GroupQueryAttention", *parts, None, None, *lengths, outputs=3, **attributes)[0])
 
 
+def given_keys(n: Net, attend: Callable[[str, str, str], str], shared: int = 1) -> str:
+    """Eight heads of queries, from a layer, that read a few of keys and values; these are inputs."""
+    q = n.dense(out=8 * 8)
+    return attend(q, *(n.input(n.B, n.H, shared * 8) for _ in "kv"))
+
+
+def cached_query(n: Net) -> str:
+    """One step behind others that are in the cache; one head of keys."""
+    q, k, v = n.dense(n.input(n.B, 1, 3), 8 * 8), n.input(n.B, 1, 8), n.input(n.B, 1, 8)
+    past = [n.input(n.B, 1, n.H, 8) for _ in "kv"]
+    lengths = [np.full(n.B, n.H, np.int32), np.asarray(n.H + 1, np.int32)]
+    made = n.microsoft(
+        "GroupQueryAttention", q, k, v, *past, *lengths, outputs=3, num_heads=8, kv_num_heads=1
+    )
+    n.output(made[1])
+    return str(made[0])
+
+
 def angles(n: Net, half: int) -> list[np.ndarray]:
     """Cosines and sines of some angles for each position."""
     turns = n.weight(n.H, half)
@@ -1040,6 +1303,31 @@ FUSED = [
         lambda n: grouped_query(n, n.dense(out=16 * 8), num_heads=8, kv_num_heads=4),
         "packed",
     ),
+    Row(
+        "com.microsoft:GroupQueryAttention",
+        lambda n: given_keys(
+            n, lambda q, k, v: grouped_query(n, q, k, v, num_heads=8, kv_num_heads=2), shared=2
+        ),
+        "two heads of keys",
+    ),
+    Row(
+        "com.microsoft:GroupQueryAttention",
+        lambda n: given_keys(n, lambda q, k, v: grouped_query(n, q, k, v, num_heads=8, kv_num_heads=1)),
+        "one head of keys",
+    ),
+    Row(
+        "com.microsoft:GroupQueryAttention",
+        lambda n: given_keys(
+            n,
+            lambda q, k, v: grouped_query(n, n.Concat(q, k, v, axis=2), num_heads=8, kv_num_heads=1),
+        ),
+        "one head of keys, packed",
+    ),
+    Row(
+        "com.microsoft:GroupQueryAttention",
+        cached_query,
+        "one head of keys, cached",
+    ),
     Row("com.microsoft:RotaryEmbedding", lambda n: rotated(n, "com.microsoft:RotaryEmbedding")),
     Row(
         "com.microsoft:RotaryEmbedding",
@@ -1074,6 +1362,24 @@ FUSED = [
             n, n.Attention(*(heads(n, x, k) for x, k in zip(qkv(n, 8, 4), (8, 4, 4), strict=True)))
         ),
         "4-D, grouped",
+        since=23,
+    ),
+    Row(
+        "Attention",
+        lambda n: given_keys(n, lambda q, k, v: n.Attention(q, k, v, q_num_heads=8, kv_num_heads=1)),
+        "3-D, one head of keys",
+        since=23,
+    ),
+    Row(
+        "Attention",
+        lambda n: given_keys(
+            n,
+            lambda q, k, v: merge_heads(
+                n,
+                n.Attention(*(heads(n, x, c) for x, c in ((q, 8), (k, 1), (v, 1))), n.weight(1, 8, n.H, n.H)),
+            ),
+        ),
+        "4-D, one head of keys, bias for each head",
         since=23,
     ),
     Row(
@@ -1151,7 +1457,7 @@ def quantized_lstm(
     n: Net, x: str, directions: int = 1, *, state: str | None = None, **attributes: Any
 ) -> str:
     """Hidden states of all steps, (T, directions * B, 6)."""
-    # Of 7 bits: without VNNI pairs of products are added in 16, and which are a pair depends on the width.
+    # Half of the range: processors without VNNI cut sums of pairs off at 16 bits, whichever are a pair.
     weights = [whole_numbers(n, directions, inputs, 24) // 2 for inputs in (n.shape(x)[2], 6)]
     codes = [a for _ in weights for a in (scales(n, directions), np.zeros(directions, np.int8))]
     y = n.microsoft(
@@ -1214,6 +1520,31 @@ def dynamic_product(n: Net, x: str) -> str:
     """Weights are of seven bits, as sums of pairs are cut off at 16 bits on some processors."""
     values, _, zero = n.DynamicQuantizeLinear(x, outputs=3)
     return str(n.MatMulInteger(values, whole_numbers(n, n.C, 6) // 2, zero))
+
+
+def few_bits(
+    n: Net, zeros: type[np.generic] | None = None, *, bits: int = 4, x: str = "", blocks: int = 0
+) -> str:
+    """MatMulNBits behind a layer, blocks of 16; with zero points of some type."""
+    blocks = blocks or n.C
+    rows, points = n.C + 1, None
+    if zeros is np.uint8:
+        points = whole_numbers(n, rows, -(-blocks * bits // 8), kind=np.uint8)
+    elif zeros is not None:
+        points = n.positive(rows, blocks)
+    return str(
+        n.microsoft(
+            "MatMulNBits",
+            x or n.dense(out=16 * blocks),
+            whole_numbers(n, rows, blocks, 2 * bits, kind=np.uint8),
+            scales(n, rows * blocks),
+            points,
+            N=rows,
+            K=16 * blocks,
+            bits=bits,
+            block_size=16,
+        )
+    )
 
 
 QUANTISED = [
@@ -1347,6 +1678,17 @@ QUANTISED = [
             block_size=16,
         ),
     ),
+    Row("com.microsoft:MatMulNBits", few_bits, "reads blocks"),
+    Row(
+        "com.microsoft:MatMulNBits", lambda n: few_bits(n, np.float32), "reads blocks, zero points as floats"
+    ),
+    Row("com.microsoft:MatMulNBits", lambda n: few_bits(n, np.uint8), "reads blocks, packed zero points"),
+    Row("com.microsoft:MatMulNBits", lambda n: few_bits(n, np.uint8, bits=8), "reads blocks of bytes"),
+    Row(
+        "com.microsoft:MatMulNBits",
+        lambda n: few_bits(n, np.uint8, x=attention(n, 4, 32), blocks=8),
+        "reads heads",
+    ),
     Row(
         "com.microsoft:QGemm",
         lambda n: dequantized(
@@ -1406,6 +1748,7 @@ ROWS = [
     *LINEAR,
     *LAYOUT,
     *INDEX,
+    *NOTHING,
     *NORM,
     *REDUCE,
     *SPATIAL,

@@ -272,7 +272,7 @@ def test_what_would_make_the_file_much_larger_is_not_computed_beforehand():
 
 
 def test_kernels_for_integers_are_not_taken_for_a_wrong_surgery(file, monkeypatch):
-    """They cut sums off, on processors without VNNI: the graph is run as it is written then."""
+    """They cut sums off, on processors without VNNI: the graph runs as it is written, and then in parts."""
     calls = []
 
     def compared(*_):

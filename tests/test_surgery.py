@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from nets import PRIMES, SQUARE, Dims, Net
+from onnx import TensorProto
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from surgery import check, operate
 from test_ops import ROWS, Row, build, group_norm, judge, pixel_shuffle, shuffle, squeeze_excite
@@ -57,7 +58,7 @@ class Deaf(Op):
     """Constants that hold a width stay as they are."""
 
     def set_value(self, i: int, wanted: object, *, lengths: bool = False) -> None:
-        self._handled.add(i)
+        self.answer(i)
 
 
 class Rigid(Op):
@@ -87,7 +88,7 @@ def by(kind: type[Op], op: str) -> Rule:
     def broken(node: Op) -> object:
         other = kind(node.walk, node.node)
         labels = RULES[op](other)
-        node._handled |= other._handled
+        node._answered |= other._answered
         return labels
 
     return broken  # type: ignore[return-value]
@@ -302,3 +303,33 @@ def test_random_graphs(draw: st.DataObject, seed: int, dims: Dims) -> None:
     for x in dict.fromkeys(tensors[-2:]):
         n.read(x)
     check(operate(n.finished(), seed=seed, share=None), n.feeds()[0])
+
+
+def counted(n: Net) -> str:
+    """What is multiplied by the number of channels, which the graph computes from a shape."""
+    x = n.conv(out=2 * n.C)
+    width = n.Cast(n.Slice(n.Shape(x), [1], [2]), to=TensorProto.FLOAT)
+    return str(n.Mul(x, width))
+
+
+def reads(op: Op) -> Sequence[Label]:
+    """Looks at a value, and says nothing of it."""
+    assert op.value(1) is not None
+    return RULES["Mul"](op)
+
+
+def answers(op: Op) -> Sequence[Label]:
+    op.answer(1)
+    return RULES["Mul"](op)
+
+
+def test_a_rule_that_only_reads_a_value_does_not_answer_for_it() -> None:
+    n = Net("counted", opset=17)
+    n.read(counted(n))
+    for rules in (RULES, {**RULES, "Mul": reads}):
+        surgery = operate(n.finished(), rules=rules)
+        assert surgery.removed
+        check(surgery, n.feeds()[0], all_read=True)
+    wrong = operate(n.finished(), rules={**RULES, "Mul": answers})
+    with pytest.raises(AssertionError):
+        check(wrong, n.feeds()[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..graph import Array, Graph, Node
+from ..graph import Array, Graph, Node, lifted
 from ..ops.layers import LINEAR, Layout
 
 _COPIES = frozenset({"Cast", "DequantizeLinear", "Identity"})
@@ -15,19 +15,26 @@ def dead_channels(graph: Graph) -> int:
     """The number of output channels of Conv, ConvTranspose, Gemm and MatMul that sum over zeros only.
 
     Such a channel gives its bias whatever the input: the next pruning can take it. A weight that several
-    nodes read in the same way counts once. Reads one weight at a time.
+    nodes read in the same way counts once. What is in bodies of If, Loop and Scan counts as well. Reads one
+    weight at a time.
     """
-    seen: set[tuple[str, Layout | int]] = set()
+    return _dead(graph, {})
+
+
+def _dead(graph: Graph, seen: dict[tuple[int, Layout | int], object]) -> int:
+    """`seen`: weights that have been counted, by identity and by how they were read."""
     total = 0
     for node in graph.nodes:
+        total += sum(_dead(body, seen) for _, body in lifted(graph, node))
         found = _weight(graph, node)
         if found is None:
             continue
         position, name, zero_point = found
         # A stack of matrices, which MatMul alone takes, has no layout: its outputs are columns, or rows.
         layout = LINEAR[node.op].layout(node, position, graph.shape_of_constant(name)) or -1 - position
-        if (name, layout) not in seen:
-            seen.add((name, layout))
+        key = (id(graph.constants[name]), layout)
+        if key not in seen:
+            seen[key] = graph.constants[name]
             weight = graph.array(name)
             used = weight != _zero(graph, node.inputs[position], zero_point, weight.ndim)
             sums = used.any(layout) if isinstance(layout, int) else layout.matrix(used).any(-1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..errors import InputError
-from ..graph import Graph, type_text
+from ..graph import Graph, dtype_of, nbytes_of, type_text
 from .layers import Layer, layers, operator_changes, pair
 from .measure import Measurement, Subject, measure
 from .same import different_weights, structure
@@ -157,7 +157,7 @@ def _metadata(graph: Graph) -> dict[str, str]:
 
 def _dtypes(graph: Graph) -> dict[str, int]:
     totals: dict[str, int] = {}
-    for name in graph.constants:
-        dtype = graph.dtype(name).name
-        totals[dtype] = totals.get(dtype, 0) + graph.nbytes(name)
+    for tensor in graph.tensors():
+        dtype = dtype_of(tensor).name
+        totals[dtype] = totals.get(dtype, 0) + nbytes_of(tensor)
     return dict(sorted(totals.items()))

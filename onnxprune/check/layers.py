@@ -7,10 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-import numpy as np
-
 from ..cost.macs import macs
-from ..graph import Graph, Node
+from ..graph import Facts, Graph, Node, bodies_of, has_bodies
 from .measure import Subject
 
 
@@ -38,29 +36,31 @@ class Layer:
 
 
 def layers(subject: Subject) -> tuple[Layer, ...]:
-    """The layers of a model, in the order of its graph."""
-    graph, costs = subject.graph, macs(subject.graph, subject.facts)
-    taken: set[str] = set()
-    result = []
+    """The layers of a model, in the order of its graph; those in bodies of If, Loop and Scan as well."""
+    return tuple(_layers(subject.graph, subject.facts, "", {}))
+
+
+def _layers(graph: Graph, facts: Facts, prefix: str, taken: dict[int, object]) -> Iterator[Layer]:
+    """`taken`: constants that belong to a layer already, by identity."""
+    costs = macs(graph, facts)
     for node in graph.nodes:
+        for body in bodies_of(graph, facts, node):
+            yield from _layers(body.graph, body.facts, f"{prefix}{_name(node)}/{body.name}/", taken)
         constants = [name for name in dict.fromkeys(node.inputs) if name in graph.constants]
-        own = [name for name in constants if name not in taken]
-        params = sum(_count(graph, name) for name in own if _count(graph, name) > 1)
-        if node.index in costs or params:
-            taken.update(own)
-            weight = max(constants, key=lambda name: _count(graph, name), default=None)
-            result.append(
-                Layer(
-                    _name(node),
-                    node.op,
-                    graph.shape_of_constant(weight) if weight else (),
-                    graph.dtype(weight).name if weight else "",
-                    params,
-                    sum(graph.nbytes(name) for name in own),
-                    costs.get(node.index, 0),
-                )
+        own = [name for name in constants if id(graph.constants[name]) not in taken]
+        params = sum(graph.count(name) for name in own if graph.count(name) > 1)
+        if (node.index in costs and not has_bodies(node)) or params:
+            taken.update((id(graph.constants[name]), graph.constants[name]) for name in own)
+            weight = max(constants, key=graph.count, default=None)
+            yield Layer(
+                f"{prefix}{_name(node)}",
+                node.op,
+                graph.shape_of_constant(weight) if weight else (),
+                graph.dtype(weight).name if weight else "",
+                params,
+                sum(graph.nbytes(name) for name in own),
+                0 if has_bodies(node) else costs.get(node.index, 0),
             )
-    return tuple(result)
 
 
 def pair(old: Sequence[Layer], new: Sequence[Layer]) -> Iterator[tuple[Layer | None, Layer | None]]:
@@ -94,7 +94,3 @@ def _kind(layer: Layer) -> tuple[str, int]:
 
 def _name(node: Node) -> str:
     return node.name or node.outputs[0]
-
-
-def _count(graph: Graph, name: str) -> int:
-    return int(np.prod(graph.shape_of_constant(name), dtype=np.int64))

@@ -6,11 +6,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..cost.macs import macs
+from ..cost.macs import macs, uncounted
 from ..cost.memory import peak
 from ..errors import InputError
 from ..graph import Facts, Graph, infer, load, symbolic_dims
-from ..ops import MACS
 from .dead import dead_channels
 from .files import compressed_size, files
 
@@ -100,7 +99,7 @@ def measure(subject: Subject, costly: Collection[str] = ()) -> Measurement:
         notes.append("assumes " + ", ".join(f"{name}={size}" for name, size in sorted(facts.dims.items())))
     if memory.unknown:
         notes.append(f"peak memory leaves out {memory.unknown} tensors of unknown size")
-    uncounted = sum(node.op in MACS and node.index not in costs for node in graph.nodes)
-    if uncounted:
-        notes.append(f"MACs leave out {uncounted} nodes of unknown shapes")
+    left_out = uncounted(graph, facts)
+    if left_out:
+        notes.append(f"MACs leave out {', '.join(map(str, left_out))}")
     return Measurement(numbers, sets, graph.fingerprint()[:16], tuple(notes))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from ..graph import Array, Graph, is_value
+from ..graph import Array, Graph, is_value, lifted
 
 
 def structure(graph: Graph) -> str:
@@ -34,7 +34,9 @@ def structure(graph: Graph) -> str:
     for node, proto in zip(graph.nodes, graph.model.graph.node, strict=True):
         if node.outputs and node.outputs[0] in graph.constants:
             continue  # a Constant node: told where it is read
-        attributes = sorted(a.SerializeToString(deterministic=True) for a in proto.attribute)
+        plain = [a for a in proto.attribute if not a.HasField("g") and not a.graphs]
+        attributes = sorted(a.SerializeToString(deterministic=True) for a in plain)
+        attributes += [f"{name}:{structure(body)}".encode() for name, body in lifted(graph, node)]
         links = (
             [refer(name) for name in (*node.inputs, *node.captured)],
             [refer(name) for name in node.outputs],
@@ -46,20 +48,25 @@ def structure(graph: Graph) -> str:
 
 def different_weights(old: Graph, new: Graph) -> tuple[int, int]:
     """How many weights differ, of how many, in two graphs of the same structure. Reads one at a time."""
-    pairs = list(zip(_weights(old), _weights(new), strict=True))
-    differ = sum(not np.array_equal(_bits(old, a), _bits(new, b)) for a, b in pairs)
+    pairs = list(zip(_weights(old, {}), _weights(new, {}), strict=True))
+    differ = sum(not np.array_equal(_bits(*a), _bits(*b)) for a, b in pairs)
     return differ, len(pairs)
 
 
-def _weights(graph: Graph) -> Iterator[str]:
-    """Constants in the order in which they are read."""
-    seen = set()
+def _weights(graph: Graph, seen: dict[int, object]) -> Iterator[tuple[Graph, str]]:
+    """Constants in the order in which they are read, in bodies too; `seen`: those told, by identity."""
+
+    def new(names: Iterable[str]) -> Iterator[tuple[Graph, str]]:
+        for name in names:
+            if name in graph.constants and id(graph.constants[name]) not in seen:
+                seen[id(graph.constants[name])] = graph.constants[name]
+                yield graph, name
+
     for node in graph.nodes:
-        for name in (*node.inputs, *node.captured):
-            if name in graph.constants and name not in seen:
-                seen.add(name)
-                yield name
-    yield from (name for name in graph.outputs if name in graph.constants and name not in seen)
+        yield from new((*node.inputs, *node.captured))
+        for _, body in lifted(graph, node):
+            yield from _weights(body, seen)
+    yield from new(graph.outputs)
 
 
 def _constant(graph: Graph, name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..graph import Facts, Graph, nbytes
+from ..graph import Facts, Graph, Node, bodies_of, nbytes, nbytes_of
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ def peak(graph: Graph, facts: Facts) -> Peak:
 
     Inputs live all the time, since the caller owns them; outputs from their node to the end; other tensors
     from their node until their last reader has run. Nothing is computed in place: an upper bound for runtimes
-    that do so, without their scratch space.
+    that do so, without their scratch space. While a body of If, Loop or Scan runs, its own tensors live, too.
 
     Args:
         graph: the graph, its nodes sorted as ONNX demands.
@@ -52,13 +52,31 @@ def peak(graph: Graph, facts: Facts) -> Peak:
 
     alive = worst = sum(sizes[name] or 0 for name in graph.inputs)
     at = -1
-    for node in graph.nodes:
-        alive += sum(sizes.get(name) or 0 for name in node.outputs if name)
-        if alive > worst or at < 0:
-            worst, at = alive, node.index
-        alive -= sum(sizes[name] or 0 for name in dying.get(node.index, ()))
     unknown = sum(size is None for size in sizes.values())
-    return Peak(sum(graph.nbytes(name) for name in graph.constants), worst, at, unknown)
+    for node in graph.nodes:
+        inside, left_out = _inside(graph, facts, node)
+        unknown += left_out
+        alive += sum(sizes.get(name) or 0 for name in node.outputs if name)
+        if alive + inside > worst or at < 0:
+            worst, at = alive + inside, node.index
+        alive -= sum(sizes[name] or 0 for name in dying.get(node.index, ()))
+    return Peak(sum(nbytes_of(tensor) for tensor in graph.tensors()), worst, at, unknown)
+
+
+def _inside(graph: Graph, facts: Facts, node: Node) -> tuple[int, int]:
+    """Bytes that the bodies of a node need beside what lives around them, and tensors of unknown size there.
+
+    What a branch gives is counted as the output of its If.
+    """
+    most = unknown = 0
+    for body in bodies_of(graph, facts, node):
+        found = peak(body.graph, body.facts)
+        names = [*body.graph.inputs, *(body.graph.outputs if node.op == "If" else ())]
+        most = max(
+            most, found.activations - sum(_size(body.facts, name) or 0 for name in dict.fromkeys(names))
+        )
+        unknown += found.unknown - sum(_size(body.facts, name) is None for name in body.graph.inputs)
+    return most, unknown
 
 
 def _size(facts: Facts, name: str) -> int | None:

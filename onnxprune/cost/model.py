@@ -15,8 +15,10 @@ import numpy as np
 from ..contracts.effect import Effect, Member, Place
 from ..contracts.groups import Choice, Group
 from ..graph import Facts, Graph, Node
-from ..ops import MACS, MacsRule
+from ..ops import MACS
+from ..ops.op import MacsRule
 from ..types import Mask, Shape, Units
+from .macs import products
 
 Part = tuple[Callable[[Sequence[Shape]], int], Sequence[Shape], Sequence[Sequence[Place]]]
 """What adds to a cost: a formula of shapes, these shapes, and the places of units in each of them."""
@@ -189,13 +191,14 @@ class _NodeMacs:
 
     rule: MacsRule
     node: Node
-    shapes: tuple[Shape, ...]
+    shapes: tuple[Shape | None, ...]
     views: tuple[Shape, ...]
 
     def __call__(self, new: Sequence[Shape]) -> int:
-        folded = [_folded(s, v, n) for s, v, n in zip(self.shapes, self.views, new, strict=True)]
+        pairs = zip(self.shapes, self.views, new, strict=True)
+        folded = [None if s is None else _folded(s, v, n) for s, v, n in pairs]
         inputs = len(self.node.inputs)
-        return self.rule(self.node, folded[:inputs], folded[inputs:])
+        return products(self.rule, self.node, folded[:inputs], folded[inputs:]) or 0
 
 
 @dataclass(frozen=True)
@@ -231,13 +234,13 @@ def macs_parts(graph: Graph, facts: Facts, effect: Effect) -> dict[int, Part]:
         if rule is None:
             continue
         names = [*node.inputs, *node.outputs]
-        known = [facts.shapes.get(n) if n else () for n in names]
-        if any(s is None for s in known):
-            continue
-        shapes = tuple(s or () for s in known)
+        shapes = tuple(facts.shapes.get(n) if n else () for n in names)
         members = [finer.get(n) for n in names]
-        views = tuple(m.view if m else s for m, s in zip(members, shapes, strict=True))
-        places = [m.places if m else effect.tensors.get(n, ()) for m, n in zip(members, names, strict=True)]
+        views = tuple(m.view if m else s or () for m, s in zip(members, shapes, strict=True))
+        places = [
+            m.places if m else effect.tensors.get(n, ()) if s is not None else ()
+            for m, n, s in zip(members, names, shapes, strict=True)
+        ]
         parts[node.index] = (_NodeMacs(rule, node, shapes, views), views, places)
     return parts
 

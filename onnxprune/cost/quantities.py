@@ -55,7 +55,7 @@ class Beside:
 
     def value(self, limit: Limit, network: Network) -> float:
         """What a network has, as its limit is given: a share of what the original has, or an amount."""
-        row = ROWS[limit.quantity.option]
+        row, network = ROWS[limit.quantity.option], network.sunk
         if row.beside is not None:
             share, amount = row.beside(network, self)
             return amount if limit.share is None else share

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
 
 import onnx
 import onnx.inliner
 import onnx.reference
-from onnx import AttributeProto, GraphProto, NodeProto
+from onnx import GraphProto, NodeProto
 
 from .core import Graph
 from .facts import Facts
+from .nesting import rename
 
 
 def with_known_branches(graph: Graph, facts: Facts) -> Graph:
@@ -44,7 +44,7 @@ def _branch(proto: GraphProto, n: NodeProto, body: GraphProto) -> list[NodeProto
     for b in body.node:
         node = NodeProto()
         node.CopyFrom(b)
-        _rename(node, names)
+        rename(node, names)
         result.append(node)
     for inner, outer in zip(body.output, n.output, strict=True):
         result.append(
@@ -53,22 +53,3 @@ def _branch(proto: GraphProto, n: NodeProto, body: GraphProto) -> list[NodeProto
             )
         )
     return result
-
-
-def _rename(node: NodeProto, names: Mapping[str, str]) -> None:
-    """Tensor names of a node and of the bodies it holds; what a body defines itself hides outer names."""
-    for field_ in (node.input, node.output):
-        for k, name in enumerate(field_):
-            field_[k] = names.get(name, name)
-    for a in node.attribute:
-        for body in [a.g] if a.type == AttributeProto.GRAPH else a.graphs:
-            own = (
-                {v.name for v in body.input}
-                | {t.name for t in body.initializer}
-                | {o for b in body.node for o in b.output}
-            )
-            outer = {k: v for k, v in names.items() if k not in own}
-            for b in body.node:
-                _rename(b, outer)
-            for v in body.output:
-                v.name = outer.get(v.name, v.name)

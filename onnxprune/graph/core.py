@@ -17,9 +17,10 @@ import onnx
 import onnx.inliner
 import onnx.reference
 from numpy.typing import NDArray
-from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 from ..errors import InputError
+from .nesting import bodies, captures, constant, nested, tensors
 
 Array = NDArray[Any]
 
@@ -34,6 +35,9 @@ VALUE_TYPES = frozenset({TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL}
 
 
 _STANDARD = frozenset({"", "ai.onnx"})
+
+OPTIONAL_INPUTS = 4
+"""The IR version from which on initializers need not be inputs as well."""
 
 
 @dataclass(frozen=True)
@@ -88,16 +92,21 @@ class Graph:
     Args:
         model: the parsed model; owned by the graph from now on.
         path: where it came from, for messages and for external data.
+        outer: constants that a body reads from the graph around it.
     """
 
-    def __init__(self, model: ModelProto, path: Path | None = None) -> None:
+    def __init__(
+        self, model: ModelProto, path: Path | None = None, outer: Mapping[str, TensorProto] | None = None
+    ) -> None:
         self.model = model
         self.path = path
         proto = model.graph
-        self.constants: dict[str, TensorProto] = {t.name: t for t in proto.initializer}
+        if 0 < model.ir_version < OPTIONAL_INPUTS:
+            _list_initializers(proto)
+        self.constants: dict[str, TensorProto] = {**(outer or {}), **{t.name: t for t in proto.initializer}}
         self.nodes: tuple[Node, ...] = tuple(_node(i, n) for i, n in enumerate(proto.node))
         for node, n in zip(self.nodes, proto.node, strict=True):
-            if node.op == "Constant" and (tensor := _constant(n)) is not None:
+            if node.op == "Constant" and (tensor := constant(n)) is not None:
                 self.constants[n.output[0]] = tensor
         self.inputs: tuple[str, ...] = tuple(v.name for v in proto.input if v.name not in self.constants)
         self.outputs: tuple[str, ...] = tuple(v.name for v in proto.output)
@@ -137,35 +146,45 @@ class Graph:
 
     def dtype(self, name: str) -> np.dtype[Any]:
         """The numpy dtype of a constant."""
-        return onnx.helper.tensor_dtype_to_np_dtype(self.constants[name].data_type)
+        return dtype_of(self.constants[name])
+
+    def tensors(self) -> Iterator[TensorProto]:
+        """Every constant, those in the bodies of If, Loop and Scan as well."""
+        for proto in (self.model.graph, *nested(self.model.graph)):
+            yield from tensors(proto)
 
     def parameters(self) -> int:
         """The number of values in floating-point or quantised constants of more than one element."""
-        return sum(self.count(name) for name in self.constants if self.is_weight(name))
+        return sum(count_of(tensor) for tensor in self.tensors() if is_weight(tensor))
 
     def is_weight(self, name: str) -> bool:
         """Whether a constant is of floating-point or quantised numbers, more than one of them."""
-        return self.constants[name].data_type not in VALUE_TYPES and self.count(name) > 1
+        return is_weight(self.constants[name])
 
     def count(self, name: str) -> int:
         """The number of values in a constant."""
-        return int(np.prod(self.constants[name].dims, dtype=np.int64))
+        return count_of(self.constants[name])
 
     def operators(self) -> Counter[str]:
         """How often each operator is used, also in the bodies of If, Loop and Scan; Constant nodes apart."""
-        return Counter(op for op in _operators(self.model.graph) if op != "Constant")
+        protos = (self.model.graph, *nested(self.model.graph))
+        return Counter(op for proto in protos for op in map(op_of, proto.node) if op != "Constant")
 
     def nbytes(self, name: str) -> int:
         """Bytes that a constant takes in memory, without reading it."""
         return nbytes(self.dtype(name), self.shape_of_constant(name))
 
     def fingerprint(self) -> str:
-        """SHA-256 over what a plan depends on: nodes, their links, names and shapes of constants."""
+        """SHA-256 over what a plan depends on: nodes, links, names and shapes of constants, in bodies too."""
         digest = hashlib.sha256()
         for node in self.nodes:
             digest.update(repr((node.op, node.inputs, node.outputs)).encode())
         for name in sorted(self.constants):
             digest.update(repr((name, self.shape_of_constant(name))).encode())
+        for body in nested(self.model.graph):
+            links = [(op_of(n), tuple(n.input), tuple(n.output)) for n in body.node]
+            shapes = sorted((t.name, tuple(t.dims)) for t in tensors(body))
+            digest.update(repr((links, shapes, [v.name for v in body.output])).encode())
         return digest.hexdigest()
 
     def digest(self) -> str:
@@ -193,6 +212,13 @@ class Graph:
             raise InputError("the model is larger than 2 GB", where=self.where)
         return self.model.SerializeToString(deterministic=True)
 
+    @cached_property
+    def flat(self) -> Graph:
+        """With both branches of every If computed before it: see `flattened`."""
+        from .flatten import flattened
+
+        return flattened(self)
+
     def edited(self, edits: Edits) -> Graph:
         """A copy with the edits carried out."""
         from .editing import applied
@@ -209,24 +235,46 @@ class Graph:
         return Graph(model, self.path)
 
 
+def _list_initializers(proto: GraphProto) -> None:
+    """Declare each initializer among the inputs, with the shape that it has."""
+    declared = {v.name: v for v in proto.input}
+    for t in proto.initializer:
+        v = declared[t.name] if t.name in declared else proto.input.add(name=t.name)
+        v.type.CopyFrom(onnx.helper.make_tensor_type_proto(t.data_type, list(t.dims)))
+
+
 def _node(index: int, n: NodeProto) -> Node:
-    op = n.op_type if n.domain in _STANDARD else f"{n.domain}:{n.op_type}"
     attrs: dict[str, Any] = {}
-    captured: list[str] = []
     for a in n.attribute:
         value = onnx.helper.get_attribute_value(a)
         attrs[a.name] = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-        for body in [a.g] if a.type == AttributeProto.GRAPH else a.graphs:
-            captured += _captures(body)
-    return Node(index, op, n.name, tuple(n.input), tuple(n.output), attrs, tuple(dict.fromkeys(captured)))
+    captured = dict.fromkeys(name for _, body in bodies(n) for name in captures(body))
+    return Node(index, op_of(n), n.name, tuple(n.input), tuple(n.output), attrs, tuple(captured))
 
 
-def _operators(body: GraphProto) -> Iterator[str]:
-    for n in body.node:
-        yield n.op_type if n.domain in _STANDARD else f"{n.domain}:{n.op_type}"
-        for a in n.attribute:
-            for inner in [a.g] if a.type == AttributeProto.GRAPH else a.graphs:
-                yield from _operators(inner)
+def op_of(n: NodeProto) -> str:
+    """Operator type; those of a domain other than ai.onnx read `domain:Type`."""
+    return n.op_type if n.domain in _STANDARD else f"{n.domain}:{n.op_type}"
+
+
+def count_of(tensor: TensorProto) -> int:
+    """The number of values in a constant."""
+    return int(np.prod(tensor.dims, dtype=np.int64))
+
+
+def is_weight(tensor: TensorProto) -> bool:
+    """Whether a constant is of floating-point or quantised numbers, more than one of them."""
+    return tensor.data_type not in VALUE_TYPES and count_of(tensor) > 1
+
+
+def dtype_of(tensor: TensorProto) -> np.dtype[Any]:
+    """The numpy dtype of a constant."""
+    return onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+
+
+def nbytes_of(tensor: TensorProto) -> int:
+    """Bytes that a constant takes in memory."""
+    return nbytes(dtype_of(tensor), tuple(tensor.dims))
 
 
 def type_text(value: onnx.ValueInfoProto) -> str:
@@ -251,31 +299,3 @@ def nbytes(dtype: np.dtype[Any], shape: Shape) -> int:
     packed = re.match(r"u?(?:int|float)([24])(?:_|$)", dtype.name)
     bits = int(packed[1]) if packed else 8 * dtype.itemsize
     return -(-int(np.prod(shape, dtype=np.int64)) * bits // 8)
-
-
-def _captures(body: GraphProto) -> list[str]:
-    own = (
-        {v.name for v in body.input}
-        | {t.name for t in body.initializer}
-        | {o for n in body.node for o in n.output}
-    )
-    read = [i for n in body.node for i in n.input] + [v.name for v in body.output]
-    nested = [
-        c
-        for n in body.node
-        for a in n.attribute
-        for b in ([a.g] if a.type == AttributeProto.GRAPH else a.graphs)
-        for c in _captures(b)
-    ]
-    return [name for name in read + nested if name and name not in own]
-
-
-def _constant(n: NodeProto) -> TensorProto | None:
-    for a in n.attribute:
-        if a.name == "value":
-            return a.t
-        if a.name.startswith("value_") and a.name not in ("value_string", "value_strings"):
-            value = onnx.helper.get_attribute_value(a)
-            dtype = np.int64 if a.name.startswith("value_int") else np.float32
-            return numpy_helper.from_array(np.asarray(value, dtype), n.output[0])
-    return None

@@ -12,7 +12,7 @@ import onnx.inliner
 import onnx.reference
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
-from .core import Array, Edits, Graph
+from .core import OPTIONAL_INPUTS, Array, Edits, Graph
 
 
 def tensor_of(array: Array, name: str) -> TensorProto:
@@ -64,7 +64,7 @@ def applied(graph: Graph, edits: Edits) -> ModelProto:
         nodes = [copy.deepcopy(n) for n in nodes]
         del proto.node[:]
         proto.node.extend(nodes)
-    for v in [*proto.value_info, *proto.output]:
+    for v in [*proto.input, *proto.value_info, *proto.output]:
         if v.name in edits.shapes:
             _resize(v, edits.shapes[v.name])
     _drop_unread(proto, graph, edits)
@@ -90,7 +90,9 @@ def _is_read_once(graph: Graph, name: str, edits: Edits) -> bool:
     """Whether a constant has one reader, now and with the nodes that are inserted."""
     added = [*edits.before.values(), *edits.replaced.values()]
     inserted = any(name in n.input for nodes in added for n in nodes)
-    listed = name in graph.outputs or any(v.name == name for v in graph.model.graph.input)
+    optional = graph.model.ir_version >= OPTIONAL_INPUTS
+    given = optional and any(v.name == name for v in graph.model.graph.input)
+    listed = name in graph.outputs or given
     return len(graph.readers[name]) == 1 and not inserted and not listed and name not in edits.rewire.values()
 
 

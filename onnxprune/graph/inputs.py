@@ -42,20 +42,45 @@ def input_specs(graph: Graph) -> tuple[InputSpec, ...]:
             raise InputError(f"input '{v.name}' is no tensor of numbers", where=graph.where)
         dims = tensor.shape.dim
         shape = tuple(d.dim_value if d.dim_value > 0 else d.dim_param or None for d in dims)
+        if not tensor.HasField("shape"):
+            shape = (None,) * (rank_of(graph, v.name) or 0)
         specs.append(InputSpec(v.name, onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type), shape))
     return tuple(specs)
 
 
+def rank_of(graph: Graph, name: str) -> int | None:
+    """The rank of an input that declares none, from the nodes that read it; `None` where they don't tell."""
+    for node, i in graph.readers.get(name, ()):
+        weight = node.inputs[1] if len(node.inputs) > 1 else ""
+        if i == 0 and node.op in ("Conv", "ConvTranspose") and weight in graph.constants:
+            return len(graph.shape_of_constant(weight))
+        if i == 0 and node.op in ("AveragePool", "MaxPool") and node.attrs.get("kernel_shape"):
+            return len(node.attrs["kernel_shape"]) + 2
+        if i == 0 and node.op in ("GRU", "LSTM", "RNN"):
+            return 3
+        if i < 2 and node.op == "Gemm":
+            return 2
+    return None
+
+
 def symbolic_dims(graph: Graph) -> dict[str, tuple[int, int]]:
     """Name of each symbolic input dimension -> (rank of the input, axis). Unnamed ones get a name."""
-    found: dict[str, tuple[int, int]] = {}
+    return {symbol: place[1:] for symbol, place in symbol_places(graph).items()}
+
+
+def symbol_places(graph: Graph) -> dict[str, tuple[str, int, int]]:
+    """Name of each symbolic input dimension -> (first input that has it, its rank, the axis)."""
+    found: dict[str, tuple[str, int, int]] = {}
     for v in graph.model.graph.input:
         if v.name in graph.constants:
             continue
-        dims = v.type.tensor_type.shape.dim
-        for axis, d in enumerate(dims):
+        tensor = v.type.tensor_type
+        if v.type.HasField("tensor_type") and not tensor.HasField("shape"):
+            rank = rank_of(graph, v.name) or 0
+            found |= {f"{v.name}[{axis}]": (v.name, rank, axis) for axis in range(rank)}
+        for axis, d in enumerate(tensor.shape.dim):
             if not d.HasField("dim_value") or d.dim_value <= 0:
-                found.setdefault(d.dim_param or f"{v.name}[{axis}]", (len(dims), axis))
+                found.setdefault(d.dim_param or f"{v.name}[{axis}]", (v.name, len(tensor.shape.dim), axis))
     return found
 
 

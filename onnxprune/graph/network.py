@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from .core import Edits, Graph
 from .facts import Facts, infer
+from .flatten import sunk
 from .inputs import one_sample
 
 T = TypeVar("T")
@@ -63,6 +64,11 @@ class Network:
             return self
         key = ("sized", *sorted(merged.items()))
         return self.cached(key, lambda network: Network(network.graph, merged))
+
+    @property
+    def sunk(self) -> Network:
+        """As it is delivered: with what only a branch of an If needs inside of that branch."""
+        return self.cached("sunk", lambda network: network.of(sunk(network.graph)))
 
     @property
     def of_one_sample(self) -> Network:

@@ -87,7 +87,9 @@ def _grouped_query(attrs: Attributes, inputs: Sequence[Shape | None]) -> list[Sh
     q, heads, shared = inputs[0], attrs["num_heads"], attrs["kv_num_heads"]
     if q is None:
         return [None]
-    return [q if inputs[1] is not None else (*q[:2], q[2] * heads // (heads + 2 * shared))]
+    return [
+        q if len(inputs) > 1 and inputs[1] is not None else (*q[:2], q[2] * heads // (heads + 2 * shared))
+    ]
 
 
 def _skip_norm(attrs: Attributes, inputs: Sequence[Shape | None]) -> list[Shape | None]:
@@ -131,10 +133,41 @@ def _concat(attrs: Attributes, inputs: Sequence[Shape | None]) -> list[Shape | N
     return [(*parts[0][:axis], sum(p[axis] for p in parts), *parts[0][axis + 1 :])]
 
 
+def _packed(attrs: Attributes, inputs: Sequence[Shape | None]) -> list[Shape | None]:
+    """Attention over tokens of all sequences one behind the other: (tokens, v), weight (C, q + k + v)."""
+    x, w = inputs[:2]
+    if x is None or w is None:
+        return [None]
+    sizes = attrs.get("qkv_hidden_sizes")
+    return [(x[0], sizes[2] if sizes else w[1] // 3)]
+
+
+def _packed_multi_head(attrs: Attributes, inputs: Sequence[Shape | None]) -> list[Shape | None]:
+    """As above, with query (tokens, C) and value (tokens, v), or all in (tokens, heads, 3, d)."""
+    del attrs
+    q, v = inputs[0], inputs[2] if len(inputs) > 2 else None
+    if q is not None and len(q) == 4:
+        return [(q[0], q[1] * q[3])]
+    return [None if q is None or v is None else (q[0], v[1])]
+
+
+def _linear_attention(attrs: Attributes, inputs: Sequence[Shape | None]) -> list[Shape | None]:
+    """Query (B, T, heads * d), value (B, T, heads of keys * e): (B, T, all heads * e)."""
+    q, v = inputs[0], inputs[2]
+    if q is None or v is None:
+        return [None]
+    shared = attrs["kv_num_heads"]
+    return [(*q[:2], max(attrs["q_num_heads"], shared) * (v[2] // shared))]
+
+
 _SAME = (
-    "GroupNormalization MeanVarianceNormalization SimplifiedLayerNormalization com.microsoft:BiasGelu"
-    " com.microsoft:FastGelu com.microsoft:Gelu com.microsoft:QLinearLeakyRelu com.microsoft:QLinearSigmoid"
-    " com.microsoft:QuickGelu com.microsoft:RotaryEmbedding"
+    "GroupNormalization MeanVarianceNormalization SimplifiedLayerNormalization com.microsoft:BiasAdd"
+    " com.microsoft:BiasGelu com.microsoft:BiasSoftmax com.microsoft:CausalConvWithState"
+    " com.microsoft:DecoderAttention com.microsoft:FastGelu com.microsoft:Gelu"
+    " com.microsoft:GemmaRotaryEmbedding com.microsoft:GroupNorm com.microsoft:LongformerAttention"
+    " com.microsoft:MoE com.microsoft:QLinearLeakyRelu com.microsoft:QLinearSigmoid"
+    " com.microsoft:QLinearSoftmax com.microsoft:QMoE com.microsoft:QuickGelu com.microsoft:RotaryEmbedding"
+    " com.microsoft:SkipGroupNorm"
 )
 
 SHAPES: Mapping[str, ShapeRule] = MappingProxyType(
@@ -143,15 +176,27 @@ SHAPES: Mapping[str, ShapeRule] = MappingProxyType(
         "GreaterOrEqual": _broadcast(0, 1),
         "LessOrEqual": _broadcast(0, 1),
         "com.microsoft:Attention": ShapeRule(_attention),
+        "com.microsoft:DecoderMaskedMultiHeadAttention": ShapeRule(_multi_head),
+        "com.microsoft:DecoderMaskedSelfAttention": ShapeRule(_attention),
         "com.microsoft:DequantizeLinear": ShapeRule(_same, like=1),
         "com.microsoft:DynamicQuantizeLSTM": ShapeRule(_quantised_lstm),
         "com.microsoft:DynamicQuantizeMatMul": _product(0, 1, like=0),
         "com.microsoft:EmbedLayerNormalization": ShapeRule(_embedding, like=2),
         "com.microsoft:FusedMatMul": ShapeRule(_matmul),
+        "com.microsoft:FusedMatMulActivation": ShapeRule(_matmul),
+        "com.microsoft:GemmFastGelu": ShapeRule(_matmul),
         "com.microsoft:GroupQueryAttention": ShapeRule(_grouped_query),
+        "com.microsoft:LinearAttention": ShapeRule(_linear_attention),
+        "com.microsoft:MatMulBnb4": ShapeRule(_matmul_bits),
         "com.microsoft:MatMulIntegerToFloat": _product(0, 1, like=2),
         "com.microsoft:MatMulNBits": ShapeRule(_matmul_bits),
+        "com.microsoft:MatMulNBitsMlp": ShapeRule(_matmul_bits),
+        "com.microsoft:MatMulNBitsQLoRA": ShapeRule(_matmul_bits),
+        "com.microsoft:MatMulPacked": ShapeRule(_matmul_bits),
         "com.microsoft:MultiHeadAttention": ShapeRule(_multi_head),
+        "com.microsoft:PackedAttention": ShapeRule(_packed),
+        "com.microsoft:PackedMultiHeadAttention": ShapeRule(_packed_multi_head),
+        "com.microsoft:QAttention": ShapeRule(_attention, like=3),
         "com.microsoft:QGemm": _product(0, 3, like=0),
         "com.microsoft:QLinearAdd": _broadcast(0, 3),
         "com.microsoft:QLinearConcat": ShapeRule(_concat, like=1),
@@ -160,6 +205,8 @@ SHAPES: Mapping[str, ShapeRule] = MappingProxyType(
         "com.microsoft:QuantizeLinear": ShapeRule(_same, like=2),
         "com.microsoft:SkipLayerNormalization": ShapeRule(_skip_norm),
         "com.microsoft:SkipSimplifiedLayerNormalization": ShapeRule(_skip_norm),
+        "com.microsoft:SparseAttention": ShapeRule(_grouped_query),
+        "com.microsoft:TransposeMatMul": ShapeRule(_matmul),
     }
 )
 """Operator -> shapes, where onnx knows none."""

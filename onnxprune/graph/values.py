@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import onnx.inliner
 import onnx.reference
-from onnx import NodeProto, TensorProto, TypeProto
+from onnx import NodeProto, TensorProto, TypeProto, numpy_helper
 
 from .core import VALUE_TYPES, Array, Graph, Node, Shape
 
@@ -67,6 +67,12 @@ def evaluate(
     except Exception:  # the reference evaluator lacks some operators; then the value is not known
         return None
     return [np.asarray(o) for o in outputs]
+
+
+def filling(node: Node) -> Array:
+    """The one number that a ConstantOfShape writes everywhere."""
+    value = node.attrs.get("value")
+    return np.zeros(1, np.float32) if value is None else numpy_helper.to_array(value)
 
 
 def _anonymous(proto: NodeProto) -> bytes:

@@ -5,12 +5,11 @@ A new operator is one function and one entry in its family's `RULES` (and `MACS`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 
-from ..graph import Node, Shape
-from . import contrib, elementwise, index, layout, linear, norm, quant, recurrent, reduce, spatial
-from .op import Rule
+from . import contrib, elementwise, index, layout, linear, norm, products, quant, recurrent, reduce, spatial
+from .op import MacsRule, Rule
 
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
@@ -28,9 +27,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
 )
 """Operator -> rule. What is not here is a barrier."""
 
-MacsRule = Callable[[Node, Sequence[Shape], Sequence[Shape]], int]
-
 MACS: Mapping[str, MacsRule] = MappingProxyType(
-    {**linear.MACS, **recurrent.MACS, **contrib.MACS, **quant.MACS}
+    {**linear.MACS, **recurrent.MACS, **contrib.MACS, **quant.MACS, **products.MACS}
 )
 """Operator -> multiply-accumulates, from its attributes and the shapes of its inputs and outputs."""

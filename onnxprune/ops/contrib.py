@@ -6,13 +6,11 @@ the scale that divides the products depends on it.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from ..graph import Node, Shape
-from .label import Block, Ids, Label, block_on, single
+from .label import Block, Label, block_on, single
 from .linear import conv, conv_macs, gemm, gemm_macs, matmul, matmul_macs
 from .op import Op, Rule
 from .record import Letter
@@ -20,23 +18,29 @@ from .record import Letter
 # ---------------------------------------------------------------- heads
 
 
-def _columns(heads: Block, widths: Sequence[int], axis: int) -> Block:
+Part = tuple[Block, int]
+"""Heads, and how many entries of an axis each of them has."""
+
+
+def _columns(parts: Sequence[Part], axis: int) -> Block:
     """Parts of one axis, one after the other; in each, every head has a run of so many entries."""
+    old, new = (
+        np.concatenate([np.repeat(ids, width) for ids, (_, width) in zip(side, parts, strict=True)])
+        for side in ([b.old for b, _ in parts], [b.new for b, _ in parts])
+    )
+    return Block((axis,), old, new)
 
-    def runs(ids: Ids) -> Ids:
-        return np.concatenate([np.repeat(ids, width) for width in widths])
 
-    return heads.map([axis], runs)
-
-
-def _joined(op: Op, i: int, heads: Block, axis: int, widths: Sequence[int]) -> None:
-    """Input `i` holds the heads along an axis; what else there is to it must stay."""
+def _joined(op: Op, i: int, axis: int, *parts: Part) -> None:
+    """Input `i` holds heads along an axis; what else there is to it must stay."""
     if not op.has(i):
         return
     shape = op.shape(i)
+    heads = [block for block, _ in parts]
+    entries = sum(block.old.size * width for block, width in parts)
     if shape is None or len(shape) <= axis:
         reason = f"the shape of input {i} of {op.node.op} is not known"
-        op.freeze([heads, *op.label(i)], reason, op.known_shapes)
+        op.freeze([*heads, *op.label(i)], reason, op.known_shapes)
         return
     label = op.mix(
         op.label(i), [a for a in range(len(shape)) if a not in (0, axis)], f"{op.node.op} mixes positions"
@@ -45,15 +49,15 @@ def _joined(op: Op, i: int, heads: Block, axis: int, widths: Sequence[int]) -> N
     op.freeze(
         [b for b in label if b is not block and b.axes != (0,)], f"{op.node.op} can't tell its heads apart"
     )
-    if shape[axis] == 1 and sum(widths) * heads.old.size > 1:
+    if shape[axis] == 1 and entries > 1:
         return
     if block is None:
         name = op.node.inputs[i]
-        op.freeze([heads], f"meets '{name}', which has no removable heads", op.walk.lacking(name))
-    elif block.old.size != sum(widths) * heads.old.size:
-        op.freeze([heads, block], f"{op.node.op} can't tell its heads apart")
+        op.freeze(heads, f"meets '{name}', which has no removable heads", op.walk.lacking(name))
+    elif block.old.size != entries:
+        op.freeze([*heads, block], f"{op.node.op} can't tell its heads apart")
     else:
-        op.join(_columns(heads, widths, axis), block)
+        op.join(_columns(parts, axis), block)
 
 
 def _numbers(op: Op, inputs: Sequence[int]) -> None:
@@ -67,6 +71,14 @@ def _heads(op: Op, count: int) -> Block:
     heads = op.walk.fresh(op.node, (count,), (0,))
     op.produce(heads)
     return heads
+
+
+def _shared_heads(op: Op, count: int, shared: int) -> tuple[Block, Block]:
+    """Heads of the query, and those of key and value, which equally many of them read."""
+    grid = op.walk.fresh(op.node, (shared, count // shared), (0, 1))
+    op.grid(grid.old)
+    op.produce(grid)
+    return grid.map([0], np.ravel), op.project(grid, [0])
 
 
 def attention(op: Op) -> list[Label]:
@@ -85,19 +97,19 @@ def attention(op: Op) -> list[Label]:
     if block is None:
         op.freeze([heads, *projected], f"{op.node.op} can't tell its heads apart")
     else:
-        op.join(_columns(heads, widths, 1), block)
+        op.join(_columns([(heads, width) for width in widths], 1), block)
     _numbers(op, [3, 6])
-    _joined(op, 4, heads, 2, [1])
-    _joined(op, 5, heads, 1, [1])
+    _joined(op, 4, 2, (heads, 1))
+    _joined(op, 5, 1, (heads, 1))
     op.set_attr("num_heads", heads.new.size)
     if op.attr("qkv_hidden_sizes"):
         op.set_attr("qkv_hidden_sizes", [width * heads.new.size for width in widths])
-    return _attended(op, heads, widths[2], [2])
+    return _attended(op, (heads, widths[2]), heads, [2])
 
 
-def _attended(op: Op, heads: Block, width: int, present: Sequence[int]) -> list[Label]:
-    """The output (B, S, heads * width), then caches that hold the heads on the axes `present`."""
-    labels: list[Label] = [(_columns(heads, [width], 2),), *((heads.moved([axis]),) for axis in present)]
+def _attended(op: Op, out: Part, cached: Block, present: Sequence[int]) -> list[Label]:
+    """The output (B, S, heads * width), then caches that hold heads on the axes `present`."""
+    labels: list[Label] = [(_columns([out], 2),), *((cached.moved([axis]),) for axis in present)]
     return [*labels, *[()] * len(op.node.outputs)][: len(op.node.outputs)]
 
 
@@ -112,37 +124,37 @@ def multi_head_attention(op: Op) -> list[Label]:
     if q is None or out is None or None in shapes:
         return op.unknown(f"the shapes of the {op.node.op} are not known")
     heads, width, value = _heads(op, count), q[2] // count, out[2] // count
-    _joined(op, 0, heads, 2, [width])
+    _joined(op, 0, 2, (heads, width))
     for i, each in ((1, width), (2, value)):
         cached = len(op.shape(i) or ()) == 4
-        _joined(op, i, heads, 1 if cached else 2, [1 if cached else each])
-    _joined(op, 3, heads, 0, [width, width, value])
+        _joined(op, i, *((1, (heads, 1)) if cached else (2, (heads, each))))
+    _joined(op, 3, 0, (heads, width), (heads, width), (heads, value))
     _numbers(op, [4, 8, 9])
     for i in (5, 6, 7):
-        _joined(op, i, heads, 1, [1])
+        _joined(op, i, 1, (heads, 1))
     op.set_attr("num_heads", heads.new.size)
-    return _attended(op, heads, value, [1, 1])
+    return _attended(op, (heads, value), heads, [1, 1])
 
 
 def grouped_query_attention(op: Op) -> list[Label]:
-    """As MultiHeadAttention, where several heads of the query read one of key and value, and go with it."""
+    """As MultiHeadAttention, where equally many heads of the query read each one of key and value."""
     q, count, shared = op.shape(0), int(op.attr("num_heads")), int(op.attr("kv_num_heads"))
     packed = not op.has(1)
     if q is None or len(q) != 3:
         return op.unknown(f"the shapes of the {op.node.op} are not known")
-    times, width = count // shared, q[2] // (count + 2 * shared if packed else count)
-    heads = _heads(op, shared)
-    _joined(op, 0, heads, 2, [times * width, width, width] if packed else [times * width])
+    width = q[2] // (count + 2 * shared if packed else count)
+    heads, read = _shared_heads(op, count, shared)
+    _joined(op, 0, 2, (heads, width), *([(read, width)] * 2 if packed else []))
     for i in (1, 2):
-        _joined(op, i, heads, 2, [width])
+        _joined(op, i, 2, (read, width))
     for i in (3, 4):
-        _joined(op, i, heads, 1, [1])
-    _joined(op, 10, heads, 1, [times])
-    _joined(op, 11, heads, 0, [times])
+        _joined(op, i, 1, (read, 1))
+    _joined(op, 10, 1, (heads, 1))
+    _joined(op, 11, 0, (heads, 1))
     _numbers(op, [i for i in range(5, len(op.node.inputs)) if i not in (10, 11)])
-    op.set_attr("num_heads", times * heads.new.size)
-    op.set_attr("kv_num_heads", heads.new.size)
-    return _attended(op, heads, times * width, [1, 1])
+    op.set_attr("num_heads", heads.new.size)
+    op.set_attr("kv_num_heads", read.new.size)
+    return _attended(op, (heads, width), read, [1, 1])
 
 
 def standard_attention(op: Op) -> list[Label]:
@@ -153,29 +165,28 @@ def standard_attention(op: Op) -> list[Label]:
     q, k, v = (s or () for s in shapes)
     flat = len(q) == 3
     count, shared = (op.attr("q_num_heads"), op.attr("kv_num_heads")) if flat else (q[1], k[1])
-    times, axis = count // shared, 2 if flat else 1
-    heads = _heads(op, shared)
-    widths = [times * q[2] // count, k[2] // shared, v[2] // shared] if flat else [times, 1, 1]
-    for i, width in enumerate(widths):
-        _joined(op, i, heads, axis, [width])
+    axis = 2 if flat else 1
+    heads, read = _shared_heads(op, count, shared)
+    widths = [q[2] // count, k[2] // shared, v[2] // shared] if flat else [1, 1, 1]
+    for i, (block, width) in enumerate(zip((heads, read, read), widths, strict=True)):
+        _joined(op, i, axis, (block, width))
     mask = op.shape(3) if op.has(3) else ()
     if mask is None:
         op.freeze([heads, *op.label(3)], "the shape of the mask is not known", op.known_shapes)
     elif len(mask) == 4:
-        _joined(op, 3, heads, 1, [times])
+        _joined(op, 3, 1, (heads, 1))
     elif len(mask) == 3 and mask[0] > 1:
-        _joined(op, 3, heads, 0, [times])
+        _joined(op, 3, 0, (heads, 1))
     else:
         _numbers(op, [3])
     for i in (4, 5):
-        _joined(op, i, heads, 1, [1])
+        _joined(op, i, 1, (read, 1))
     _numbers(op, [6])
     if flat:
-        op.set_attr("q_num_heads", times * heads.new.size)
-        op.set_attr("kv_num_heads", heads.new.size)
-    each = times * (v[2] // shared if flat else 1)
-    labels: list[Label] = [(_columns(heads, [each], axis),), (heads.moved([1]),), (heads.moved([1]),)]
-    return [*labels, (_columns(heads, [times], 1),)][: len(op.node.outputs)]
+        op.set_attr("q_num_heads", heads.new.size)
+        op.set_attr("kv_num_heads", read.new.size)
+    labels: list[Label] = [(_columns([(heads, widths[2])], axis),), *[(read.moved([1]),)] * 2]
+    return [*labels, (heads.moved([1]),)][: len(op.node.outputs)]
 
 
 def rotary(op: Op) -> list[Label]:
@@ -195,7 +206,7 @@ def rotary(op: Op) -> list[Label]:
         op.freeze(op.label(0), f"{op.node.op} can't tell its heads apart")
         return [()]
     heads = op.walk.fresh(op.node, (count,), (0,))
-    op.join(_columns(heads, [shape[2] // count], 2), block)
+    op.join(_columns([(heads, shape[2] // count)], 2), block)
     if op.attr("num_heads", 0):
         op.set_attr("num_heads", heads.new.size)
     return [op.keep_shape(op.label(0), [1], positions)]
@@ -251,12 +262,6 @@ def fused_matmul(op: Op) -> list[Label]:
     return matmul(op)
 
 
-def attention_macs(node: Node, inputs: Sequence[Shape], outputs: Sequence[Shape]) -> int:
-    """The projection, the scores and their application."""
-    (batch, steps, _), w = inputs[0], inputs[1]
-    return batch * steps * math.prod(w) + batch * steps * steps * w[1] * 2 // 3
-
-
 RULES: dict[str, Rule] = {
     "Attention": standard_attention,
     "RotaryEmbedding": rotary,
@@ -272,7 +277,6 @@ RULES: dict[str, Rule] = {
     "com.microsoft:SkipSimplifiedLayerNormalization": skip_norm,
 }
 MACS = {
-    "com.microsoft:Attention": attention_macs,
     "com.microsoft:FusedConv": conv_macs,
     "com.microsoft:FusedGemm": gemm_macs,
     "com.microsoft:FusedMatMul": matmul_macs,

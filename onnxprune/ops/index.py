@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..graph import Array
 from .label import Block, Ids, Label, block_on, locate, single
 from .op import Op, Rule
 from .record import CONSTANT, Inconsistent, Letter
@@ -21,6 +23,8 @@ def pick(op: Op, block: Block, axis: int, positions: Ids) -> tuple[Block, Ids]:
     """
     k = block.axes.index(axis)
     old = block.old.take(positions, k)
+    if positions.size == 0:
+        return Block(block.axes, old, block.new.take(positions, k)), positions
     if op.walk.selection is None:
         return Block(block.axes, old, old), positions
     columns = np.moveaxis(np.unravel_index(locate(block.old, block.new), block.old.shape)[k], k, -1)
@@ -90,27 +94,32 @@ def concat(op: Op) -> list[Label]:
 
 def concatenated(op: Op, inputs: Sequence[int]) -> list[Label]:
     """Concat of some of the inputs."""
-    shapes = [op.shape(i) for i in inputs]
-    if any(s is None for s in shapes):
+    shapes = [shape for i in inputs if (shape := op.shape(i)) is not None]
+    if len(shapes) < len(inputs):
         return op.unknown("the shapes that Concat reads are not known")
-    rank = len(shapes[0] or ())
+    rank = len(shapes[0])
     axis = op.attr("axis", 0) % rank
     labels = [op.label(i) for i in inputs]
-    joined = _joined(op, [block_on(label, axis) for label in labels], [(s or ())[axis] for s in shapes], axis)
+    joined = _joined(op, [block_on(label, axis) for label in labels], [s[axis] for s in shapes], axis)
     others: list[Letter] = [a for a in range(rank) if a != axis]
-    views = {}
-    for i, shape, label in zip(inputs, shapes, labels, strict=True):
-        rest = [b for b in label if axis not in b.axes]
-        grid = block_on(label, axis)
-        if grid is not None and len(grid.axes) > 1:
-            rest.append(op.project(grid, [a for a in grid.axes if a != axis]))
-        flat = tuple(b.moved([a - (a > axis) for a in b.axes]) for b in rest)
-        views[i] = (tuple(n for a, n in enumerate(shape or ()) if a != axis), flat)
+    views = {
+        i: (tuple(n for a, n in enumerate(shape) if a != axis), _beside(op, label, axis))
+        for i, shape, label in zip(inputs, shapes, labels, strict=True)
+    }
     out = op.combine([(i, others) for i in inputs], others, views)
     spread = tuple(b.moved([a + (a >= axis) for a in b.axes]) for b in out)
     if joined is None:
         return [spread]
     return [(joined, *(b for b in spread if not set(b.axes) & set(joined.axes)))]
+
+
+def _beside(op: Op, label: Label, axis: int) -> Label:
+    """The ids of all axes but one, which is left out; of a grid, those of its rows."""
+    rest = [b for b in label if axis not in b.axes]
+    grid = block_on(label, axis)
+    if grid is not None and len(grid.axes) > 1:
+        rest.append(op.project(grid, [a for a in grid.axes if a != axis]))
+    return tuple(b.moved([a - (a > axis) for a in b.axes]) for b in rest)
 
 
 def _joined(op: Op, blocks: Sequence[Block | None], widths: Sequence[int], axis: int) -> Block | None:
@@ -175,77 +184,78 @@ def split(op: Op) -> list[Label]:
     return [(part, *rest) for part in parts]
 
 
+@dataclass(frozen=True)
+class _Ranges:
+    """What a Slice says: starts and ends, and axes and steps where they are given."""
+
+    starts: Array
+    ends: Array
+    axes: Array | None
+    steps: Array | None
+
+    @classmethod
+    def of(cls, op: Op) -> _Ranges | None:
+        """Of a node, as inputs or (before opset 10) attributes; `None` where a value is not known."""
+        if op.opset < 10:
+            axes = op.attr("axes")
+            given = None if axes is None else np.asarray(axes)
+            return cls(np.asarray(op.attr("starts")), np.asarray(op.attr("ends")), given, None)
+        starts, ends, axes, steps = (op.value(i) for i in (1, 2, 3, 4))
+        if starts is None or ends is None or (op.has(3) and axes is None) or (op.has(4) and steps is None):
+            return None
+        return cls(starts, ends, axes, steps)
+
+    def write(self, op: Op) -> None:
+        """Make the node say so."""
+        if op.opset < 10:
+            op.set_attr("starts", self.starts.tolist())
+            op.set_attr("ends", self.ends.tolist())
+            return
+        for i, values in enumerate((self.starts, self.ends, self.axes, self.steps), 1):
+            if values is not None:
+                op.set_value(i, np.asarray(values))
+
+
 def slice_(op: Op) -> list[Label]:
     """A range of positions on some axes."""
-    shape = op.shape(0)
-    label = op.label(0)
-    as_inputs = op.opset >= 10
-    if as_inputs:
-        starts, ends = op.value(1), op.value(2)
-        axes = op.value(3) if op.has(3) else None
-        steps = op.value(4) if op.has(4) else None
-    else:
-        starts, ends, axes, steps = (
-            np.asarray(op.attr("starts")),
-            np.asarray(op.attr("ends")),
-            op.attr("axes"),
-            None,
-        )
-    if (
-        shape is None
-        or starts is None
-        or ends is None
-        or (op.has(3) and axes is None)
-        or (op.has(4) and steps is None)
-    ):
+    shape, label, ranges = op.shape(0), op.label(0), _Ranges.of(op)
+    if shape is None or ranges is None:
         return op.unknown("the range of the Slice is not known")
-    places = [int(a) % len(shape) for a in (range(len(starts)) if axes is None else axes)]
-    strides = [1] * len(starts) if steps is None else [int(s) for s in steps]
-    new_starts, new_ends = starts.copy(), ends.copy()
+    count = len(ranges.starts)
+    places = [int(a) % len(shape) for a in (range(count) if ranges.axes is None else ranges.axes)]
+    strides = [1] * count if ranges.steps is None else [int(s) for s in ranges.steps]
+    new = replace(ranges, starts=ranges.starts.copy(), ends=ranges.ends.copy())
+    symbolic = op.opset >= 10 and any(op.walk.facts.is_dynamic(name) for name in op.node.inputs[1:3])
     out: list[Block] = list(label)
     for k, (axis, step) in enumerate(zip(places, strides, strict=True)):
         block = next((b for b in out if axis in b.axes), None)
-        if block is None:
+        start, end = int(ranges.starts[k]), int(ranges.ends[k])
+        positions = np.arange(shape[axis])[start : _stop(end, step) : step]
+        if block is None or (positions.size == shape[axis] and step == 1):
             continue
-        positions = np.arange(shape[axis])[int(starts[k]) : _stop(int(ends[k]), step) : step]
-        if positions.size == shape[axis] and step == 1:
-            continue
-        if (
-            any(i < op_inputs(op) and op.walk.facts.is_dynamic(op.node.inputs[i]) for i in (1, 2))
-            and as_inputs
-        ):
-            op.freeze(
-                [block],
-                "is sliced by a range that depends on symbolic dimensions",
-                "an export with fixed shapes",
-            )
+        if symbolic:
+            reason = "is sliced by a range that depends on symbolic dimensions"
+            op.freeze([block], reason, "an export with fixed shapes")
             out.remove(block)
             continue
-        if abs(step) > 1:
-            _in_chunks(op, block, axis, abs(step))
-        part, found = pick(op, block, axis, positions)
-        if len(block.axes) > 1:
-            op.grid(part.old)
-        elif abs(step) == 1:
-            before = int(positions.min())
-            keep_in_step(op, block, [before, positions.size, shape[axis] - before - positions.size])
-        new_starts[k], new_ends[k] = _range(op, block, found, step, int(starts[k]), int(ends[k]), positions)
+        part, found = _sliced(op, block, axis, positions, step)
+        new.starts[k], new.ends[k] = _range(op, block, found, step, start, end, positions)
         out[out.index(block)] = part
-    if as_inputs:
-        op.set_value(1, new_starts)
-        op.set_value(2, new_ends)
-        for i, values in ((3, axes), (4, steps)):
-            if values is not None:
-                op.set_value(i, np.asarray(values))
-    else:
-        op.set_attr("starts", new_starts.tolist())
-        op.set_attr("ends", new_ends.tolist())
+    new.write(op)
     return [tuple(out)]
 
 
-def op_inputs(op: Op) -> int:
-    """How many inputs the node has."""
-    return len(op.node.inputs)
+def _sliced(op: Op, block: Block, axis: int, positions: Ids, step: int) -> tuple[Block, Ids]:
+    """See `pick`: every `step`-th position."""
+    if abs(step) > 1:
+        _in_chunks(op, block, axis, abs(step))
+    part, found = pick(op, block, axis, positions)
+    if len(block.axes) > 1:
+        op.grid(part.old)
+    elif abs(step) == 1 and positions.size:
+        before, length = int(positions.min()), block.old.size
+        keep_in_step(op, block, [before, positions.size, length - before - positions.size])
+    return part, found
 
 
 def _stop(end: int, step: int) -> int | None:
@@ -266,8 +276,10 @@ def _in_chunks(op: Op, block: Block, axis: int, step: int) -> None:
 def _range(
     op: Op, block: Block, found: Ids, step: int, start: int, end: int, positions: Ids
 ) -> tuple[int, int]:
-    if op.walk.selection is None:
+    if op.walk.selection is None or np.array_equal(block.old, block.new):
         return start, end
+    if positions.size == 0:
+        return 0, 0
     if found.size == 0:
         raise Inconsistent(op.node, "nothing would be left of its range", block.old)
     if found.size > 1 and not (np.diff(found) == step).all():
@@ -328,7 +340,6 @@ def _one(op: Op, block: Block, position: int) -> tuple[Ids, Ids]:
 
 
 def _set_index(op: Op, found: Ids, ndim: int) -> None:
-    op.value(1)
     if op.walk.selection is None:
         return
     if ndim == 0:

@@ -39,6 +39,8 @@ def identity(op: Op) -> list[Label]:
 
 def _factors(before: Shape, after: Shape) -> list[tuple[list[int], list[int]]]:
     """Matches runs of input axes with runs of output axes of the same product, as short as can be."""
+    if 0 in before:
+        return _around_nothing(before, after)
     runs: list[tuple[list[int], list[int]]] = []
     i = j = 0
     while i < len(before) or j < len(after):
@@ -61,6 +63,16 @@ def _factors(before: Shape, after: Shape) -> list[tuple[list[int], list[int]]]:
     return runs
 
 
+def _around_nothing(before: Shape, after: Shape) -> list[tuple[list[int], list[int]]]:
+    """As `_factors`, of tensors without values: equal axes in front and behind, and one run between them."""
+    shortest = min(len(before), len(after))
+    front = next((k for k in range(shortest) if before[k] != after[k]), shortest)
+    behind = next((k for k in range(shortest - front) if before[-k - 1] != after[-k - 1]), shortest - front)
+    runs = [([k], [k]) for k in range(front)]
+    runs.append((list(range(front, len(before) - behind)), list(range(front, len(after) - behind))))
+    return [*runs, *(([len(before) - k], [len(after) - k]) for k in range(behind, 0, -1))]
+
+
 def _spread(ids: Ids, axes: Sequence[int], over: Sequence[int], shape: Sequence[int]) -> Ids:
     """Ids on some of the axes `over`, repeated along the others."""
     view = [ids.shape[list(axes).index(a)] if a in axes else 1 for a in over]
@@ -78,8 +90,8 @@ def rearrange(op: Op, label: Label, before: Shape, after: Shape) -> Label:
     An axis that is split becomes a grid; axes that are merged repeat their ids. What a block does not
     depend on any more after that is no longer part of it.
     """
-    if math.prod(before) != math.prod(after) or 0 in before:
-        op.freeze(label, "a Reshape whose shapes are not known")
+    if math.prod(before) != math.prod(after):
+        op.freeze(label, "a Reshape whose shapes are not known", op.known_shapes)
         return ()
     runs = _factors(before, after)
     result: list[Block] = []
@@ -91,6 +103,8 @@ def rearrange(op: Op, label: Label, before: Shape, after: Shape) -> Label:
         target = [a for k in sorted(touched) for a in runs[k][1]]
         if touched & claimed:
             op.freeze([block], "is merged with another axis of channels")
+            continue
+        if 0 in (before[a] for a in over):
             continue
         claimed |= touched
         if math.prod(before[a] for a in over) > GRID_LIMIT:

@@ -58,14 +58,12 @@ def convolution(
     reason = f"{op.node.op} mixes spatial positions"
     data = op.mix(op.label(0), spatial, reason)
     groups = op.attr("group", 1)
-    if groups == 1 or not op.is_constant(kernels):
-        op.mix(op.label(kernels), range(2, len(w)), reason)
     vectors = [i for i in vectors if op.has(i) and math.prod(op.shape(i) or ()) > 1]
     letters: list[Letter] = ["b", "c", *(f"s{a}" for a in spatial)]
     taps: list[Letter] = [f"k{a}" for a in range(2, len(w))]
     order: list[Letter] = ["c", "o"] if transposed else ["o", "c"]
     if groups == 1:
-        weight = tuple(b for b in op.label(kernels) if max(b.axes) < 2)
+        weight = op.mix(op.label(kernels), range(2, len(w)), reason)
         operands: list[tuple[int, Sequence[Letter]]] = [(0, letters), (kernels, [*order, *taps])]
         operands += [(i, ["o"]) for i in vectors]
         out = op.combine(operands, ["b", "o"], {0: (x, data), kernels: (w, weight)}, zeros)
@@ -105,7 +103,7 @@ def _grouped(
         for block in weight:
             op.grid(block.old)
     else:
-        own = op.label(kernels)
+        own = op.mix(op.label(kernels), range(2, len(w)), f"{op.node.op} mixes spatial positions")
         weight = (*split_axis(op, own, 0, groups), *(b.moved([2]) for b in own if b.axes == (1,)))
     return {0: ((x[0], groups, x[1] // groups, *x[2:]), (*grid, *rest)), kernels: (view, weight)}
 
@@ -160,41 +158,48 @@ def matmul(op: Op) -> list[Label]:
 
 def einsum(op: Op) -> list[Label]:
     """Any contraction by its equation."""
-    equation = op.attr("equation", "").replace(" ", "")
-    left, arrow, right = equation.partition("->")
-    terms = left.split(",")
-    shapes = [op.shape(i) for i in range(len(op.node.inputs))]
-    if any(s is None for s in shapes):
+    shapes = [shape for i in range(len(op.node.inputs)) if (shape := op.shape(i)) is not None]
+    if len(shapes) < len(op.node.inputs):
         return op.unknown("the shapes of the Einsum are not known")
+    terms, result = _equation(str(op.attr("equation", "")))
     if any(len(set(t)) < len(t.replace("...", "")) for t in terms):
         return op.barrier("the equation of the Einsum repeats a letter")
-    if not arrow:
-        counts = {c: left.count(c) for c in left if c.isalpha()}
-        right = ("..." if "..." in left else "") + "".join(sorted(c for c, n in counts.items() if n == 1))
-    extra = max(
-        (len(s or ()) - len(t.replace("...", "")) for s, t in zip(shapes, terms, strict=True) if "..." in t),
-        default=0,
-    )
-
-    def spell(term: str, rank: int) -> list[Letter]:
-        head, dots, tail = term.partition("...")
-        own = rank - len(head) - len(tail) if dots else 0
-        return [*head, *range(extra - own, extra), *tail]
-
-    operands = [(i, spell(t, len(s or ()))) for i, (t, s) in enumerate(zip(terms, shapes, strict=True))]
-    out = spell(right, extra + len(right.replace("...", "")))
+    ranks = [len(shape) - len(t.replace("...", "")) for shape, t in zip(shapes, terms, strict=True)]
+    extra = max((rank for rank, term in zip(ranks, terms, strict=True) if "..." in term), default=0)
+    operands = [
+        (i, _spelled(term, extra, rank)) for i, (term, rank) in enumerate(zip(terms, ranks, strict=True))
+    ]
+    out = _spelled(result, extra, extra)
     for i, letters in operands:
-        lonely = [
-            a for a, x in enumerate(letters) if x not in out and sum(x in other for _, other in operands) == 1
-        ]
-        op.mix(op.label(i), lonely, "Einsum sums over this axis of one input alone")
+        lonely = {a for a, x in enumerate(letters) if x not in out and not _is_elsewhere(x, i, operands)}
+        rows = tuple(b for b in op.label(i) if not set(b.axes) <= lonely)
+        op.mix(rows, sorted(lonely), "Einsum sums over this axis of one input alone")
     label = op.combine(operands, out)
     for i, letters in operands:
-        if op.is_weight(i):
-            for axis, letter in enumerate(out):
-                if letter in letters and not any(letter in o for k, o in operands if k != i):
-                    _produce(op, label, axis)
+        made = [a for a, x in enumerate(out) if x in letters and not _is_elsewhere(x, i, operands)]
+        for axis in made if op.is_weight(i) else ():
+            _produce(op, label, axis)
     return [label]
+
+
+def _equation(text: str) -> tuple[list[str], str]:
+    """The terms of an equation, and its result, which follows from them where it is left out."""
+    left, arrow, right = text.replace(" ", "").partition("->")
+    if not arrow:
+        once = sorted(c for c in set(left) if c.isalpha() and left.count(c) == 1)
+        right = ("..." if "..." in left else "") + "".join(once)
+    return left.split(","), right
+
+
+def _spelled(term: str, extra: int, rank: int) -> list[Letter]:
+    """A letter for each axis; the ellipsis stands for the last `rank` of `extra` axes."""
+    head, dots, tail = term.partition("...")
+    return [*head, *range(extra - (rank if dots else 0), extra), *tail]
+
+
+def _is_elsewhere(letter: Letter, i: int, operands: Sequence[tuple[int, Sequence[Letter]]]) -> bool:
+    """Whether another input than `i` has an axis of this letter."""
+    return any(letter in letters for k, letters in operands if k != i)
 
 
 # ---------------------------------------------------------------- cost

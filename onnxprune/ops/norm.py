@@ -97,8 +97,19 @@ def softmax(op: Op) -> list[Label]:
     coerced = op.opset < 13 and op.node.op in ("Softmax", "LogSoftmax", "Hardmax")
     axis = op.attr("axis", 1 if coerced else -1) % len(shape)
     axes = range(axis, len(shape)) if coerced else [axis]
-    mix = op.normalise if op.node.op == "LpNormalization" else op.mix
-    mix(op.label(0), axes, f"{op.node.op} runs over its channels")
+    op.mix(op.label(0), axes, f"{op.node.op} runs over its channels")
+    return [op.label(0)]
+
+
+def lp_norm(op: Op) -> list[Label]:
+    """What reads as zero adds nothing to the norm of an axis, and stays zero."""
+    shape = op.shape(0)
+    if shape is None:
+        return op.unknown("the shape of its input is not known")
+    axis = op.attr("axis", -1) % len(shape)
+    for block in op.label(0):
+        if axis in block.axes:
+            op.mask(0, shape, block.axes, block.old)
     return [op.label(0)]
 
 
@@ -124,7 +135,7 @@ RULES: dict[str, Rule] = {
     "Softmax": softmax,
     "LogSoftmax": softmax,
     "Hardmax": softmax,
-    "LpNormalization": softmax,
+    "LpNormalization": lp_norm,
     "LRN": over_channels,
     "MeanVarianceNormalization": mean_variance,
 }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..graph import Array, Node, Shape, make_node
+from .combining import combine
 from .label import Block, Ids, Label
 from .record import APPROXIMATE, GRID_LIMIT, Frozen, Inconsistent, Letter, Mask, Produced
 
@@ -21,7 +22,7 @@ class Op:
     def __init__(self, walk: Walk, node: Node) -> None:
         self.walk = walk
         self.node = node
-        self._handled: set[int] = set()
+        self._answered: set[int] = set()
 
     # ------------------------------------------------------------ reading
 
@@ -63,11 +64,8 @@ class Op:
         return self.walk.label(self.node.inputs[i], self.node, i)
 
     def value(self, i: int) -> Array | None:
-        """The known value of an input that says a shape, position or count; the rule now answers for it."""
-        if not self.has(i):
-            return None
-        self._handled.add(i)
-        return self.walk.facts.values.get(self.node.inputs[i])
+        """The value of an input, where it is known: a shape, positions, a count."""
+        return self.walk.facts.values.get(self.node.inputs[i]) if self.has(i) else None
 
     def new_value(self, i: int) -> Array | None:
         """That value as it will be without any further edit."""
@@ -76,8 +74,10 @@ class Op:
     @property
     def known_shapes(self) -> str:
         """What makes shapes known that are not."""
-        guessed = ", or --dim where a size was guessed wrongly" if self.walk.facts.dims else ""
-        return f"known shapes: value_info in the file{guessed}"
+        facts = self.walk.facts
+        guessed = ", ".join(f"{symbol}={facts.dims[symbol]}" for symbol in sorted(facts.guessed))
+        wrongly = f", or --dim where a size was guessed wrongly ({guessed})" if guessed else ""
+        return f"known shapes: value_info in the file{wrongly}"
 
     # ------------------------------------------------------------ saying
 
@@ -125,6 +125,9 @@ class Op:
                 self.freeze([block], reason, unblock)
             else:
                 old, new = block.folded(rest)
+                if old.size == 0:
+                    result.append(self.project(block, rest))
+                    continue
                 if new.size and new.shape[-1] != old.shape[-1]:
                     raise Inconsistent(self.node, reason, block.old)
                 other = old[..., 1:] != old[..., :-1]
@@ -148,6 +151,8 @@ class Op:
 
     def grid(self, ids: Ids) -> None:
         """The cells of this grid that stay must close up to a rectangle."""
+        if ids.size == 0:
+            return
         self.walk.record.grids.append((self.node.index, ids))
 
     def fixed(self, length: int, axis: int) -> Block:
@@ -160,12 +165,22 @@ class Op:
         """These ids must stay."""
         self.walk.record.frozen.append(Frozen(ids.ravel(), self.node.index, reason))
 
+    @property
+    def _gives_nothing(self) -> bool:
+        """Whether every output has an axis of length 0: no channel matters, but widths must still fit."""
+        shapes = [self.walk.facts.shapes.get(o) for o in self.node.outputs if o]
+        return bool(shapes) and all(s is not None and 0 in s for s in shapes)
+
     def produce(self, block: Block) -> None:
         """These ids are output channels that this node's weights make."""
+        if self._gives_nothing:
+            return
         self.walk.record.produced.append(Produced(self.node.index, block.old.ravel()))
 
     def mask(self, i: int, shape: Shape, axes: tuple[int, ...], ids: Ids, zero: str = "") -> None:
         """Input `i` is where removed ids are dropped."""
+        if self._gives_nothing:
+            return
         self.walk.record.masks.append(Mask(self.node.index, i, shape, axes, ids, zero))
 
     # ------------------------------------------------------------ combining inputs
@@ -191,95 +206,23 @@ class Op:
         Returns:
             The label of the output.
         """
-        sizes: dict[Letter, int] = {}
-        order: dict[Letter, int] = {}
-        given: list[tuple[int, dict[Letter, int], Label]] = []
-        for i, letters in operands:
-            shape, label = (views or {}).get(i) or (self.shape(i), self.label(i))
-            if shape is None or len(shape) != len(letters):
-                self.unknown(f"the shape of input {i} of {self.node.op} is not known")
-                return ()
-            for letter, length in zip(letters, shape, strict=True):
-                order.setdefault(letter, len(order))
-                sizes[letter] = max(sizes.get(letter, 1), length)
-            given.append((i, dict(zip(letters, shape, strict=True)), label))
-        seen: list[tuple[int, dict[Letter, int], list[Block]]] = []
-        for i, lengths, label in given:
-            own = list(lengths)
-            meets = [a for a, letter in enumerate(own) if lengths[letter] == sizes[letter]]
-            blocks = [b.on(meets) for b in label if set(b.axes) & set(meets)]
-            seen.append((i, lengths, [b.moved([order[own[a]] for a in b.axes]) for b in blocks]))
-        followers = [b for i, _, blocks in seen if self.is_constant(i) for b in blocks]
-        merged = self._merge(
-            [b for i, _, blocks in seen if not self.is_constant(i) for b in blocks], followers
-        )
-        stays: set[int] = set()
-        for i, lengths, blocks in seen:
-            covered = {a for b in blocks for a in b.axes}
-            for letter, length in lengths.items():
-                if length == sizes[letter] > 1 and order[letter] not in covered:
-                    name = self.node.inputs[i]
-                    stays.add(order[letter])
-                    for block in merged:
-                        if order[letter] in block.axes:
-                            row = self.project(block, [order[letter]])
-                            reason = f"meets '{name}', which has no removable channels"
-                            self.freeze([row], reason, self.walk.lacking(name))
-        merged = [b for b in merged if not set(b.axes) <= stays]
-        kept = {order[letter] for letter in out if letter in order}
-        for block in merged:
-            if not set(block.axes) <= kept:
-                self._drop(block, [s for s in seen if zeros is None or s[0] in zeros], order, zeros or {})
-        rest = [self.project(b, sorted(kept)) for b in merged if kept & set(b.axes)]
-        position = {order[letter]: axis for axis, letter in enumerate(out) if letter in order}
-        return tuple(b.moved([position[a] for a in b.axes]) for b in self._merge(rest))
-
-    def _merge(self, blocks: Sequence[Block], followers: Sequence[Block] = ()) -> list[Block]:
-        """Join blocks that share axes; those within another one are absorbed by it.
-
-        Followers are blocks of constants: their entries take the order of what they meet.
-        """
-        merged: list[Block] = []
-        leaders = [(b, False) for b in blocks]
-        for own, follows in sorted(
-            [*leaders, *((b, True) for b in followers)], key=lambda x: -len(x[0].axes)
-        ):
-            block, absorbed = own, False
-            for other in merged:
-                common = sorted(set(block.axes) & set(other.axes))
-                if common:
-                    row = self.project(other, common)
-                    block = self.walk.follow(self.node, block, row) if follows else block
-                    self.join(row, self.project(block, common))
-                    absorbed = absorbed or common == list(block.axes)
-            if not absorbed:
-                merged.append(block)
-        return merged
-
-    def _drop(
-        self,
-        block: Block,
-        seen: Sequence[tuple[int, dict[Letter, int], list[Block]]],
-        order: Mapping[Letter, int],
-        zeros: Mapping[int, str],
-    ) -> None:
-        """Say which operand to mask where this block is contracted: weights if there are any."""
-        candidates = sorted(seen, key=lambda s: not self.is_weight(s[0]))
-        for i, lengths, blocks in candidates:
-            for own in blocks:
-                if own.axes == block.axes:
-                    letters = list(lengths)
-                    axes = [letters.index(next(x for x in letters if order[x] == a)) for a in own.axes]
-                    placed = own.moved(axes)
-                    self.mask(i, tuple(lengths.values()), placed.axes, placed.old, zeros.get(i, ""))
-                    return
+        return combine(self, operands, out, views or {}, zeros)
 
     # ------------------------------------------------------------ editing
+
+    def answer(self, i: int) -> None:
+        """The rule answers for what input `i` will say; other values stay what they were (see `settle`)."""
+        self._answered.add(i)
 
     def set_attr(self, name: str, value: Any) -> None:
         """Give an attribute its new value, if it changes."""
         if self.node.attrs.get(name) != value:
             self.walk.record.edits.attrs[self.node.index, name] = value
+
+    def omit(self, i: int) -> None:
+        """Leave input `i` out: without it the node computes the same."""
+        self.answer(i)
+        self.walk.record.edits.rewire[self.node.index, i] = ""
 
     def set_value(self, i: int, wanted: Array, *, lengths: bool = False) -> None:
         """Make input `i` say `wanted`, if it would not do so by itself.
@@ -294,7 +237,7 @@ class Op:
         Raises:
             Inconsistent: an element would have to change that can't.
         """
-        self._handled.add(i)
+        self.answer(i)
         name = self.node.inputs[i] if self.has(i) else ""
         now = self.walk.new_value(name) if name else None
         wanted = np.asarray(wanted, np.int64 if now is None else now.dtype)
@@ -338,7 +281,7 @@ class Op:
         if self.walk.selection is None:
             return
         for i, name in enumerate(self.node.inputs):
-            if i in self._handled or name not in self.walk.facts.values or name in self.walk.graph.constants:
+            if i in self._answered or name not in self.walk.facts.values or name in self.walk.graph.constants:
                 continue
             before, now = self.walk.facts.values[name], self.walk.new_value(name)
             if now is None or not np.array_equal(before, now, equal_nan=before.dtype.kind == "f"):
@@ -355,3 +298,9 @@ class Op:
 
 Rule = Callable[[Op], Sequence[Label]]
 """The labels of a node's outputs, from those of its inputs."""
+
+MacsRule = Callable[[Node, Sequence[Shape], Sequence[Shape]], int]
+"""Multiply-accumulates of a node, from its attributes and the shapes of its inputs and outputs.
+
+What it looks up and is not known raises `cost.Unknown`; inputs that are left out have shape `()`.
+"""

@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
 from ..graph import Node, Shape
 from .elementwise import passing
 from .index import concatenated
-from .label import Label, block_on
+from .label import Block, Label, block_on, locate, single
 from .linear import convolution
 from .op import Op, Rule
-from .record import CONSTANT, Letter
+from .record import CONSTANT, Inconsistent, Letter
 from .recurrent import recurrent_macs
 from .spatial import pool
 
@@ -167,27 +169,68 @@ def matmul_to_float(op: Op) -> list[Label]:
     return _product(op, 0, 1, 4, (3, 5, 6))
 
 
+def _runs(op: Op, block: Block, size: int) -> Block:
+    """Runs of `size` entries along an axis go together; the last one may be shorter. One id for each run."""
+    old, length = block.old[::size], block.old.size
+    op.walk.record.edges.append((np.repeat(old, size)[:length], block.old))
+    if op.walk.selection is None:
+        return Block(block.axes, old, old)
+    places = locate(block.old, block.new)
+    starts = places[::size]
+    whole = (starts[:, None] + np.arange(size)).ravel()
+    if (starts % size).any() or not np.array_equal(whole[whole < length], places):
+        raise Inconsistent(op.node, "its blocks would be cut", block.old)
+    return Block(block.axes, old, block.new[::size])
+
+
+def _blocks(op: Op, shape: Shape, count: int) -> tuple[Label, Block | None]:
+    """What MatMulNBits reads, with one id for each block of its last axis, and that axis by itself."""
+    last, label = len(shape) - 1, op.label(0)
+    block = single(label, last)
+    if block is None:
+        op.freeze([b for b in label if last in b.axes], "is read in blocks together with another axis")
+        return tuple(b for b in label if last not in b.axes), None
+    op.mask(0, shape, block.axes, block.old)
+    runs = _runs(op, block, int(op.attr("block_size")))
+    if runs.old.size != count:
+        op.freeze([runs], "MatMulNBits has other blocks than its weight")
+        return tuple(b for b in label if last not in b.axes), None
+    op.set_attr("K", block.new.size)
+    return (*(b for b in label if b is not block), runs), runs
+
+
 def matmul_bits(op: Op) -> list[Label]:
-    """MatMulNBits: B (N, blocks, bytes); scales and zero points for each row and block; bias (N)."""
+    """MatMulNBits: B (N, blocks, bytes); scales and zero points for each row and block; bias (N).
+
+    A block of the input has a scale of its own, so it goes whole. Zero points of less than eight bits are
+    packed: the blocks whose zero points are in one byte go together.
+    """
     shape, weight = op.shape(0), op.shape(1)
     if shape is None or weight is None or not all(op.is_constant(i) for i in (1, 2, 3) if op.has(i)):
         return op.barrier("the weights of the MatMulNBits are not constants", CONSTANT)
     rows, last = weight[0], len(shape) - 1
     if op.has(4):
         return op.barrier("MatMulNBits takes its columns in another order", "weights without g_idx")
-    data = op.mix(op.label(0), [last], "MatMulNBits has a scale for each block of its input")
-    letters: list[Letter] = [*range(last), "k"]
+    data, runs = _blocks(op, shape, weight[1])
+    letters: list[Letter] = [*range(last), "blocks"]
     operands: list[tuple[int, Sequence[Letter]]] = [(0, letters), (1, ["n", "blocks", "bytes"])]
-    views: dict[int, tuple[Shape, Label]] = {0: (shape, data)}
-    views[1] = (weight, op.walk.declare(op.node, op.node.inputs[1], 1, weight, [(0,)]))
+    views: dict[int, tuple[Shape, Label]] = {0: ((*shape[:-1], weight[1]), data)}
+    views[1] = (weight, op.walk.declare(op.node, op.node.inputs[1], 1, weight, [(0,), (1,)]))
     for i in (2, 3):
-        if op.has(i):
-            view = (rows, math.prod(op.shape(i) or ()) // rows)
-            views[i] = (view, op.walk.declare(op.node, op.node.inputs[i], i, view, [(0,)]))
-            operands.append((i, ["n", f"part{i}"]))
+        if not op.has(i):
+            continue
+        view = (rows, math.prod(op.shape(i) or ()) // rows)
+        own = op.walk.declare(op.node, op.node.inputs[i], i, view, [(0,), (1,)])
+        packed = single(own, 1) if view[1] != weight[1] else None
+        views[i] = (view, tuple(b for b in own if b is not packed))
+        operands.append((i, ["n", "bytes3" if packed else "blocks"]))
+        if packed is not None and runs is not None:
+            op.join(_runs(op, runs, 8 // int(op.attr("bits"))).map([1], np.copy), packed)
+        elif packed is not None:
+            op.keep(packed.old, "holds zero points of blocks")
     if op.has(5):
         operands.append((5, ["n"]))
-    out = op.combine(operands, [*range(last), "n"], views)
+    out = op.combine(operands, [*range(last), "n"], views, zeros={})
     made = block_on(out, last)
     if made is not None:
         op.produce(made)

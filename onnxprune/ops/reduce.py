@@ -8,8 +8,8 @@ from .label import Label
 from .op import Op, Rule
 from .record import CONSTANT
 
-_NORMS = frozenset({"ReduceMean", "ReduceL2"})
-"""What normalisations are made of: with fewer channels it says nearly the same of those that stay."""
+_SUMS = frozenset({"ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceL2", "ReduceLogSum"})
+"""Sums, to which a channel that reads as zero adds nothing."""
 
 
 def reduction(op: Op) -> list[Label]:
@@ -30,8 +30,15 @@ def reduction(op: Op) -> list[Label]:
 
 
 def _reduced(op: Op, axes: list[int]) -> Label:
-    mix = op.normalise if op.node.op in _NORMS else op.mix
-    label = mix(op.label(0), axes, f"{op.node.op} runs over its channels")
+    label = op.label(0)
+    if op.node.op in _SUMS:
+        for block in label:
+            if set(block.axes) <= set(axes):
+                op.mask(0, op.shape(0) or (), block.axes, block.old)
+        label = tuple(block for block in label if not set(block.axes) <= set(axes))
+    # A mean is what normalisations are made of: with fewer channels it is nearly the same.
+    mix = op.normalise if op.node.op == "ReduceMean" else op.mix
+    label = mix(label, axes, f"{op.node.op} runs over its channels")
     if op.attr("keepdims", 1):
         return label
     return tuple(b.moved([a - sum(x < a for x in axes) for a in b.axes]) for b in label)

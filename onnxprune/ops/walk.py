@@ -13,11 +13,13 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 
-from ..graph import TINY, Array, Facts, Graph, Node, Shape, evaluate
-from .label import Block, Ids, Label, locate, rectangle, uniform
+from ..graph import TINY, Array, Facts, Graph, Node, Shape, choice, evaluate, input_specs
+from .chosen import chosen
+from .label import Block, Ids, Label, block_on, locate, rectangle, uniform
 from .op import Op, Rule
 from .record import ConstantLabel, Cover, Frozen, Inconsistent, Record, Selection
 
@@ -33,6 +35,8 @@ class Walk:
         rules: operator -> rule.
         selection: what stays; `None` to analyse.
         approximate: channels may go that a normalisation runs over.
+        states: inputs of the graph -> outputs that the caller feeds back into them, and that may become
+            narrower together.
     """
 
     def __init__(
@@ -43,11 +47,13 @@ class Walk:
         selection: Selection | None = None,
         *,
         approximate: bool = False,
+        states: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.graph = graph
         self.facts = facts
         self.selection = selection
         self.approximate = approximate
+        self.states = states
         self.record = Record()
         self.new_values: dict[str, Array] = {}
         self.weights: set[str] = set(graph.constants)
@@ -64,6 +70,7 @@ class Walk:
         Raises:
             Inconsistent: (with a selection) what is left does not fit together.
         """
+        self._begin_states()
         for node in self.graph.nodes:
             if node.op == "Constant":
                 continue
@@ -72,12 +79,41 @@ class Walk:
             else:
                 self._apply(node)
         last = Node(-1, "output", "", (), self.graph.outputs, {})
-        for name in self.graph.outputs:
+        for given, name in self.states.items():
+            self._tie(last, given, name)
+        for name in (n for n in self.graph.outputs if n not in self.states.values()):
             for block in self.record.labels.get(name, ()):
                 self.freeze(last, block, f"is the graph output '{name}'")
         self._keep_constants(last)
         self._shapes()
         return self.record
+
+    def _begin_states(self) -> None:
+        """Each axis of a state has ids, unless its length is symbolic."""
+        first = Node(-1, "input", "", (), tuple(self.states), {})
+        for spec in input_specs(self.graph) if self.states else ():
+            if spec.name in self.states:
+                axes = [axis for axis, n in enumerate(spec.shape) if isinstance(n, int) and n > 1]
+                lengths = [n for n in spec.shape if isinstance(n, int) and n > 1]
+                blocks = [self.fresh(first, (n,), (a,)) for a, n in zip(axes, lengths, strict=True)]
+                self.record.labels[spec.name] = tuple(blocks)
+
+    def _tie(self, last: Node, given: str, made: str) -> None:
+        """What the caller feeds back has the channels of what it is fed into."""
+        before, after = (self.record.labels.get(name, ()) for name in (given, made))
+        for block in before:
+            (axis,) = block.axes
+            other = block_on(after, axis)
+            if other is None:
+                self.freeze(last, block, f"meets '{made}', which has no removable channels")
+                continue
+            old, new = (np.moveaxis(ids, other.axes.index(axis), -1) for ids in (other.old, other.new))
+            rows = zip(old.reshape(-1, old.shape[-1]), new.reshape(-1, new.shape[-1]), strict=False)
+            for row_old, row_new in rows:
+                self.join(last, (row_old, row_new), (block.old, block.new))
+        for block in after:
+            if not set(block.axes) & {axis for own in before for axis in own.axes}:
+                self.freeze(last, block, f"is the graph output '{made}'")
 
     def _keep_constants(self, last: Node) -> None:
         """A constant that someone reads without following its ids must stay as it is."""
@@ -155,6 +191,8 @@ class Walk:
         if kept == block.axes:
             return block
         old, new = block.folded(kept)
+        if old.size == 0:
+            return self._project_nothing(node, kept, old, new)
         if uniform(old):
             if not uniform(new):
                 raise Inconsistent(node, "the rows of a grid are no longer whole", block.old)
@@ -170,6 +208,14 @@ class Walk:
         if not uniform(rows):
             raise Inconsistent(node, "the rows of a grid are mixed up", block.old)
         return Block(kept, ids, ids.ravel()[rows[..., 0]])
+
+    def _project_nothing(self, node: Node, kept: tuple[int, ...], old: Ids, new: Ids) -> Block:
+        """Rows of a grid without cells: nothing says which of them stay, so all do."""
+        rows = self.fresh(node, old.shape[:-1], kept)
+        self.record.frozen.append(Frozen(rows.old.ravel(), node.index, "has rows that hold nothing"))
+        if new.shape[:-1] != old.shape[:-1]:
+            raise Inconsistent(node, "has rows that hold nothing", rows.old)
+        return rows
 
     def label(self, name: str, node: Node, i: int) -> Label:
         """Ids of the tensor that is input `i` of a node, or captured by its body (-1).
@@ -289,7 +335,10 @@ class Walk:
             self.weights.update(node.outputs)
         rule = self._rules.get(node.op)
         labels: Sequence[Label]
-        if node.captured or node.op in _WITH_BODIES:
+        pairs = choice(node)
+        if pairs is not None:
+            labels = chosen(op, pairs)
+        elif node.captured or node.op in _WITH_BODIES:
             labels = op.barrier(f"{node.op} has a body", f"an export without {node.op}")
         elif rule is None:
             labels = op.barrier(

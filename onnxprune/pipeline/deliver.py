@@ -167,12 +167,12 @@ def as_mask(found: Delivered, solved: Solved, original: Network, feeds: Feeds, t
         graph = _silent(graph, space.effect, space.effect.kept(choice))
     if not same(reference.graph, graph, feeds).equal:
         graph = reference.graph
-    left, whole = size(solved.candidate.network, timing), size(original, timing)
+    left, whole = size(solved.candidate.network.sunk, timing), size(original, timing)
     note = (
         f"masked: nothing is smaller yet; cut, it has {left.params / whole.params:.1%} of the parameters, "
         f"{left.macs / (whole.macs or 1):.1%} of the MACs and {left.bytes / whole.bytes:.1%} of the bytes"
     )
-    return Delivered(reference.of(graph), (*found.notes, note), found.rewrites, in_place=True)
+    return Delivered(reference.of(graph).sunk, (*found.notes, note), found.rewrites, in_place=True)
 
 
 def _silent(graph: Graph, effect: Effect, kept: Mask) -> Graph:

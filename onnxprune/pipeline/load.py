@@ -19,7 +19,7 @@ from ..execution.sessions import open_session
 from ..graph import Facts, Graph, Network, load, require_finite, symbolic_dims
 from ..proof import same
 from ..reductions.channels import Analysis, Channels, ChannelSpace, Granularity
-from ..rewrites import Cleaning, ComputedWeights, KnownBranches
+from ..rewrites import BranchesAside, Cleaning, ComputedWeights, KnownBranches
 from ..rewrites.clean import GROWTH
 from ..runtime import Feeds, TensorSpec, random_feeds
 from ..types import Progress
@@ -99,10 +99,10 @@ def loaded(
         UsageError: a dimension was named that the model hasn't.
     """
     original = model if isinstance(model, Graph) else load(model)
-    require_finite(original)
+    require_finite(original.flat)
     check_dims(symbolic_dims(original), dims or {})
     origin = Network(original, dims)
-    rewrites: list[Rewrite] = [ComputedWeights(), KnownBranches()]
+    rewrites: list[Rewrite] = [ComputedWeights(), KnownBranches(), BranchesAside()]
     if simplify:
         progress("Cleaning the graph")
         rewrites.insert(0, Cleaning())
@@ -110,7 +110,7 @@ def loaded(
         network, notes = rewritten(origin, rewrites)
     except InputError as error:
         raise with_hint_of_sizes(error, symbolic_dims(original).keys() - (dims or {}).keys()) from None
-    growth = network.graph.size() / original.size()
+    growth = network.sunk.graph.size() / original.size()
     if growth > GROWTH:
         reason = "what the model computes from constants is stored instead"
         hint = "see --no-simplify"

@@ -19,6 +19,7 @@ from ..contracts.reduction import Trace
 from ..contracts.repaired import Repaired
 from ..contracts.traces import Unchanged, chained
 from ..contracts.verdict import Drop, Verdict
+from ..cost.macs import uncounted
 from ..cost.quantities import ROWS
 from ..errors import CheckFailed, Infeasible
 from ..execution.sessions import open_session
@@ -189,7 +190,7 @@ def _delivered(run: Run, found: tuple[Solved, ...], promised: Exams | None) -> R
         )
     setting.progress("Proving the surgery")
     proofs = tuple(proof for one in found for proof in _proved(one, run.feeds))
-    result = deliver.Delivered(loaded.origin if untouched else found[-1].candidate.network)
+    result = deliver.Delivered(loaded.origin if untouched else found[-1].candidate.network.sunk)
     if not untouched:
         result = _in_form(run, result, found)
     setting.progress("Comparing with the original")
@@ -279,11 +280,17 @@ def _reached(one: Solved, network: Network) -> tuple[str, ...]:
     if one.route is None:
         return ()
     told = ("--macs", "--params", "--latency")
-    limits = [x for x in one.route.limits if x.quantity.option not in told]
-    return tuple(
-        f"{x.quantity.option}: {x.written(one.search.beside.value(x, network))}, asked for at most {x}"
-        for x in limits
-    )
+    beside = one.search.beside
+    said = [
+        f"{x.quantity.option}: {x.written(beside.value(x, network))}, asked for at most {x}"
+        for x in one.route.limits
+        if x.quantity.option not in told
+    ]
+    if any(x.quantity.option == "--macs" for x in one.route.limits):
+        sized = network.sized(beside.dims)
+        left_out = uncounted(sized.graph, sized.facts)
+        said += [f"--macs leaves out {', '.join(map(str, left_out))}"] if left_out else []
+    return tuple(said)
 
 
 def _require_speed(one: Solved, verdict: Verdict) -> None:

@@ -15,7 +15,7 @@ from ..contracts.proof import Comparison
 from ..contracts.reduction import Trace
 from ..execution.prefix import reads
 from ..execution.sessions import open_session
-from ..graph import Array, Graph, Network, Node, segment
+from ..graph import Array, Graph, Network, Node, choice, segment
 from ..runtime import ExecutionOptions, Feeds
 from .compare import allowed, relative_error
 
@@ -105,7 +105,9 @@ def _part(graph: Graph, comparable: Collection[str], first: int, end: int) -> _P
 
 
 def _is_read(graph: Graph, name: str, inside: Iterable[int]) -> bool:
-    return name in graph.outputs or any(node.index not in inside for node, _ in graph.readers.get(name, ()))
+    """Whether others read a tensor, or an If chooses it, which may choose another one."""
+    readers = [node for node, _ in graph.readers.get(name, ())]
+    return name in graph.outputs or any(n.index not in inside or choice(n) is not None for n in readers)
 
 
 def _error(graph: Graph, part: _Part, values: Mapping[str, Array], trace: Trace) -> tuple[float, float]:

@@ -67,7 +67,7 @@ def are_scores(output: Array, count: int) -> bool:
     return (
         is_floating(output.dtype)
         and output.ndim >= 2
-        and len(output) == count
+        and len(output) == count > 0
         and 1 < output.shape[1] == output.size // count
     )
 
@@ -211,6 +211,7 @@ def are_probabilities(x: Array) -> bool:
     """Whether numbers along the last axis are probabilities: not negative, and of sum 1."""
     return bool(
         x.ndim > 1
+        and x.size > 0
         and x.shape[-1] > 1
         and (x >= 0).all()
         and np.allclose(x.sum(-1), 1, atol=_SUM_TOLERANCE, rtol=0)

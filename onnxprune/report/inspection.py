@@ -13,6 +13,7 @@ from ..contracts.effect import Effect
 from ..contracts.reduction import Space
 from ..contracts.verdict import Size
 from ..cost.macs import macs as count_macs
+from ..cost.macs import uncounted
 from ..graph import infer, one_sample
 from ..ops import MACS
 from ..types import Units
@@ -73,6 +74,8 @@ class Inspection:
     layers: tuple[Layer, ...]
     groups: tuple[GroupSummary, ...]
     weights: tuple[WeightSummary, ...]
+    uncounted: tuple[str, ...] = ()
+    """What the MACs leave out: operators and why, in words."""
 
     def data(self) -> dict[str, Any]:
         """For JSON (see `schemas/inspect.schema.json`)."""
@@ -86,7 +89,7 @@ def inspection(space: Space, dims: Mapping[str, int] = MappingProxyType({})) -> 
         space: the units of a network.
         dims: sizes of symbolic dimensions to count MACs for; others get one sample and a guess.
     """
-    graph, facts = space.network.graph, space.network.facts
+    graph, facts, whole = space.network.graph, space.network.facts, space.network.sunk.graph
     counted = infer(graph, {**one_sample(graph), **dims})
     costs = count_macs(graph, counted)
     groups = {graph.producer[output].index: group for group in space.groups for output in group.layers}
@@ -112,7 +115,8 @@ def inspection(space: Space, dims: Mapping[str, int] = MappingProxyType({})) -> 
                 **cause_entry(graph, stuck.cause if stuck else None),
             )
         )
-    size = Size(graph.parameters(), sum(costs.values()), graph.size())
+    total = sum(count_macs(whole, counted).values()) if whole is not graph else sum(costs.values())
+    size = Size(graph.parameters(), total, whole.size())
     effect = space.effect
     summaries = tuple(
         GroupSummary(g.name, g.size, nodes_of(graph, g), _params(effect, units), g.approximate)
@@ -121,7 +125,15 @@ def inspection(space: Space, dims: Mapping[str, int] = MappingProxyType({})) -> 
     by_id = {group.id: group for group in space.groups}
     listed = tuple(weight_entry(graph, by_id, weight) for weight in space.weights)
     return Inspection(
-        graph.where, graph.opset(), len(graph.nodes), counted.dims, size, tuple(layers), summaries, listed
+        graph.where,
+        graph.opset(),
+        len(whole.nodes),
+        counted.dims,
+        size,
+        tuple(layers),
+        summaries,
+        listed,
+        tuple(map(str, uncounted(graph, counted))),
     )
 
 

@@ -133,7 +133,7 @@ def shape_after(graph: Graph, weight: Weight, pruned: Graph) -> Shape | None:
 
     It is found at the same nodes, or by its name; `None` where it is gone.
     """
-    names = {weight.name}
+    names, pruned = {weight.name}, pruned.flat
     for node, i in graph.readers[weight.name]:
         new = pruned.producer.get(node.outputs[0])
         names |= {new.inputs[i]} if new is not None and 0 <= i < len(new.inputs) else set()

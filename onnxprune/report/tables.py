@@ -129,6 +129,8 @@ def _totals(found: Inspection) -> Text:
         f"total: {count(found.size.params)} parameters, {count(found.size.macs)} MACs"
         f"{f' with {sizes}' if sizes else ''}, {count(found.size.bytes)}B"
     ]
+    if found.uncounted:
+        lines.append(f"MACs leave out {', '.join(found.uncounted)}")
     if found.groups:
         best = max(found.groups, key=lambda g: g.params)
         share = best.params / max(1, found.size.params)

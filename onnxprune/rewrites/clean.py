@@ -50,10 +50,11 @@ def _slim(graph: Graph, **options: Any) -> Graph:
 
 def _declare_as_before(cleaned: Any, graph: Graph) -> None:
     """Shapes that the model declares: onnxslim adds its own, in words that differ from run to run."""
-    types = {output.name: output.type for output in graph.model.graph.output}
-    for output in cleaned.output:
-        if output.name in types:
-            output.type.CopyFrom(types[output.name])
+    given = graph.model.graph
+    types = {value.name: value.type for value in (*given.input, *given.output)}
+    for value in (*cleaned.input, *cleaned.output):
+        if value.name in types:
+            value.type.CopyFrom(types[value.name])
     made = {output for node in cleaned.node for output in node.output}
     declared = [v for v in graph.model.graph.value_info if v.name in made]
     del cleaned.value_info[:]

@@ -15,7 +15,7 @@ from ..contracts.maker import Candidate, Maker
 from ..contracts.selection import keep_best
 from ..cost.quantities import ROWS, Beside
 from ..errors import Infeasible
-from ..graph import Network
+from ..graph import Network, is_flattened
 from ..types import Progress
 from .allocation import Allocation
 from .edge import Effort, Search, edge
@@ -81,7 +81,11 @@ def within(route: Route) -> Choice:
         raise Infeasible(f"is within {met} already: nothing has to be removed", where=route.base.where)
     if len(limits) == 1 and limits[0].quantity.option in _COUNTED:
         share = limits[0].of(1.0) / route.beside.value(limits[0], route.base)
-        return _topped(route, allocation.choice(share), share)
+        choice = _topped(route, allocation.choice(share), share)
+        # Of an If the dearest branch counts, which may have kept more than its share.
+        aside = is_flattened(route.base.graph)
+        if not aside or exceeded(route, route.maker.cut(choice).network)[1] <= 0:
+            return choice
     route.progress("Measuring candidates")
 
     def evaluate(share: float) -> tuple[Choice, Network]:

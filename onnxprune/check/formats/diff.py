@@ -37,6 +37,7 @@ def diff_json(found: Diff) -> str:
         },
         "layers": [_layer(c) for c in found.layers],
         **{key: _pairs(getattr(found, key)) for key in _SECTIONS},
+        "notes": {"old": list(found.old.notes), "new": list(found.new.notes)},
     }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
@@ -72,6 +73,7 @@ def _parts(found: Diff) -> Iterator[Table | Text]:
         for row in rows:
             made.add_row(*(line(cell) for cell in row))
         yield made
+    yield from (line(f"note: {note}", "dim") for note in _notes(found))
 
 
 def diff_markdown(found: Diff) -> str:
@@ -81,6 +83,7 @@ def diff_markdown(found: Diff) -> str:
         lines += [f"#### {title}", "", f"| {' | '.join(head)} |", "|---|--:|--:|--:|"]
         lines += [f"| {' | '.join(map(inline, row))} |" for row in rows]
         lines.append("")
+    lines += [f"> {inline(note)}" for note in _notes(found)]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
@@ -104,6 +107,13 @@ def _tables(found: Diff) -> Iterator[tuple[str, Row, list[Row]]]:
     ]
     if others:
         yield "Elsewhere", ("what", "old", "new", "change"), others
+
+
+def _notes(found: Diff) -> list[str]:
+    """What the numbers leave out or assume, told once where it is the same for both."""
+    both = [note for note in found.new.notes if note in found.old.notes]
+    sides = (("old", found.old), ("new", found.new))
+    return both + [f"{side}: {note}" for side, said in sides for note in said.notes if note not in both]
 
 
 def _metric(key: str, old: float, new: float) -> Row:

@@ -154,9 +154,18 @@ def weight_inputs(op: str) -> tuple[int, ...]:
     return () if row is None else (*sorted(row.weights), *row.states)
 
 
+_STORED_AS = frozenset({"Cast", "DequantizeLinear", "Identity"})
+"""What may stand between a stored weight and its reader, and keeps its shape."""
+
+
 def is_depthwise(graph: Graph, node: Node) -> bool:
-    """Whether a node is a convolution that makes each channel of one channel."""
-    layer = layer_at(graph, node)
-    if layer is None or node.op != "Conv":
+    """Whether a node is a convolution that makes each channel of one channel; its weight may be stored."""
+    if node.op != "Conv" or node.attrs.get("group", 1) == 1:
         return False
-    return graph.shape_of_constant(layer.weight)[1] == 1 != layer.layout.groups
+    weight = node.inputs[1]
+    while weight not in graph.constants:
+        made = graph.producer.get(weight)
+        if made is None or made.op not in _STORED_AS:
+            return False
+        weight = made.inputs[0]
+    return graph.shape_of_constant(weight)[1] == 1

@@ -62,6 +62,7 @@ class Analysis:
         causes: why units have to stay.
         cause_of: int64, for every unit the index of its cause; -1 where it has none.
         approximate: whether groups may hold what a normalisation runs over.
+        states: inputs of the graph -> outputs that the caller feeds back into them; both become narrower.
     """
 
     unit: Units
@@ -74,6 +75,7 @@ class Analysis:
     causes: tuple[Cause, ...]
     cause_of: Units
     approximate: bool = False
+    states: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def group_of(self) -> Units:

@@ -43,7 +43,8 @@ def recorded(
         Inconsistent: what is left would not fit together.
     """
     stays = Selection(kept[analysis.unit], analysis.unit)
-    record = Walk(graph, facts, rules, stays, approximate=analysis.approximate).run()
+    walk = Walk(graph, facts, rules, stays, approximate=analysis.approximate, states=analysis.states)
+    record = walk.run()
     _edit_constants(graph, record)
     return graph.edited(record.edits), record
 
@@ -76,7 +77,7 @@ def _is_only_use(graph: Graph, found: ConstantLabel) -> bool:
 
 
 def taken(array: Array, view: Shape, label: Label) -> Array:
-    """The part of a constant that its new label names."""
+    """The part of an array, seen in the shape `view`, that its new label names."""
     source = array.reshape(view)
     lengths = list(view)
     plain = all(len(b.axes) == 1 for b in label)

@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -46,6 +47,7 @@ def analyze(
     *,
     granularity: Granularity = "auto",
     approximate: bool = False,
+    states: Mapping[str, str] = MappingProxyType({}),
     rules: Mapping[str, Rule] = RULES,
 ) -> Analysis:
     """Find all removable units, by a walk and a rehearsal.
@@ -58,17 +60,17 @@ def analyze(
         facts: its shapes and values.
         granularity: what may go of attention: whole heads, or width within every head.
         approximate: channels may go that a normalisation runs over; their groups are marked.
+        states: inputs of the graph -> outputs that the caller feeds back into them: both may become narrower.
         rules: operator -> rule.
 
     Raises:
         Infeasible: no consistent set of units was found (a rule is broken).
     """
-    record = Walk(graph, facts, rules, approximate=approximate).run()
+    record = Walk(graph, facts, rules, approximate=approximate, states=states).run()
     refused: list[Frozen] = []
     for _ in range(200):
-        analysis = replace(
-            _Resolution(graph, record, granularity, refused).analysis(), approximate=approximate
-        )
+        resolution = _Resolution(graph, record, granularity, refused)
+        analysis = replace(resolution.analysis(), approximate=approximate, states=states)
         trouble = _rehearse(graph, facts, rules, analysis, SHARES if record.cut else SHARES[:1])
         if trouble is None:
             return analysis
@@ -94,7 +96,8 @@ def _rehearse(
         for group in analysis.groups:
             kept[group.units] = keep_best(group, random.random(group.size), int(share * group.size))
         try:
-            Walk(graph, facts, rules, selection(analysis, kept), approximate=analysis.approximate).run()
+            chosen = selection(analysis, kept)
+            Walk(graph, facts, rules, chosen, approximate=analysis.approximate, states=analysis.states).run()
         except Inconsistent as trouble:
             return trouble
     return None
