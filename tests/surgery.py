@@ -16,7 +16,7 @@ import onnx
 from nets import run
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxprune.contracts.analysis import Analysis
+from onnxprune.reductions.channels.analysis import Analysis
 from onnxprune.contracts.selection import keep_best
 from onnxprune.graph import Graph, infer
 from onnxprune.ops import RULES

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx.helper import make_node
 
-from onnxprune.contracts.analysis import ChannelGroup
+from onnxprune.reductions.channels.analysis import ChannelGroup
 from onnxprune.cost.macs import macs as count_macs
 from onnxprune.cost.model import macs_model, parameters_model
 from onnxprune.errors import Infeasible

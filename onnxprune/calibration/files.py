@@ -16,7 +16,6 @@ import numpy as np
 from ..contracts.stats import Moments, Stats
 from ..errors import InputError
 from ..graph import Array, Graph, write_atomic
-from .run import identity
 
 FORMAT = 1
 
@@ -83,6 +82,6 @@ def require_same(stats: Stats, graph: Graph, where: str) -> None:
     Raises:
         InputError: they are.
     """
-    if stats.fingerprint != identity(graph):
+    if stats.fingerprint != graph.digest():
         hint = "calibrate again; with the same --no-simplify, if it was given"
         raise InputError("these statistics are of another model", where=where, hint=hint)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
+from ..contracts.reduction import Key
 from ..contracts.request import Request
 from ..contracts.stats import Stats
 from ..errors import InputError
 from ..execution.sessions import open_session
 from ..graph import Array, Graph
-from ..reductions.channels.sites import Key
 from ..runtime import ExecutionOptions
 from .meter import Meter, batch_size
 
@@ -57,7 +56,7 @@ def measure(
         progress(count)
     if count == 0:
         raise InputError("there are no samples", where=source or None)
-    return Stats(identity(graph), count, source, dict(zip(wanted, meter.moments, strict=True)))
+    return Stats(graph.digest(), count, source, dict(zip(wanted, meter.moments, strict=True)))
 
 
 def _blamed(error: InputError, feeds: Mapping[str, Array], source: str) -> InputError:
@@ -67,11 +66,3 @@ def _blamed(error: InputError, feeds: Mapping[str, Array], source: str) -> Input
             reason = f"a sample of input '{name}' holds NaN or infinity"
             return InputError(reason, where=source or None, hint="leave such samples out")
     return error
-
-
-def identity(graph: Graph) -> str:
-    """SHA-256 over nodes, links and weights: statistics are of these weights, a plan fits others, too."""
-    digest = hashlib.sha256(graph.fingerprint().encode())
-    for name in sorted(graph.constants):
-        digest.update(graph.constants[name].SerializeToString(deterministic=True))
-    return digest.hexdigest()

@@ -17,9 +17,9 @@ from ..errors import UsageError
 
 Floats = NDArray[np.float64]
 
-Need = Literal["consumers", "norms", "pooled", "zeros", "kernels"]
-"""What to gather: Gram matrices of what consumers read; per-sample norms and pooled values of what filters
-make; zeros after ReLU; norms of every single kernel's output."""
+Need = Literal["consumers", "inputs", "norms", "pooled", "zeros", "kernels"]
+"""What to gather: Gram matrices of what consumers read; mean squares of what linear layers read; per-sample
+norms and pooled values of what filters make; zeros after ReLU; norms of every single kernel's output."""
 
 
 ENOUGH = 4
@@ -136,6 +136,18 @@ class Stats:
     samples: int
     source: str
     moments: Mapping[tuple[str, int], Moments]
+
+    def of(self, key: tuple[str, int]) -> Moments:
+        """The moments of a tensor over a channel axis.
+
+        Raises:
+            UsageError: they were gathered for something else.
+        """
+        found = self.moments.get(key)
+        if found is None:
+            hint = "run 'onnxprune calibrate' with --for and this criterion"
+            raise UsageError(f"the statistics have nothing on '{key[0]}'", where="--stats", hint=hint)
+        return found
 
     def warnings(self) -> tuple[str, ...]:
         """What to tell the user: random samples; tensors with few rows for their channels."""

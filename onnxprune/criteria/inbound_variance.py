@@ -8,7 +8,6 @@ import numpy as np
 
 from ..contracts.groups import Scores
 from ..contracts.stats import Need
-from ..reductions.channels.sites import consumers, kernels_of
 from ..types import Floats
 from .base import Context, by_filter, moments, require_samples
 
@@ -32,18 +31,18 @@ class InboundVariance:
         require_samples(context, 2)
         instead = by_filter(context, lambda rows: np.asarray(np.linalg.norm(rows, axis=1)))
         found = self.kernels(context)
-        by_node = consumers(context.graph, context.analysis)
         result = []
-        for group, norms in zip(context.analysis.groups, instead, strict=True):
+        for group, norms in zip(context.groups, instead, strict=True):
             best = np.full(group.size, -1.0)
-            for consumer in by_node:
-                inside = np.isin(consumer.units, group.units)
+            for consumer in context.channels.consumers:
+                units = context.channels.local(group, consumer)
+                inside = units >= 0
                 variance = found.get(consumer.node)
                 if variance is None or not inside.any():
                     continue
                 level = variance.mean(axis=1, keepdims=True)
                 share = (variance / np.where(level > 0, level, 1)).max(axis=0)
-                np.maximum.at(best, np.searchsorted(group.units, consumer.units[inside]), share[inside])
+                np.maximum.at(best, units[inside], share[inside])
             mean = float(best[best >= 0].mean()) if (best >= 0).any() else 1.0
             result.append(np.where(best >= 0, best / (mean or 1.0), norms))
         return tuple(result)
@@ -51,10 +50,8 @@ class InboundVariance:
     def kernels(self, context: Context) -> dict[int, Floats]:
         """Index of each consumer -> float64 (T, S), v_ts of its kernels."""
         have = context.stats.moments if context.stats is not None else {}
-        by_node = consumers(context.graph, context.analysis)
-        found = {
-            c.node: moments(context, kernels_of(c)).kernel_variance for c in by_node if kernels_of(c) in have
-        }
+        by_node = context.channels.consumers
+        found = {c.node: moments(context, c.kernels).kernel_variance for c in by_node if c.kernels in have}
         if by_node and not found:
-            moments(context, kernels_of(by_node[0]))
+            moments(context, by_node[0].kernels)
         return found

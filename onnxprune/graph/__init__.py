@@ -12,6 +12,7 @@ from .editing import make_node
 from .facts import TINY, Facts, infer
 from .files import external_files, load, read_tensor, require_finite, save, write_atomic
 from .inputs import InputSpec, input_specs, one_sample, symbolic_dims
+from .network import Network
 from .parts import Appended, appended, between, cut, segment
 from .values import VALUE_LIMIT, evaluate, is_value
 
@@ -25,6 +26,7 @@ __all__ = [
     "Facts",
     "Graph",
     "InputSpec",
+    "Network",
     "Node",
     "Shape",
     "appended",

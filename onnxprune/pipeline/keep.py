@@ -8,9 +8,9 @@ from functools import partial
 
 import numpy as np
 
-from ..contracts.analysis import Analysis
 from ..errors import UsageError
 from ..graph import Graph
+from ..reductions.channels.analysis import Analysis
 from ..reductions.channels.weights import prepares, readers
 from ..types import Cause
 from .stuck import blocked

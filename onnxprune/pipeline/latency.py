@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..contracts.analysis import Analysis
 from ..cost.latency import latency_model
 from ..cost.model import Cost
 from ..cost.sizes import check_dims, sizes
 from ..execution.timing import Timing
 from ..graph import Facts, Graph, infer, symbolic_dims
 from ..profile import Measure, Profile, Setting, Stopwatch, cached, load, profile, remember
+from ..reductions.channels.analysis import Analysis
 from ..reductions.channels.cut import rewrite
 from ..runtime import kernel_seconds
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..contracts.analysis import Analysis
 from ..execution.sessions import open_session
 from ..graph import Array, Edits, Graph
 from ..ops.layers import LINEAR
 from ..proof.compare import surgery_error
+from ..reductions.channels.analysis import Analysis
 from ..reductions.channels.mask import masked
 from ..types import Mask
 from .job import Job, Made, inputs

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from ..calibration.expectation import Normal, normals
-from ..contracts.analysis import Analysis
 from ..cost.macs import macs
 from ..cost.sizes import check_dims, with_hint_of_sizes
 from ..errors import Infeasible, InputError
 from ..graph import Facts, Graph, infer, load, one_sample, require_finite, symbolic_dims, with_known_branches
+from ..reductions.channels.analysis import Analysis
 from ..reductions.channels.find import Granularity, analyze
 from ..rewrites.clean import GROWTH, cleaned
 from ..rewrites.constants import folded

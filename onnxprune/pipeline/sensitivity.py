@@ -7,11 +7,11 @@ from contextlib import closing
 
 import numpy as np
 
-from ..contracts.analysis import ChannelGroup
 from ..contracts.stats import Stats
 from ..execution.prefix import Prefix, Shelf, behind
 from ..graph import Graph
 from ..quality.loss import Judge
+from ..reductions.channels.analysis import ChannelGroup
 from ..reductions.channels.cut import rewrite
 from ..reductions.channels.mask import masked
 from ..repair import projected

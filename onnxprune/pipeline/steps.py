@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..contracts.analysis import Analysis
 from ..cost.model import macs_model
 from ..graph import infer
+from ..reductions.channels.analysis import Analysis
 from ..reductions.channels.find import analyze
 from ..strategies.ladder import Ladder
 from ..strategies.schedule import schedule

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..contracts.analysis import Analysis, ChannelGroup
 from ..contracts.groups import Blocked
+from ..reductions.channels.analysis import Analysis, ChannelGroup
 from ..types import Cause, Mask
 
 

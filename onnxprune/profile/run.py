@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..contracts.analysis import Analysis
 from ..cost.rate import Rate
 from ..graph import Facts, Graph, infer
+from ..reductions.channels.analysis import Analysis
 from ..types import Mask
 from .fit import Bound, Point, bound, fitted
 from .layers import Layer, layers

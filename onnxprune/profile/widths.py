@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..contracts.analysis import Analysis
 from ..contracts.selection import keep_best
 from ..cost.rate import fitting
+from ..reductions.channels.analysis import Analysis
 from ..types import Mask
 
 SHARES = (0.75, 0.5, 0.25)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..contracts.analysis import Analysis, ChannelGroup
 from ..graph import Array, Graph, Node
 from ..ops.label import rank
 from ..ops.layers import LINEAR, is_depthwise
 from ..ops.layers.storage import values
+from ..reductions.channels.analysis import Analysis, ChannelGroup
 from ..reductions.channels.sites import axis_of, filters
 from ..types import Floats, Units
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..calibration.expectation import expected
-from ..contracts.analysis import ChannelGroup, Reader
 from ..graph import Edits, Graph
 from ..ops.label import block_on, locate, rank
 from ..ops.layers.bias import intercept, shift
+from ..reductions.channels.analysis import ChannelGroup, Reader
 from ..types import Floats, Mask, Units
 from .consumers import Consumer, consumers
 from .makers import Maker, Mixed, makers

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..contracts.analysis import Analysis, ChannelGroup
 from ..contracts.stats import Moments, Stats
 from ..execution.linalg import solve, threads_for
 from ..graph import Edits, Graph
 from ..ops.layers.bias import intercept, shift
 from ..ops.layers.storage import nearest, weights, zero_point
+from ..reductions.channels.analysis import Analysis, ChannelGroup
 from ..reductions.channels.sites import Consumer, consumers
 from ..types import Floats, Mask, Units
 

@@ -9,13 +9,13 @@ from functools import cached_property
 import numpy as np
 
 from ..calibration.expectation import Normal
-from ..contracts.analysis import Analysis
 from ..execution.prefix import reads
 from ..graph import Array, Facts, Graph
 from ..ops import RULES
 from ..ops.label import Label, locate
 from ..ops.record import ConstantLabel, Record, Selection
 from ..ops.walk import Walk
+from ..reductions.channels.analysis import Analysis
 from ..types import Mask
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..contracts.analysis import Analysis
 from ..graph import Graph, Node
+from ..reductions.channels.analysis import Analysis
 from ..reductions.channels.weights import Weight
 from ..types import Cause
 

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 
-from ...contracts.analysis import Analysis, ChannelGroup, Member, Place
-from ...contracts.plan import Plan, PlannedGroup, PlannedTensor
+from ...contracts.effect import Member, Place
+from ...contracts.plan import PlannedGroup, PlannedTensor
 from ...errors import InputError
 from ...graph import Graph
 from ...types import Mask, Shape
+from .analysis import Analysis, ChannelGroup
 
 
-def make_plan(graph: Graph, analysis: Analysis, kept: Mask, options: Mapping[str, Any]) -> Plan:
-    """Write down which indices of which weights stay.
+def written(analysis: Analysis, kept: Mask) -> tuple[PlannedGroup, ...]:
+    """Which indices of which weights stay, for each group that loses something.
 
     Args:
-        graph: the graph that was analysed.
-        analysis: its analysis.
+        analysis: of the graph.
         kept: (analysis.count,), whether each unit stays.
-        options: how the choice was made; kept as it is.
     """
     owner = analysis.group_of
     cut = [not kept[group.units].all() for group in analysis.groups]
@@ -33,10 +31,9 @@ def make_plan(graph: Graph, analysis: Analysis, kept: Mask, options: Mapping[str
             owners = [g for g in np.unique(owner[units]) if g >= 0 and cut[g]]
             if owners:
                 stays = tuple(np.flatnonzero(kept[units]).tolist())
-                tensor = PlannedTensor(member.constant, member.view, place.axes, stays)
                 for g in owners:
-                    tensors[g].add(tensor)
-    groups = [
+                    tensors[g].add(PlannedTensor(member.constant, member.view, place.axes, stays))
+    return tuple(
         PlannedGroup(
             group.name,
             group.size,
@@ -46,11 +43,10 @@ def make_plan(graph: Graph, analysis: Analysis, kept: Mask, options: Mapping[str
         )
         for g, group in enumerate(analysis.groups)
         if cut[g]
-    ]
-    return Plan(graph.fingerprint(), tuple(groups), dict(options))
+    )
 
 
-def fit(plan: Plan, graph: Graph, analysis: Analysis) -> Mask:
+def fit(groups: Iterable[PlannedGroup], graph: Graph, analysis: Analysis) -> Mask:
     """The units that a plan keeps, on its graph or on one with the same weights' names and shapes.
 
     Raises:
@@ -60,35 +56,31 @@ def fit(plan: Plan, graph: Graph, analysis: Analysis) -> Mask:
     kept = np.ones(analysis.count, bool)
     seen = np.zeros(analysis.count, bool)
     free = analysis.group_of >= 0
-    for group in plan.groups:
-        for tensor in group.tensors:
-            where = f"plan, tensor '{tensor.name}'"
-            if tensor.name not in graph.constants:
-                raise InputError("the model has no such weight", where=where)
-            found = places.get((tensor.name, tensor.view, tensor.axes))
-            if found is None:
-                raise InputError(_why_no_place(tensor, graph.shape_of_constant(tensor.name)), where=where)
-            units = found.units.ravel()
-            if any(not 0 <= i < units.size for i in tensor.kept):
-                raise InputError(f"keeps an index outside 0..{units.size - 1}", where=where)
-            stays = np.zeros(units.size, bool)
-            stays[list(tensor.kept)] = True
-            gone = units[~stays]
-            if not free[gone].all():
-                index = int(np.flatnonzero(~stays)[np.flatnonzero(~free[gone])[0]])
-                raise InputError(
-                    f"index {index} can't be removed", where=where, hint="see 'onnxprune inspect'"
-                )
-            if (seen[units] & (kept[units] != stays)).any():
-                index = int(np.flatnonzero(seen[units] & (kept[units] != stays))[0])
-                raise InputError(
-                    f"index {index} is coupled with one that another tensor of the plan treats otherwise",
-                    where=where,
-                )
-            kept[units], seen[units] = stays, True
+    for tensor in (tensor for group in groups for tensor in group.tensors):
+        where = f"plan, tensor '{tensor.name}'"
+        if tensor.name not in graph.constants:
+            raise InputError("the model has no such weight", where=where)
+        found = places.get((tensor.name, tensor.view, tensor.axes))
+        if found is None:
+            raise InputError(_why_no_place(tensor, graph.shape_of_constant(tensor.name)), where=where)
+        units = found.units.ravel()
+        if any(not 0 <= i < units.size for i in tensor.kept):
+            raise InputError(f"keeps an index outside 0..{units.size - 1}", where=where)
+        stays = np.zeros(units.size, bool)
+        stays[list(tensor.kept)] = True
+        gone = units[~stays]
+        if not free[gone].all():
+            index = int(np.flatnonzero(~stays)[np.flatnonzero(~free[gone])[0]])
+            raise InputError(f"index {index} can't be removed", where=where, hint="see 'onnxprune inspect'")
+        if (seen[units] & (kept[units] != stays)).any():
+            index = int(np.flatnonzero(seen[units] & (kept[units] != stays))[0])
+            reason = f"index {index} is coupled with one that another tensor of the plan treats otherwise"
+            raise InputError(reason, where=where)
+        kept[units], seen[units] = stays, True
     for unfit in analysis.groups:
-        if reason := _why_unfit(unfit, kept):
-            raise InputError(reason, where=f"plan, group '{unfit.name}'")
+        why = _why_unfit(unfit, kept)
+        if why is not None:
+            raise InputError(why, where=f"plan, group '{unfit.name}'")
     return kept
 
 

@@ -9,9 +9,10 @@ from typing import Literal
 
 import numpy as np
 
-from ...contracts.analysis import Analysis, Member
+from ...contracts.effect import Member
 from ...graph import TINY, Graph, Node, Shape
 from ...types import Cause, Mask, Units
+from .analysis import Analysis
 
 State = Literal["prunable", "coupled", "blocked"]
 Fate = Literal["pruned", "coupled", "whole", "blocked"]

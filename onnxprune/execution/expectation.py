@@ -15,11 +15,11 @@ import numpy as np
 from scipy.special import ndtri
 
 from ..errors import InputError
-from ..execution.prefix import ancestors, reads
-from ..execution.sessions import open_session
 from ..graph import Array, Facts, Graph, segment
 from ..ops import elementwise
 from ..types import Floats
+from .prefix import ancestors, reads
+from .sessions import open_session
 
 _POINTS = 512
 """Of each distribution: the mean of what an activation function makes of it is then right to 0.1%."""

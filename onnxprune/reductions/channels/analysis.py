@@ -1,4 +1,7 @@
-"""Which channels of a graph can be removed together, and where each of them lives."""
+"""Which channels of a graph can be removed together, and where each of them lives.
+
+Units are numbered through the whole graph here; outside of this room they are numbered within their groups.
+"""
 
 from __future__ import annotations
 
@@ -7,40 +10,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..types import Cause, Shape, Units
-from .groups import Blocked, Group
-
-
-@dataclass(frozen=True)
-class Place:
-    """Units along some axes of a tensor.
-
-    Attributes:
-        axes: ascending; several where they form a grid (groups of a convolution, heads).
-        units: int64, its shape the lengths of these axes.
-    """
-
-    axes: tuple[int, ...]
-    units: Units
-
-
-@dataclass(frozen=True)
-class Member:
-    """A constant with units on its axes.
-
-    Attributes:
-        constant: its name.
-        use: (node index, input index) where this reader of a shared vector is on its own; else `None`.
-        untied: index of the Identity node that copies it, where that copy is on its own; else `None`.
-        view: the shape, or a finer one of the same size, that places refer to.
-        places: may share a leading axis.
-    """
-
-    constant: str
-    use: tuple[int, int] | None
-    untied: int | None
-    view: Shape
-    places: tuple[Place, ...]
+from ...contracts.effect import Member, Place
+from ...contracts.groups import Blocked, Group
+from ...types import Cause, Mask, Shape, Units
 
 
 @dataclass(frozen=True)
@@ -110,3 +82,10 @@ class Analysis:
         for index, group in enumerate(self.groups):
             result[group.units] = index
         return result
+
+    def exact(self, kept: Mask) -> Mask:
+        """The same, but for groups of which no comparison can tell: they stay whole."""
+        found = kept.copy()
+        for group in self.groups:
+            found[group.units] |= group.approximate
+        return found
