@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from .. import calibration, pipeline
-from ..contracts.stats import Need, Stats, total
-from ..criteria import get as get_criterion
+from ..contracts.stats import Stats, total
 from ..errors import InputError, UsageError
 from ..runtime import ExecutionOptions
 from .options import Threads
@@ -56,7 +55,10 @@ def calibrate(
             ready = pipeline.prepare(files[0], simplify=simplify, progress=progress)
             samples = pipeline.opened(calib, ready.graph, seed)
             wanted = calibration.requests(
-                ready.graph, ready.facts, ready.analysis, needs_of(criteria), positions, samples.count
+                ready.network,
+                pipeline.wanted(ready.network, criteria or ()),
+                positions=positions,
+                samples=samples.count,
             )
             stats = calibration.measure(
                 ready.graph,
@@ -71,17 +73,6 @@ def calibrate(
     for warning in stats.warnings():
         output.show(f"note: {warning}")
     output.show(f"{stats.samples} samples, {len(stats.moments)} tensors: the statistics are in {out}")
-
-
-def needs_of(criteria: list[str] | None) -> frozenset[Need]:
-    """What these criteria look up, all together; without any, what most do.
-
-    Raises:
-        UsageError: there is no such criterion.
-    """
-    if not criteria:
-        return calibration.DEFAULT_NEEDS
-    return frozenset().union(*(get_criterion(name).needs for name in criteria))
 
 
 def merged(files: list[Path]) -> Stats:

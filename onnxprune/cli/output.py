@@ -17,7 +17,7 @@ from rich.status import Status
 
 from ..errors import InputError, UsageError
 from ..graph import external_files, write_atomic
-from ..pipeline import Progress
+from ..types import Progress
 
 _FILE_WIDTH = 160  # of tables that go into a file or another program: wide enough for names in one piece
 

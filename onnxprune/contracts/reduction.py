@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -23,12 +23,10 @@ from .groups import Blocked, Choice, Group
 from .plan import PlannedReduction
 from .request import Kernel, Kind
 from .stats import Need, Stats
+from .weights import Weight
 
 Key = tuple[str, int]
 """A tensor and its channel axis: what statistics are known by."""
-
-Order = Literal["values", "axes", "branches"]
-"""What a reduction takes out; cuts are made in this order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,10 +133,13 @@ class Sparse:
 
     Attributes:
         layer: the layer.
+        activation: the tensor that it reads, and the axis that it sums over; `None` where the rank of that is
+            not known.
         support: bool, in the shape of the weight: which values may be other than zero.
     """
 
     layer: LinearLayer
+    activation: Key | None
     support: Mask
 
 
@@ -204,6 +205,10 @@ class Space(Protocol):
     @property
     def blocked(self) -> Sequence[Blocked]:
         """What may not, and why."""
+
+    @property
+    def weights(self) -> Sequence[Weight]:
+        """What can become of every weight that a node reads, in the order of the nodes."""
 
     @property
     def effect(self) -> Effect:
@@ -280,6 +285,40 @@ class ChannelUnits(Space, Protocol):
 
     def gated(self, group: Group) -> Gated:
         """The graph with the factor of a unit as an input."""
+
+    def summing(self, group: Group) -> frozenset[str]:
+        """First outputs of the nodes that sum over units of a group together with one another."""
+
+
+@runtime_checkable
+class ValueUnits(Space, Protocol):
+    """A space of single values, or of runs of them such as kernels: what criteria may ask of it."""
+
+    def weight(self, group: Group) -> Floats:
+        """float64 (outputs, inputs of each, taps), the weight of a group's layer."""
+
+    def activation(self, group: Group) -> Key | None:
+        """What a group's layer reads, and the axis of it that it sums over; `None` where that isn't known."""
+
+    def kernels(self, group: Group) -> Key:
+        """Where the statistics of the single kernels of a group's layer are kept."""
+
+    def lanes(self, group: Group) -> int:
+        """How many groups of outputs read inputs of their own; of a convolution."""
+
+    def summed(self, group: Group, values: Floats) -> Floats:
+        """float64 (group.size,), from values (outputs, inputs of each, taps): the sum over each unit."""
+
+
+class Reduction(Protocol):
+    """A way to take units out of networks."""
+
+    @property
+    def name(self) -> str:
+        """What it takes out: `channels`, `kernels`, `weights`."""
+
+    def find(self, network: Network) -> Space:
+        """The units of a network."""
 
 
 class CannotCut(Exception):

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from ..contracts.groups import Group, Scores
-from ..contracts.reduction import ChannelUnits, Filters, Key, Reading, Space
+from ..contracts.reduction import ChannelUnits, Filters, Key, Reading, Space, ValueUnits
 from ..contracts.stats import Moments, Need, Stats
 from ..errors import UsageError
 from ..graph import Graph
@@ -52,7 +52,8 @@ class Context:
             UsageError: they are others.
         """
         if not isinstance(self.space, ChannelUnits):
-            raise UsageError("this criterion rates channels", where="--criterion", hint="choose another one")
+            hint = f"choose one that rates {self.space.reduction}: see docs/criteria.md"
+            raise UsageError("this criterion rates channels", where="--criterion", hint=hint)
         return self.space
 
 
@@ -115,6 +116,18 @@ def by_filter(context: Context, value: Callable[[Floats], Floats]) -> Scores:
         combined(group, [(units, value(rows)) for units, rows in map(unit_rows, makers(group))])
         for group in context.groups
     )
+
+
+def by_value(context: Context, space: ValueUnits, value: Callable[[Group, Floats], Floats]) -> Scores:
+    """Score units that are made of single weights: the sum over those of each unit.
+
+    Args:
+        context: where to find them.
+        space: the units.
+        value: from a group, and the weight of its layer (outputs, inputs of each, taps), to a number for
+            each weight, not negative.
+    """
+    return tuple(space.summed(group, value(group, space.weight(group))) for group in context.groups)
 
 
 def unit_rows(made: Filters) -> tuple[Units, Floats]:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..contracts.groups import Scores
+from ..contracts.groups import Group, Scores
+from ..contracts.reduction import ValueUnits
 from ..contracts.stats import Need
 from ..types import Floats
-from .base import Context, by_filter, moments, require_samples
+from .base import Context, by_filter, by_value, moments, require_samples
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,9 @@ class InboundVariance:
     once no filter keeps it; so its score is the largest share of v_ts in any filter of any consumer,
     s_s = max_t v_ts / mean_s v_ts. `kernels` has v_ts itself. Consumers with groups are not looked at.
 
+    Where single kernels are units, the score of one is v_ts / mean_s v_ts; where runs of filters share their
+    channels, the mean over the run.
+
     Source: Polyak and Wolf 2015, Channel-Level Acceleration of Deep Face Representations, Inbound Pruning.
     """
 
@@ -29,6 +33,8 @@ class InboundVariance:
     def scores(self, context: Context) -> Scores:
         """See `Criterion.scores`."""
         require_samples(context, 2)
+        if isinstance(context.space, ValueUnits):
+            return _of_kernels(context, context.space)
         instead = by_filter(context, lambda rows: np.asarray(np.linalg.norm(rows, axis=1)))
         found = self.kernels(context)
         result = []
@@ -55,3 +61,14 @@ class InboundVariance:
         if by_node and not found:
             moments(context, by_node[0].kernels)
         return found
+
+
+def _of_kernels(context: Context, space: ValueUnits) -> Scores:
+    def value(group: Group, weight: Floats) -> Floats:
+        variance = moments(context, space.kernels(group)).kernel_variance
+        level = variance.mean(axis=1, keepdims=True)
+        shares = variance / np.where(level > 0, level, 1)
+        each = weight.shape[2] * (len(weight) // group.runs)
+        return np.broadcast_to(shares[:, :, None] / each, weight.shape)
+
+    return by_value(context, space, value)

@@ -14,6 +14,7 @@ from .files import external_files, load, read_tensor, require_finite, save, writ
 from .inputs import InputSpec, input_specs, one_sample, symbolic_dims
 from .network import Network
 from .parts import Appended, appended, between, cut, segment
+from .prepared import prepares, readers_of
 from .values import VALUE_LIMIT, evaluate, is_value
 
 __all__ = [
@@ -42,7 +43,9 @@ __all__ = [
     "make_node",
     "nbytes",
     "one_sample",
+    "prepares",
     "read_tensor",
+    "readers_of",
     "require_finite",
     "save",
     "segment",

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
+from ..contracts.cut import without
 from ..contracts.groups import Choice
 from ..contracts.proof import Comparison, Proved
-from ..contracts.reduction import Cut, Space, Trace
-from ..contracts.traces import chained
+from ..contracts.reduction import Cut, Trace
 from ..execution.sessions import open_session
-from ..graph import Array, Graph, Network
+from ..graph import Array, Graph
 from ..quality.loss import SQUASHED, squashed, telling
 from ..runtime import ExecutionOptions, Feeds
 from .compare import allowed, is_comparable, relative_error
 from .parts import by_parts
 
 SAME = 1e-4
-"""Relative difference of outputs up to which a rewritten network computes the same: it may be fused otherwise."""
+"""Relative difference of outputs up to which a rewritten network computes the same: what is fused differs."""
 
 
 def prove(cut: Cut, feeds: Feeds) -> Proved:
@@ -36,7 +36,7 @@ def prove(cut: Cut, feeds: Feeds) -> Proved:
     exact = cut
     if loose:
         kept = {k: m for k, m in cut.choice.kept.items() if k not in {g.id for g in loose}}
-        exact = recut(cut.base, cut.spaces, Choice(kept))
+        exact = without(cut.base, cut.spaces, Choice(kept))
     covered = frozenset(group.id for group in exact.groups)
     if not covered:
         return Proved(cut, Comparison(), covered, names)
@@ -46,25 +46,6 @@ def prove(cut: Cut, feeds: Feeds) -> Proved:
             reference = space.mask(reference, exact.choice)
     compared = _compare(reference.graph, exact, feeds)
     return Proved(cut, compared, covered, names)
-
-
-def recut(base: Network, spaces: Sequence[Space], choice: Choice) -> Cut:
-    """The network without what a choice removes, one space after the other.
-
-    Args:
-        base: the network.
-        spaces: its units, in the order in which they are cut.
-        choice: which of them stay.
-
-    Raises:
-        CannotCut: what is left would not fit together.
-    """
-    network, traces = base, list[Trace]()
-    for space in spaces:
-        if any(choice.cuts(group) for group in space.groups):
-            network, trace = space.cut(network, choice)
-            traces.append(trace)
-    return Cut(base, tuple(spaces), choice, network, chained(traces))
 
 
 def _compare(reference: Graph, cut: Cut, feeds: Feeds) -> Comparison:

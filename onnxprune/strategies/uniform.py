@@ -3,70 +3,81 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
+from ..contracts.budget import Uniform
 from ..contracts.groups import Choice, Group, Scores
 from ..contracts.selection import keep_best
 from ..types import Floats
+from .widths import Widths
 
 
-def by_ratio(
-    groups: Sequence[Group], scores: Scores, ratio: float, *, round_to: int = 1, min_channels: int = 1
-) -> Choice:
-    """Remove a share of the units of every group, those of lowest score.
+def chosen(groups: Sequence[Group], scores: Scores, uniform: Uniform, keep: float, widths: Widths) -> Choice:
+    """Keep a share of every group, the units of highest score.
 
     Args:
         groups: which units there are.
         scores: for every group, float64 (group.size,).
-        ratio: share to remove, in (0, 1).
-        round_to: keep a multiple of this many, the nearest, where a group has at least as many.
-        min_channels: keep at least this many.
+        uniform: which option asks for it: each rounds as its source does.
+        keep: the share to keep, in (0, 1).
+        widths: that channels may have.
     """
+    count = _COUNTS[uniform.option]
 
-    def share(score: Floats) -> int:
-        return len(score) - math.floor(ratio * len(score) + 1e-9)
+    def rule(group: Group, _scores: Floats) -> int:
+        return group.runs * count(group.size // group.runs, keep)
 
-    return by_rule(groups, scores, share, round_to=round_to, min_channels=min_channels)
+    return by_rule(groups, scores, rule, widths)
+
+
+def _gone(keep: float) -> float:
+    return round(1 - keep, 12)
+
+
+_COUNTS: Mapping[str, Callable[[int, float], int]] = MappingProxyType(
+    {
+        "--ratio": lambda width, keep: width - math.floor(_gone(keep) * width + 1e-9),
+        "--inbound": lambda width, keep: max(1, round(keep * width)),
+        "--sparsity": lambda width, keep: width - round(_gone(keep) * width),
+    }
+)
+"""How many of so many units a share comes to."""
 
 
 def by_rule(
-    groups: Sequence[Group],
-    scores: Scores,
-    rule: Callable[[Floats], int],
-    *,
-    round_to: int = 1,
-    min_channels: int = 1,
+    groups: Sequence[Group], scores: Scores, rule: Callable[[Group, Floats], int], widths: Widths
 ) -> Choice:
     """Keep the units of highest score in every group, as many as a rule says.
 
     Args:
         groups: which units there are.
         scores: for every group, float64 (group.size,).
-        rule: from the scores of a group to how many units stay.
-        round_to: keep a multiple of this many, the nearest, where a group has at least as many.
-        min_channels: keep at least this many.
+        rule: from a group and its scores to how many units stay.
+        widths: keep a multiple, the nearest, of so many where a group has at least as many, and at least as
+            many as they say.
     """
     kept = {}
     for group, score in zip(groups, scores, strict=True):
-        keep = rule(score)
-        if round_to > 1:
-            keep = max(round_to, round(keep / round_to) * round_to)
-        kept[group.id] = keep_best(group, score, min(max(keep, min_channels), group.size))
+        keep = rule(group, score)
+        if widths.multiple > 1:
+            keep = max(widths.multiple, round(keep / widths.multiple) * widths.multiple)
+        kept[group.id] = keep_best(group, score, min(max(keep, widths.least), group.size))
     return Choice(kept)
 
 
-def by_rank(groups: Sequence[Group], scores: Scores, ratio: float) -> Choice:
-    """Remove a share of all units of all groups together, those of lowest score; of equal ones the first.
+def by_rank(groups: Sequence[Group], scores: Scores, keep: float) -> Choice:
+    """Keep a share of all units of all groups together, those of highest score; of equal ones the last.
 
     Args:
         groups: which units there are; they may be emptied.
         scores: for every group, float64 (group.size,), comparable across groups.
-        ratio: share to remove, in (0, 1).
+        keep: the share to keep, in (0, 1).
     """
     together = np.concatenate(scores)
     stays = np.ones(together.size, bool)
-    stays[np.argsort(together, kind="stable")[: round(ratio * together.size)]] = False
+    stays[np.argsort(together, kind="stable")[: round(_gone(keep) * together.size)]] = False
     ends = np.cumsum([group.size for group in groups])
     return Choice({g.id: part for g, part in zip(groups, np.split(stays, ends[:-1]), strict=True)})

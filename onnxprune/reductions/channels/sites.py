@@ -10,6 +10,7 @@ import numpy as np
 from ...contracts.effect import Member, Place
 from ...contracts.reduction import Consumer, Filters, Key
 from ...graph import Array, Graph, Node
+from ...graph.behind import only_reader
 from ...ops.layers import weight_inputs
 from ...ops.layers.storage import stored
 from ...types import Floats, Units
@@ -192,12 +193,6 @@ def is_relu(graph: Graph, node: Node) -> bool:
     if low is None and len(node.inputs) > 1 and node.inputs[1] in graph.constants:
         low = graph.array(node.inputs[1])
     return low is not None and float(np.asarray(low).reshape(())) == 0
-
-
-def only_reader(graph: Graph, tensor: str) -> Node | None:
-    """The one node that reads a tensor; `None` if others do, or it is an output of the graph."""
-    readers = graph.readers.get(tensor, ())
-    return readers[0][0] if len(readers) == 1 and tensor not in graph.outputs else None
 
 
 def _folds(graph: Graph, node: Node, tensor: str) -> bool:

@@ -27,6 +27,7 @@ from ...contracts.reduction import (
 )
 from ...contracts.request import Kernel, Kind
 from ...contracts.stats import Need, Stats
+from ...contracts.weights import Weight
 from ...graph import Graph, Network
 from ...ops.layers.storage import weights
 from ...ops.record import Inconsistent
@@ -39,6 +40,7 @@ from .gates import gated
 from .mask import masked
 from .readings import reading
 from .trace import ChannelTrace
+from .weights import weights as weights_of
 
 NAME = "channels"
 
@@ -100,6 +102,11 @@ class ChannelSpace:
     def blocked(self) -> tuple[Blocked, ...]:
         """See `Space.blocked`."""
         return self.analysis.blocked
+
+    @cached_property
+    def weights(self) -> tuple[Weight, ...]:
+        """See `Space.weights`."""
+        return weights_of(self._graph, self.analysis)
 
     @cached_property
     def effect(self) -> Effect:
@@ -193,12 +200,24 @@ class ChannelSpace:
         """The graph with the factor of a unit as an input."""
         return gated(self.network, self.analysis, self._own(group))
 
+    def summing(self, group: Group) -> frozenset[str]:
+        """See `ChannelUnits.summing`."""
+        units = self._own(group).units
+        nodes = self._graph.nodes
+        return frozenset(
+            nodes[r.node].outputs[0]
+            for r in self.analysis.readers
+            if not sites.hands_on(r) and np.isin(r.place.units, units).any()
+        )
+
     def wanted(self, needs: frozenset[Need]) -> Wanted:
         """See `Space.wanted`."""
         kinds: defaultdict[Key, set[Kind]] = defaultdict(set)
-        if "consumers" in needs:
-            for consumer in self.consumers:
+        for consumer in self.consumers:
+            if "consumers" in needs:
                 kinds[consumer.activation].add("gram")
+            elif "inputs" in needs:
+                kinds[consumer.activation].update(("sum", "squares"))
         for group in self.groups:
             made, active = self.outputs(group), self.activations(group)
             if "norms" in needs:

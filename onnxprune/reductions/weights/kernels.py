@@ -17,7 +17,7 @@ from ...contracts.request import Kernel, Kind
 from ...contracts.stats import Need
 from ...graph import Graph, Network
 from ...ops.layers import LINEAR, LinearLayer
-from ...types import Cause, Mask
+from ...types import Cause, Floats, Mask
 from .values import ValueSpace, layers_once
 
 NAME = "kernels"
@@ -100,6 +100,11 @@ class KernelSpace(ValueSpace):
         mask = self.planned(group, kept)
         return np.broadcast_to(mask[:, :, None], (*mask.shape, taps))
 
+    def summed(self, group: Group, values: Floats) -> Floats:
+        """See `ValueUnits.summed`."""
+        kernels = values.sum(axis=2)
+        return np.asarray(kernels.reshape(group.runs, -1, kernels.shape[1]).sum(axis=1).ravel())
+
     def planned(self, group: Group, kept: Mask) -> Mask:
         """See `ValueSpace.planned`."""
         return kept.reshape(group.runs, -1).repeat(self._filters(group) // group.runs, axis=0)
@@ -109,22 +114,20 @@ class KernelSpace(ValueSpace):
         runs = mask.reshape(group.runs, -1, mask.shape[1])
         return runs[:, 0].ravel() if (runs == runs[:, :1]).all() else None
 
-    def statistics(self, group: Group) -> Key:
-        """Where the statistics of a group's kernels are kept."""
-        return self.layer(group).weight, -1
-
     def wanted(self, needs: frozenset[Need]) -> Wanted:
         """See `Space.wanted`."""
         kinds: dict[Key, frozenset[Kind]] = {}
         kernels: dict[Key, tuple[Key, Kernel]] = {}
         for group in self.groups:
             layer = self.layer(group)
-            key = (layer.data, layer.layout.summed)
+            key = self.activation(group)
+            if key is None:
+                continue
             if "consumers" in needs:
                 kinds[key] = frozenset({"gram"})
             if "kernels" in needs:
                 said = ("auto_pad", "dilations", "pads", "strides")
                 attrs = {k: v for k, v in layer.node.attrs.items() if k in said}
                 weight = self.network.graph.array(layer.weight).astype(np.float64)
-                kernels[self.statistics(group)] = (key, Kernel(weight, attrs))
+                kernels[self.kernels(group)] = (key, Kernel(weight, attrs))
         return Wanted(kinds, kernels)

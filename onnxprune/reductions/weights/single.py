@@ -13,7 +13,7 @@ from ...contracts.reduction import Key, Wanted
 from ...contracts.request import Kind
 from ...contracts.stats import Need
 from ...graph import Network
-from ...types import Mask
+from ...types import Floats, Mask
 from .values import Among, ValueSpace, layers_once
 
 NAME = "weights"
@@ -60,6 +60,11 @@ class WeightSpace(ValueSpace):
         """See `ValueSpace.spread`."""
         return self.planned(group, kept)
 
+    def summed(self, group: Group, values: Floats) -> Floats:
+        """See `ValueUnits.summed`."""
+        del group
+        return values.ravel()
+
     def planned(self, group: Group, kept: Mask) -> Mask:
         """See `ValueSpace.planned`."""
         layer = self.layer(group)
@@ -71,17 +76,11 @@ class WeightSpace(ValueSpace):
         del group
         return mask.ravel()
 
-    def inputs(self, group: Group) -> Key | None:
-        """What a group's layer reads, and the axis of it that it sums over; `None` where that isn't known."""
-        layer = self.layer(group)
-        shape = self.network.facts.shapes.get(layer.data)
-        return None if shape is None else (layer.data, layer.layout.summed % len(shape))
-
     def wanted(self, needs: frozenset[Need]) -> Wanted:
         """See `Space.wanted`."""
         kinds: dict[Key, frozenset[Kind]] = {}
         for group in self.groups:
-            key = self.inputs(group)
+            key = self.activation(group)
             if key is not None and "consumers" in needs:
                 kinds[key] = frozenset({"gram"})
             elif key is not None and "inputs" in needs:

@@ -8,22 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 
 from ...contracts.effect import Effect
 from ...contracts.groups import Blocked, Choice, Group
 from ...contracts.plan import PlannedLayer, PlannedReduction
-from ...contracts.reduction import Lost, Sparse, Trace
+from ...contracts.reduction import Key, Lost, Sparse, Trace
+from ...contracts.weights import Weight
 from ...errors import InputError
-from ...graph import Array, Edits, Graph, Network, make_node
+from ...graph import Array, Edits, Graph, Network, make_node, readers_of
 from ...ops.layers import LinearLayer, float_layers
 from ...types import Cause, Floats, Mask, Units
 from .coding import packed, unpacked
 
 Among = Literal["auto", "model", "layer", "output"]
 """What a weight competes with: all others, those of its layer, or those that make the same output."""
+
+
+_NO_VALUES = "its values are not those of a layer that can lose some"
 
 
 class ValueSpace:
@@ -55,15 +59,53 @@ class ValueSpace:
         """See `Space.effect`: shapes follow from nothing here."""
         return Effect(0, (), (), {}, ())
 
+    @cached_property
+    def weights(self) -> tuple[Weight, ...]:
+        """See `Space.weights`."""
+        graph = self.network.graph
+        owner = {self.layer(group).weight: group.id for group in self.groups}
+        causes = {one.node: one.cause for one in self.blocked}
+        found = []
+        for name in graph.constants:
+            if not graph.is_weight(name) or not graph.readers.get(name):
+                continue
+            readers = tuple(sorted(readers_of(graph, [name])))
+            cause = None
+            if name not in owner:
+                why = (causes[k] for k in readers if k in causes)
+                other = Cause(min(readers, default=-1), _NO_VALUES, "nothing")
+                cause = next(why, other)
+            own = (owner[name],) if name in owner else ()
+            found.append(Weight(name, graph.shape_of_constant(name), readers, own, (), cause))
+        return tuple(found)
+
     def layer(self, group: Group) -> LinearLayer:
         """The layer that a group is of."""
         return self._layers[group.id]
+
+    def activation(self, group: Group) -> Key | None:
+        """What a group's layer reads, and the axis of it that it sums over; `None` where that isn't known."""
+        layer = self.layer(group)
+        shape = self.network.facts.shapes.get(layer.data)
+        return None if shape is None else (layer.data, layer.layout.summed % len(shape))
 
     def weight(self, group: Group) -> Floats:
         """float64 (outputs, inputs of each, taps), the weight of a group's layer."""
         layer = self.layer(group)
         matrix = layer.layout.matrix(self.network.graph.array(layer.weight).astype(np.float64))
         return matrix.reshape(matrix.shape[0] * matrix.shape[1], -1, layer.layout.taps)
+
+    def kernels(self, group: Group) -> Key:
+        """See `ValueUnits.kernels`."""
+        return self.layer(group).weight, -1
+
+    def lanes(self, group: Group) -> int:
+        """See `ValueUnits.lanes`."""
+        return self.layer(group).layout.groups
+
+    def summed(self, group: Group, values: Floats) -> Floats:
+        """See `ValueUnits.summed`."""
+        raise NotImplementedError
 
     def spread(self, group: Group, kept: Mask) -> Mask:
         """Bool (outputs, inputs of each, taps), from bool (group.size,)."""
@@ -77,7 +119,7 @@ class ValueSpace:
         matrix = mask.reshape(layer.layout.groups, -1, mask.shape[1] * mask.shape[2]).astype(np.float64)
         return np.asarray(layer.layout.restored(matrix, shape) != 0)
 
-    def without(self, ids: Collection[str], cause: Cause) -> ValueSpace:
+    def without(self, ids: Collection[str], cause: Cause) -> Self:
         """See `Space.without`."""
         left = [group for group in self.groups if group.id not in ids]
         gone = [self.layer(group).node.index for group in self.groups if group.id in ids]
@@ -95,7 +137,7 @@ class ValueSpace:
     def lost(self, choice: Choice) -> Iterator[Lost | Sparse]:
         """See `Space.lost`."""
         for group in self._cut(choice):
-            yield Sparse(self.layer(group), self.support(group, choice))
+            yield Sparse(self.layer(group), self.activation(group), self.support(group, choice))
 
     def _cut(self, choice: Choice) -> list[Group]:
         return [group for group in self.groups if choice.cuts(group)]

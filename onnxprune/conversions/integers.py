@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..graph import Array, Edits, Graph, Node, make_node
-from ..graph.behind import fresh
+from ..graph.behind import fresh, only_reader
 from ..ops.layers.storage import along, dequantized, nearest
-from ..reductions.channels.sites import only_reader
 from ..types import Floats
 
 Use = tuple[Node, int]

@@ -1,61 +1,52 @@
-"""`--keep`: what a user names of a model keeps its channels."""
+"""`--keep`: what a user names of a model keeps its units."""
 
 from __future__ import annotations
 
 import fnmatch
 from collections.abc import Sequence
-from functools import partial
 
-import numpy as np
-
+from ..contracts.reduction import Space
 from ..errors import UsageError
-from ..graph import Graph
-from ..reductions.channels.analysis import Analysis
-from ..reductions.channels.weights import prepares, readers
+from ..graph import Graph, prepares, readers_of
 from ..types import Cause
-from .stuck import blocked
 
 
-def without(
-    analysis: Analysis, patterns: Sequence[str], original: Graph, graph: Graph
-) -> tuple[Analysis, list[str]]:
-    """The analysis without groups that have channels in what nodes of such names make, or of such weights.
+def kept_by_name(
+    spaces: Sequence[Space], patterns: Sequence[str], original: Graph, graph: Graph
+) -> tuple[tuple[Space, ...], tuple[str, ...]]:
+    """Spaces without groups that have units in what nodes of such names make, or of such weights.
 
     Args:
-        analysis: of `graph`.
+        spaces: of `graph`.
         patterns: of names, with `*` and `?`.
         original: where users read names.
         graph: what became of it; names may be gone.
 
     Returns:
-        The analysis, and notes on patterns that make no difference.
+        The spaces, and notes on patterns that make no difference.
 
     Raises:
         UsageError: nothing has such a name.
     """
-    left, notes = analysis, []
+    notes: list[str] = []
     for pattern in patterns:
         made = _made(graph, pattern) | _surviving(original, graph, _made(original, pattern))
         if not made:
             hint = "'onnxprune inspect' lists the nodes"
             raise UsageError("no node or weight has such a name", where=f"--keep {pattern}", hint=hint)
-        named = np.zeros(analysis.count, bool)
-        for name in made:
-            for place in analysis.tensors.get(name, ()):
-                named[place.units] = True
-        if not any(named[group.units].any() for group in analysis.groups):
+        named = [space.at(made) for space in spaces]
+        if not any(named):
             notes.append(f"--keep {pattern} makes no difference: nothing could go there")
-        left = blocked(left, named, partial(_cause, pattern))
-    return left, notes
+        cause = Cause(-1, f"is kept by --keep {pattern}", "leaving that out")
+        spaces = [
+            space.without(ids, cause) if ids else space for space, ids in zip(spaces, named, strict=True)
+        ]
+    return tuple(spaces), tuple(notes)
 
 
 def fits(name: str, pattern: str) -> bool:
     """Whether a pattern means a name: one without wildcards, too, that holds brackets."""
     return name == pattern or fnmatch.fnmatchcase(name, pattern)
-
-
-def _cause(pattern: str, node: int) -> Cause:
-    return Cause(node, f"is kept by --keep {pattern}", "leaving that out")
 
 
 def _made(graph: Graph, pattern: str) -> set[str]:
@@ -68,7 +59,8 @@ def _made(graph: Graph, pattern: str) -> set[str]:
                 prepared.update(filter(None, node.outputs))
             else:
                 nodes.add(node.index)
-    return {name for index in nodes | readers(graph, prepared) for name in graph.nodes[index].outputs if name}
+    found = nodes | readers_of(graph, prepared)
+    return {name for index in found for name in graph.nodes[index].outputs if name}
 
 
 def _surviving(original: Graph, graph: Graph, names: set[str]) -> set[str]:
