@@ -62,9 +62,7 @@ class Kernels:
                     runs=runs,
                 )
             )
-        return KernelSpace(
-            network, {f"{key}:kernels": layer for key, layer in layers.items()}, found, blocked
-        )
+        return KernelSpace(network, layers, found, blocked)
 
 
 def _why_not(graph: Graph, layer: LinearLayer, behind: set[str]) -> str | None:
