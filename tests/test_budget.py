@@ -124,7 +124,7 @@ def test_a_limit_times_a_factor_is_of_the_same_kind():
         (("--memory-peak",), "--macs"),
         (("--size", "--macs"), "--macs"),
         (("--latency",), "--latency"),
-        (("--size", "--latency"), "--latency"),
+        (("--latency", "--macs", "--size"), "--latency"),
     ],
 )
 def test_what_an_allocation_brings_down_for_limits(options, brought_down):
