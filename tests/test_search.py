@@ -37,19 +37,17 @@ class TestEdge:
             lambda t: t,
             lambda v: v / 0.6 - 1,
             inside=0.1,
-            outside=1.0,
-            first=0.58,
+            outside=1.06,
             effort=Effort(tolerance=0.1),
         )
-        assert [t.at for t in found.trials] == [0.58]
+        assert [t.at for t in found.trials] == pytest.approx([0.58])
 
     def test_interpolation_needs_few(self):
         found = edge(
             lambda t: t + 0.1,
             lambda v: v / 0.6 - 1,
             inside=0.1,
-            outside=1.0,
-            first=0.6,
+            outside=1.1,
             effort=Effort(tolerance=0.05),
         )
         assert len(found.trials) <= 3
