@@ -6,19 +6,25 @@ of the least-squares problem. So ONNX Runtime itself says what a patch is, whate
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx
 from nets import Net, run
 from onnx import helper
 
-from onnxprune.contracts.groups import Group
+from onnxprune import samples as sources
+from onnxprune.contracts.cut import without
+from onnxprune.contracts.groups import Choice, Group
+from onnxprune.contracts.maker import Candidate
+from onnxprune.contracts.reduction import Cut
 from onnxprune.contracts.selection import keep_best
-from onnxprune.graph import Graph, infer
-from onnxprune.reductions.channels.cut import rewrite
-from onnxprune.reductions.channels.find import analyze
-from onnxprune.repair import Surgery
+from onnxprune.contracts.traces import Unchanged
+from onnxprune.execution.expectation import normals
+from onnxprune.graph import Graph, Network
+from onnxprune.pipeline import Evidence, Loaded, Options
+from onnxprune.pipeline.maker import Making
+from onnxprune.reductions.channels import Channels
 from onnxprune.runtime import Session
 
 Feeds = dict[str, np.ndarray]
@@ -26,18 +32,43 @@ Feeds = dict[str, np.ndarray]
 
 def operated(
     model: onnx.ModelProto, *, share: float = 0.5, choose: Callable[[Group], np.ndarray] | None = None
-) -> Surgery:
+) -> Cut:
     """Remove about a share of every group at random, or what `choose` doesn't keep."""
-    graph = Graph(model)
-    facts = infer(graph)
-    analysis = analyze(graph, facts)
+    network = Network(Graph(model))
+    space = Channels().find(network)
     random = np.random.default_rng(0)
-    kept = np.ones(analysis.count, bool)
-    for group in analysis.groups:
+    kept = {}
+    for group in space.groups:
         scores = random.random(group.size)
         keep = max(1, round((1 - share) * group.size))
-        kept[group.units] = keep_best(group, scores, keep) if choose is None else choose(group)
-    return Surgery(graph, facts, analysis, kept, rewrite(graph, facts, analysis, kept))
+        kept[group.id] = keep_best(group, scores, keep) if choose is None else choose(group)
+    return without(network, [space], Choice(kept))
+
+
+JUDGES = 4
+"""Batches to judge on where no others than those of the fit are given."""
+
+
+def repaired(
+    cut: Cut,
+    mode: str = "auto",
+    batches: Sequence[Feeds] = (),
+    held: Sequence[Feeds] = (),
+    *,
+    seed: int = 0,
+) -> Candidate:
+    """What a run makes of a cut, with samples to fit to, and others to judge on."""
+    graph = cut.base.graph
+    evidence = Evidence()
+    if batches:
+        given = (sources.load(list(some), graph) for some in (batches, held or batches[:JUDGES]))
+        evidence = Evidence(*given)
+    loaded = Loaded(cut.base, cut.base, (), normals(graph))
+    size = len(next(iter(batches[0].values()))) if batches else 1
+    options = Options(repair=mode, seed=seed, batch=size)
+    find = Channels().find
+    making = Making(loaded, cut.base, Unchanged(), cut.spaces, find, evidence, options, lambda _: None)
+    return making.candidate(cut.choice)
 
 
 def samples(net: Net, batches: int = 4, seed: int = 1) -> list[Feeds]:
