@@ -7,7 +7,8 @@ import pytest
 from nets import PRIMES, SQUARE, Net, run
 from repairs import Columns, by_output, least_squares, operated, samples, values
 
-from onnxprune.repair.consumers import consumers
+from onnxprune.repair import Task
+from onnxprune.repair.fitted import fitted_layers
 from onnxprune.repair.sequential import fold
 
 
@@ -104,29 +105,28 @@ def axis_of(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_consumer_is_fitted_by_least_squares(kind, dims):
     n, model = built(kind, dims)
-    surgery = operated(model)
+    task = Task.of(operated(model))
+    whole, cut = task.origin.graph, task.network.graph
     batches = samples(n, 8 if axis_of(kind) == 1 else 24)
-    repaired, lines = fold(surgery, batches)
-    (line,), (consumer,) = lines, consumers(surgery)
+    repaired, lines = fold(task, batches)
+    (line,), (layer,) = lines, fitted_layers(task)
     assert line.penalty < 1
     assert line.after < line.before
 
-    axis, columns = axis_of(kind), Columns(surgery.pruned, consumer.key, consumer.weight)
-    read = np.concatenate([columns.of(*values(surgery.pruned, f, consumer.data)) for f in batches], 1)
-    wanted = np.concatenate([values(surgery.graph, f, consumer.key)[0] for f in batches])
-    mine = np.abs(
-        by_output(columns.of(np.ones_like(values(surgery.pruned, batches[0], consumer.data)[0])), axis)
-    )
-    start = surgery.pruned.array(columns.name).astype(np.float64).ravel()
+    axis, columns = axis_of(kind), Columns(cut, layer.output, layer.input)
+    read = np.concatenate([columns.of(*values(cut, f, layer.data)) for f in batches], 1)
+    wanted = np.concatenate([values(whole, f, layer.output)[0] for f in batches])
+    mine = np.abs(by_output(columns.of(np.ones_like(values(cut, batches[0], layer.data)[0])), axis))
+    start = cut.array(columns.name).astype(np.float64).ravel()
     has_bias = kind not in HAVE_NO_BIAS
     weights, bias = least_squares(read, mine.max(2) > 0, wanted, start, axis, line.penalty, bias=has_bias)
-    close(repaired.array(columns.name).ravel(), weights)
+    close(repaired.graph.array(columns.name).ravel(), weights)
 
     feeds = samples(n, 1, seed=5)[0]
-    predicted = np.tensordot(weights, columns.of(*values(surgery.pruned, feeds, consumer.data)), 1)
+    predicted = np.tensordot(weights, columns.of(*values(cut, feeds, layer.data)), 1)
     predicted += bias.reshape([-1 if a == axis % wanted.ndim else 1 for a in range(wanted.ndim)])
-    end, here = values(surgery.graph, feeds, surgery.graph.outputs[0], consumer.key)
-    close(run(repaired.model, feeds)[0], predicted + end - here)
+    end, here = values(whole, feeds, whole.outputs[0], layer.output)
+    close(run(repaired.graph.model, feeds)[0], predicted + end - here)
 
 
 def close(found, expected, tolerance=2e-4):
@@ -192,18 +192,18 @@ def read_by_all(n, spatial):
 def test_what_is_linear_in_what_stays_is_restored(spatial, dims):
     n = Net(f"linear {spatial}", dims)
     read_by_all(n, spatial)
-    surgery = operated(
+    cut = operated(
         n.finished(), choose=lambda g: first_half(g) if g.size == 2 * n.C else np.ones(g.size, bool)
     )
-    assert not surgery.kept.all()
-    repaired, lines = fold(surgery, samples(n, 60))
+    assert not cut.choice.removes_nothing()
+    repaired, lines = fold(Task.of(cut), samples(n, 60))
     feeds = samples(n, 1, seed=5)[0]
-    wanted = run(surgery.graph.model, feeds)
+    wanted = run(cut.base.graph.model, feeds)
     assert len(lines) == len(wanted)
     for name, before, found, expected in zip(
-        surgery.graph.outputs,
-        run(surgery.pruned.model, feeds),
-        run(repaired.model, feeds),
+        cut.base.graph.outputs,
+        run(cut.network.graph.model, feeds),
+        run(repaired.graph.model, feeds),
         wanted,
         strict=True,
     ):
@@ -218,10 +218,10 @@ def test_a_chain_of_linear_layers_is_restored_one_after_the_other(dims):
     y = linear_copies(n, x, n.C, 1)
     z = linear_copies(n, n.node("Conv", y, n.weight(n.C, 2 * n.C, 3, 3), pads=[1, 1, 1, 1]), n.C, 1)
     n.output(n.node("Conv", z, n.weight(5, 2 * n.C, 3, 3), n.weight(5), pads=[1, 1, 1, 1]))
-    surgery = operated(
+    cut = operated(
         n.finished(), choose=lambda g: first_half(g) if g.size == 2 * n.C else np.ones(g.size, bool)
     )
-    repaired, lines = fold(surgery, samples(n, 40))
+    repaired, lines = fold(Task.of(cut), samples(n, 40))
     assert len(lines) >= 2
     feeds = samples(n, 1, seed=5)[0]
-    close(run(repaired.model, feeds)[0], run(surgery.graph.model, feeds)[0], 1e-3)
+    close(run(repaired.graph.model, feeds)[0], run(cut.base.graph.model, feeds)[0], 1e-3)
