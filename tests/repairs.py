@@ -17,7 +17,7 @@ from onnxprune import samples as sources
 from onnxprune.contracts.cut import without
 from onnxprune.contracts.groups import Choice, Group
 from onnxprune.contracts.maker import Candidate
-from onnxprune.contracts.reduction import Cut
+from onnxprune.contracts.reduction import Cut, Reduction
 from onnxprune.contracts.selection import keep_best
 from onnxprune.contracts.traces import Unchanged
 from onnxprune.execution.expectation import normals
@@ -28,6 +28,21 @@ from onnxprune.reductions.channels import Channels
 from onnxprune.runtime import Session
 
 Feeds = dict[str, np.ndarray]
+
+
+def thinned(
+    model: onnx.ModelProto, reduction: Reduction, *, share: float = 0.5, of: Sequence[str] = ()
+) -> Cut:
+    """Take a share of single values or kernels at random: of all layers, or of those that make `of`."""
+    network = Network(Graph(model))
+    space = reduction.find(network)
+    random = np.random.default_rng(0)
+    kept = {
+        group.id: random.random(group.size) < 1 - share
+        for group in space.groups
+        if not of or set(of) & set(group.layers)
+    }
+    return without(network, [space], Choice(kept))
 
 
 def operated(
@@ -133,6 +148,7 @@ def least_squares(
     penalty: float,
     *,
     bias: bool = True,
+    support: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weights and biases of least squares, pulled towards `start`.
 
@@ -144,6 +160,7 @@ def least_squares(
         axis: of the outputs that have a bias each.
         penalty: relative to the mean variance of what is read.
         bias: whether there is one.
+        support: (weights,), which of them may be other than zero.
     """
     y = np.moveaxis(targets, axis, 0).reshape(targets.shape[axis], -1)
     x = by_output(columns, axis)
@@ -156,7 +173,7 @@ def least_squares(
     ridge = np.sqrt(penalty * np.mean(variances) * rows)
     new, intercepts = start.copy(), np.zeros(len(y))
     for o in range(len(y)):
-        own = np.flatnonzero(mine[:, o])
+        own = np.flatnonzero(mine[:, o] if support is None else mine[:, o] & support)
         a = np.concatenate([x[own, o].T, np.ones((rows, int(bias)))], 1)
         pull = np.concatenate([ridge * np.eye(len(own)), np.zeros((len(own), int(bias)))], 1)
         right = np.concatenate([y[o], ridge * start[own]])

@@ -5,8 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from nets import PRIMES, SQUARE, Net, run
-from repairs import Columns, by_output, least_squares, operated, samples, values
+from repairs import Columns, by_output, least_squares, operated, samples, thinned, values
 
+from onnxprune.contracts.traces import Chained
+from onnxprune.ops.layers import LINEAR
+from onnxprune.quality.loss import Judge
+from onnxprune.reductions.weights import Kernels, Weights
 from onnxprune.repair import Task
 from onnxprune.repair.fitted import fitted_layers
 from onnxprune.repair.sequential import fold
@@ -127,6 +131,80 @@ def test_a_consumer_is_fitted_by_least_squares(kind, dims):
     predicted += bias.reshape([-1 if a == axis % wanted.ndim else 1 for a in range(wanted.ndim)])
     end, here = values(whole, feeds, whole.outputs[0], layer.output)
     close(run(repaired.graph.model, feeds)[0], predicted + end - here)
+
+
+@BOTH
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_single_values_those_that_are_left_are_fitted(kind, dims):
+    """Against dense least squares, for each output on the weights that it has left."""
+    n, model = built(kind, dims)
+    last = [node for node in model.graph.node if node.op_type in LINEAR][-1].output[0]
+    cut = thinned(model, Weights(), share=0.4, of=[last])
+    task = Task.of(cut)
+    whole = task.origin.graph
+    batches = samples(n, 8 if axis_of(kind) == 1 else 24)
+    repaired, lines = fold(task, batches)
+    (line,), (layer,), (lost,) = lines, fitted_layers(task), cut.lost
+    assert line.penalty < 1
+    assert line.after < line.before
+
+    axis, columns = axis_of(kind), Columns(whole, layer.output, layer.input)
+    support = lost.support.ravel()
+    read = np.concatenate([columns.of(*values(whole, f, layer.data)) for f in batches], 1)
+    wanted = np.concatenate([values(whole, f, layer.output)[0] for f in batches])
+    mine = np.abs(by_output(columns.of(np.ones_like(values(whole, batches[0], layer.data)[0])), axis))
+    start = np.where(support, whole.array(columns.name).astype(np.float64).ravel(), 0)
+    weights, _ = least_squares(
+        read,
+        mine.max(2) > 0,
+        wanted,
+        start,
+        axis,
+        line.penalty,
+        bias=kind not in HAVE_NO_BIAS,
+        support=support,
+    )
+    found = repaired.graph.array(columns.name).ravel()
+    assert (found[~support] == 0).all()
+    close(found, weights)
+
+
+@pytest.mark.parametrize("reduction", [Weights(), Kernels()])
+def test_layers_that_lose_values_one_behind_the_other(reduction):
+    """Each is fitted to what the original gives, from what those before it give now."""
+    n = Net("thin chain")
+    x = n.input(n.B, 3, n.H, n.W)
+    for width in (2 * n.C, n.C, n.C):
+        x = n.LeakyRelu(n.conv(x, width, kernel=(3, 3), pads=[1] * 4), alpha=0.3)
+    n.output(n.conv(x, 5))
+    cut = thinned(n.finished(), reduction, share=0.4)
+    repaired, lines = fold(Task.of(cut), samples(n, 24))
+    assert len(lines) == (4 if reduction.name == "weights" else 3)
+    for lost in cut.lost:
+        assert (repaired.graph.array(lost.layer.weight)[~lost.support] == 0).all()
+    judge = Judge(cut.base.graph, samples(n, 8, seed=3))
+    assert judge.loss(repaired.graph) < 0.5 * judge.loss(cut.network.graph)
+
+
+def test_a_second_phase_is_fitted_to_the_original():
+    """Channels go and are repaired, then single values of what is left: zeros stay where they are."""
+    n = Net("phases")
+    x = n.input(n.B, 3, n.H, n.W)
+    for width in (4 * n.C, 2 * n.C):
+        x = n.LeakyRelu(n.conv(x, width, kernel=(3, 3), pads=[1] * 4), alpha=0.3)
+    n.output(n.conv(x, 5))
+    first = operated(n.finished(), share=0.3)
+    batches = samples(n, 24)
+    left, _ = fold(Task.of(first), batches)
+    second = thinned(left.graph.model, Weights(), share=0.3)
+    task = Task(second, first.base, second.network, Chained(first.trace, second.trace))
+    repaired, _ = fold(task, batches)
+    judge = Judge(first.base.graph, samples(n, 8, seed=3))
+    own, _ = fold(Task.of(second), batches)
+    losses = [judge.loss(network.graph) for network in (repaired, own, second.network)]
+    assert losses[0] < losses[1] < losses[2]
+    for lost in second.lost:
+        assert (repaired.graph.array(lost.layer.weight)[~lost.support] == 0).all()
 
 
 def close(found, expected, tolerance=2e-4):
