@@ -178,6 +178,22 @@ def test_what_f_does_not_tell_apart_asks_for_nothing():
     np.testing.assert_allclose(fits[0].bias, fits[1].bias, atol=1e-6)
 
 
+def test_weights_that_are_gone_stay_away_behind_f():
+    p, y, shortcut = problem()
+    start = np.zeros((1, 4, 8))
+    support = np.random.default_rng(2).random(start.shape) < 0.6
+    sums = Sums(), Sums()
+    for s, part in zip(sums, (slice(300), slice(300, 600)), strict=True):
+        s.add(p[:, part], y[:, part])
+    halves = tuple(s.covariance() for s in sums)
+    found = fit(halves, start, np.zeros((1, 4)), support=support)
+    rows = [Rows(p, y, shortcut)]
+    whole = halves[0].joined(halves[1])
+    better = refitted(found, start, whole, rows, relu, biased=True, support=support)
+    assert (better.weights[~support] == 0).all()
+    assert lost(better, relu, p, y, shortcut) < 0.99 * lost(found, relu, p, y, shortcut)
+
+
 def test_a_fit_that_can_have_no_bias_gets_none():
     p, y, shortcut = problem()
     start = np.zeros((1, 4, 8))
