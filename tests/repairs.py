@@ -19,6 +19,7 @@ from onnxprune.contracts.groups import Choice, Group
 from onnxprune.contracts.maker import Candidate
 from onnxprune.contracts.reduction import Cut, Reduction
 from onnxprune.contracts.selection import keep_best
+from onnxprune.contracts.stats import Stats
 from onnxprune.contracts.traces import Unchanged
 from onnxprune.execution.expectation import normals
 from onnxprune.graph import Graph, Network
@@ -70,11 +71,12 @@ def repaired(
     batches: Sequence[Feeds] = (),
     held: Sequence[Feeds] = (),
     *,
+    stats: Stats | None = None,
     seed: int = 0,
 ) -> Candidate:
-    """What a run makes of a cut, with samples to fit to, and others to judge on."""
+    """What a run makes of a cut, with samples to fit to, and others to judge on; or with statistics alone."""
     graph = cut.base.graph
-    evidence = Evidence()
+    evidence = Evidence(stats=stats)
     if batches:
         given = (sources.load(list(some), graph) for some in (batches, held or batches[:JUDGES]))
         evidence = Evidence(*given)

@@ -91,6 +91,21 @@ def test_stored_weights_are_fitted_and_stored_again():
     assert {o.op for o in found.graph.nodes} == {o.op for o in cut.network.graph.nodes}
 
 
+def test_stored_weights_are_repaired_from_statistics_and_stored_again():
+    n = Net("stored")
+    n.output(qdq_conv(n, predictable(n), 6))
+    cut = operated(n.finished())
+    (space,) = cut.spaces
+    made = repaired(cut, "auto", stats=gathered(space, {"consumers"}, samples(n, 20), positions=0))
+    assert made.repaired.mode == "sums"
+    before, after = stored(cut.network.graph), stored(made.graph)
+    assert before.keys() == after.keys() != set()
+    assert any((before[k] != after[k]).any() for k in before)
+    assert {o.op for o in made.graph.nodes} == {o.op for o in cut.network.graph.nodes}
+    judge = Judge(cut.base.graph, samples(n, 4, seed=3))
+    assert judge.loss(made.graph) < judge.loss(cut.network.graph)
+
+
 def test_channels_before_stored_weights_are_chosen_by_what_their_consumers_lose():
     """As on the same network with these weights as floats."""
     n = Net("chosen")
