@@ -326,6 +326,20 @@ def test_a_cut_that_is_wrong_fails(kind: str) -> None:
         prove(Cut(network, spaces, cut.choice, off, cut.trace), case.feeds)
 
 
+def test_outputs_that_no_part_makes_are_compared_all_the_same() -> None:
+    """Where rounding does not explain what the whole gives, parts are asked: not so of a constant."""
+    net = Net("constant output")
+    c = net.const(net.weight(8))
+    net.output(c)
+    net.read(net.Relu(net.conv(out=8)))
+    case = Case((network := Network(Graph(net.finished()))), (Channels().find(network),), net.feeds()[0])
+    cut = case.cut
+    assert prove(cut, case.feeds).exact
+    other = cut.network.edited(Edits(constants={c: 2 * cut.network.graph.array(c)}))
+    with pytest.raises(ProofFailed, match=f"'{c}' differs"):
+        prove(Cut(network, case.spaces, cut.choice, other, cut.trace), case.feeds)
+
+
 # ---------------------------------------------------------------- traces of several cuts
 
 
