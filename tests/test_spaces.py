@@ -6,7 +6,7 @@ masked reference, and of the cut.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 
@@ -252,6 +252,54 @@ def test_most_networks_have_something_to_cut() -> None:
     assert counted["channels"] > 0.6 * len(TRAPS), counted
     assert counted["values"] > 0.9 * len(TRAPS), counted
     assert counted["kernels"] > 0.6 * len(TRAPS), counted
+
+
+# ---------------------------------------------------------------- units of values
+
+LAYERS: Mapping[str, Callable[[Net], str]] = {
+    "conv": lambda n: n.conv(n.conv(), 4, (2, 3)),
+    "groups": lambda n: n.conv(n.conv(out=6), 4, (2, 3), group=2),
+    "depthwise": lambda n: n.conv(n.conv(out=4), 4, (3, 1), group=4),
+    "transposed": lambda n: n.ConvTranspose(n.conv(), n.weight(n.C, 4, 2, 3)),
+    "transposed in groups": lambda n: n.ConvTranspose(n.conv(out=6), n.weight(6, 2, 2, 3), group=2),
+    "gemm": lambda n: n.Gemm(n.gemm(), n.weight(n.C, 5), alpha=0.5),
+    "gemm, turned": lambda n: n.gemm(n.gemm(), 5),
+    "matmul": lambda n: n.MatMul(n.dense(), n.weight(n.C, 5)),
+    "matmul from the left": lambda n: n.MatMul(n.weight(5, n.H), n.dense()),
+    "recurrent": lambda n: n.LSTM(n.dense(), n.weight(1, 8, n.C), n.weight(1, 8, 2), hidden_size=2),
+}
+
+
+@pytest.mark.parametrize("kind", ["kernels", "kernels of runs", "values", "values of outputs"])
+@pytest.mark.parametrize("layer", LAYERS)
+def test_the_units_that_go_are_those_that_were_rated(layer: str, kind: str) -> None:
+    """Neither the proof nor a plan would tell. Each value is of one unit; a run's are of its own outputs."""
+    net = Net(layer)
+    net.output(LAYERS[layer](net))
+    network = Network(Graph(net.model()))
+    (space,) = (r.find(network) for r in KINDS[kind])
+    groups = [g for g in space.groups if network.graph.nodes[-1].outputs[0] in g.layers]
+    if kind.startswith("kernels") and layer not in ("conv",):
+        assert not groups
+        return
+    (group,) = groups
+    (found,) = space.lost(Choice({group.id: np.zeros(group.size, bool)}))
+    layout, array = found.layer.layout, network.graph.array(found.layer.weight)
+    rated = space.summed(group, np.abs(space.weight(group)))
+    taken = np.zeros(array.shape, int)
+    for unit in range(group.size):
+        (one,) = space.lost(Choice({group.id: np.arange(group.size) != unit}))
+        gone = ~one.support
+        taken += gone
+        rows = layout.matrix(gone.astype(float)).reshape(-1, layout.fan_in(array.shape))
+        factor = layout.matrix(np.ones(array.shape)).max()
+        np.testing.assert_allclose(rated[unit], factor * np.abs(array[gone]).sum(), rtol=1e-6)
+        if group.runs > 1:
+            run = unit // (group.size // group.runs)
+            outputs = np.array_split(np.arange(len(rows)), group.runs)[run]
+            assert set(np.flatnonzero(rows.any(axis=1))) <= set(outputs)
+    assert (taken == 1).all()
+    assert group.runs == {"values": 1, "kernels of runs": 2}.get(kind, len(rows))
 
 
 # ---------------------------------------------------------------- constants that several nodes read
