@@ -11,15 +11,15 @@ from calibration import build, residual_net
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx.helper import make_node
+from onnxprune.strategies.descent import Descent
 
-from onnxprune.reductions.channels.analysis import ChannelGroup
 from onnxprune.cost.macs import macs as count_macs
 from onnxprune.cost.model import macs_model, parameters_model
 from onnxprune.errors import Infeasible
 from onnxprune.graph import infer
+from onnxprune.reductions.channels.analysis import ChannelGroup
 from onnxprune.reductions.channels.cut import rewrite
 from onnxprune.reductions.channels.find import analyze
-from onnxprune.strategies.descent import Descent
 from onnxprune.strategies.ladder import Ladder, corrected
 from onnxprune.strategies.uniform import by_ratio
 
