@@ -9,6 +9,6 @@ In: a network. Out: a network that stores, or computes with, other kinds of numb
 
 from __future__ import annotations
 
-from .packing import Packing, unpacked
+from .packing import Packing, dequantized, unpacked
 
-__all__ = ["Packing", "unpacked"]
+__all__ = ["Packing", "dequantized", "unpacked"]

@@ -32,6 +32,12 @@ class Packing:
         return network.of(encoded(lowered(network.graph, self.layers), self.codes))
 
 
+def dequantized(network: Network) -> tuple[Network, Packing]:
+    """The network with floats where DequantizeLinear makes them; layers that multiply integers still do."""
+    floats, codes = decoded(network.graph)
+    return network.of(floats), Packing(codes, ())
+
+
 def unpacked(network: Network) -> tuple[Network, Packing]:
     """The network with floats in place of integers, and how to store them again."""
     floats, codes = decoded(network.graph)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Generic, Protocol, TypeVar
 
@@ -14,7 +15,7 @@ from ..contracts.reduction import CannotCut, ChannelUnits, Cut, Space, Trace
 from ..contracts.repaired import Repaired
 from ..contracts.traces import Chained, Unchanged
 from ..contracts.verdict import Omission
-from ..conversions import Packing, unpacked
+from ..conversions import Packing, dequantized, unpacked
 from ..graph import Network
 from ..ops import quant
 from ..quality.loss import Judge
@@ -106,7 +107,10 @@ class Making:
             hint = "give --calib, or choose another --repair"
             omitted = (Omission("repair 'reuse'", "needs samples: weights are folded instead", hint),)
         if kind == "statistics" and self._evidence.stats is not None:
-            found = from_statistics(task, mode, self._evidence.stats, packing.packed)
+            # Sums are of what the cut network reads: layers of integers are given integers.
+            floats, packing = dequantized(cut.network)
+            own = replace(task, network=floats)
+            found = from_statistics(own, mode, self._evidence.stats, packing.packed)
             return Candidate(cut, found, omitted=omitted)
         merged = from_weights(task, mode, packing.packed)
         if merged is None:

@@ -81,5 +81,10 @@ def outputs_of(base: Graph, consumer: Consumer, rows: Floats) -> Units:
 
 
 def _dtype(graph: Graph, name: str) -> np.dtype[Any]:
-    """Of a constant, or of what DequantizeLinear makes of one."""
-    return graph.dtype(name) if name in graph.constants else graph.dtype(graph.producer[name].inputs[1])
+    """Of a constant, of what DequantizeLinear makes of one, or of one that is masked.
+
+    Input 1 has it each time: the scale; the factors of a mask; the values that a mask lets through.
+    """
+    while name not in graph.constants:
+        name = graph.producer[name].inputs[1]
+    return graph.dtype(name)

@@ -144,7 +144,7 @@ def _of_values(
     """Without single values: taps of a kernel are taken as independent, as sums know no others."""
     layer, layout = sparse.layer, sparse.layer.layout
     array = base.array(layer.weight).astype(np.float64)
-    matrix, support = (layout.matrix(a.astype(np.float64)) for a in (array, sparse.support))
+    matrix, support = layout.matrix(array), layout.matrix(sparse.support.astype(np.float64)) != 0
     groups, outputs, _ = matrix.shape
     split = (groups, outputs, -1, layout.taps)
     # (groups, outputs x taps, channels): what each tap reads are the channels of its group.
@@ -160,7 +160,7 @@ def _of_values(
         own = np.arange(whole.shape[2]) + g * whole.shape[2]
         inner = second[np.ix_(own, own)]
         ridge = _ridge(second, inner, moments.rows)
-        start, mask = whole[g] * left[g], left[g] != 0
+        start, mask = np.where(left[g], whole[g], 0), left[g]
         new[g] = start
         if ridge > 0 and weights:
             right = (whole[g] - start) @ inner

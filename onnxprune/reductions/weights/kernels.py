@@ -7,13 +7,14 @@ Source: Polyak and Wolf 2015, Channel-Level Acceleration of Deep Face Representa
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from ...contracts.groups import Blocked, Group
 from ...contracts.reduction import Key, Wanted
-from ...contracts.request import Kernel, Kind
+from ...contracts.request import Kernel
 from ...contracts.stats import Need
 from ...graph import Graph, Network
 from ...ops.layers import LINEAR, LinearLayer
@@ -114,18 +115,14 @@ class KernelSpace(ValueSpace):
 
     def wanted(self, needs: frozenset[Need]) -> Wanted:
         """See `Space.wanted`."""
-        kinds: dict[Key, frozenset[Kind]] = {}
-        kernels: dict[Key, tuple[Key, Kernel]] = {}
+        found = super().wanted(needs)
+        return found | Wanted({}, dict(self._kernels())) if "kernels" in needs else found
+
+    def _kernels(self) -> Iterator[tuple[Key, tuple[Key, Kernel]]]:
         for group in self.groups:
-            layer = self.layer(group)
-            key = self.activation(group)
-            if key is None:
-                continue
-            if "consumers" in needs:
-                kinds[key] = frozenset({"gram"})
-            if "kernels" in needs:
+            layer, key = self.layer(group), self.activation(group)
+            if key is not None:
                 said = ("auto_pad", "dilations", "pads", "strides")
                 attrs = {k: v for k, v in layer.node.attrs.items() if k in said}
                 weight = self.network.graph.array(layer.weight).astype(np.float64)
-                kernels[self.kernels(group)] = (key, Kernel(weight, attrs))
-        return Wanted(kinds, kernels)
+                yield self.kernels(group), (key, Kernel(weight, attrs))

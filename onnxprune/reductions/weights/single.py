@@ -9,9 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...contracts.groups import Group
-from ...contracts.reduction import Key, Wanted
-from ...contracts.request import Kind
-from ...contracts.stats import Need
 from ...graph import Network
 from ...types import Floats, Mask
 from .values import Among, ValueSpace, layers_once
@@ -75,14 +72,3 @@ class WeightSpace(ValueSpace):
         """See `ValueSpace.planned_units`."""
         del group
         return mask.ravel()
-
-    def wanted(self, needs: frozenset[Need]) -> Wanted:
-        """See `Space.wanted`."""
-        kinds: dict[Key, frozenset[Kind]] = {}
-        for group in self.groups:
-            key = self.activation(group)
-            if key is not None and "consumers" in needs:
-                kinds[key] = frozenset({"gram"})
-            elif key is not None and "inputs" in needs:
-                kinds[key] = frozenset({"sum", "squares"})
-        return Wanted(kinds)

@@ -15,7 +15,9 @@ import numpy as np
 from ...contracts.effect import Effect
 from ...contracts.groups import Blocked, Choice, Group
 from ...contracts.plan import PlannedLayer, PlannedReduction
-from ...contracts.reduction import Key, Lost, Sparse, Trace
+from ...contracts.reduction import Key, Lost, Sparse, Trace, Wanted
+from ...contracts.request import Kind
+from ...contracts.stats import Need
 from ...contracts.weights import Weight
 from ...errors import InputError
 from ...graph import Array, Edits, Graph, Network, make_node, readers_of
@@ -118,6 +120,17 @@ class ValueSpace:
         shape = self.network.graph.shape_of_constant(layer.weight)
         matrix = mask.reshape(layer.layout.groups, -1, mask.shape[1] * mask.shape[2]).astype(np.float64)
         return np.asarray(layer.layout.restored(matrix, shape) != 0)
+
+    def wanted(self, needs: frozenset[Need]) -> Wanted:
+        """See `Space.wanted`."""
+        kinds: dict[Key, frozenset[Kind]] = {}
+        for group in self.groups:
+            key = self.activation(group)
+            if key is not None and "consumers" in needs:
+                kinds[key] = frozenset({"gram"})
+            elif key is not None and "inputs" in needs:
+                kinds[key] = frozenset({"sum", "squares"})
+        return Wanted(kinds)
 
     def without(self, ids: Collection[str], cause: Cause) -> Self:
         """See `Space.without`."""
