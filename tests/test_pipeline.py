@@ -71,7 +71,7 @@ class TestResult:
     def test_progress_is_told(self, file):
         said = []
         prune(file, progress=said.append)
-        assert "Analysing channels" in said
+        assert "Finding channels" in said
         assert len(said) == len([text for text in said if text])
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from nets import Net
+from onnxprune.pipeline.steps import origins
 
 from onnxprune import pipeline
 from onnxprune.cli import run
@@ -20,7 +21,6 @@ from onnxprune.execution.timing import Timing
 from onnxprune.graph import Graph, infer
 from onnxprune.pipeline import Budget, Settings, pareto, prune
 from onnxprune.pipeline.latency import profiled
-from onnxprune.pipeline.steps import origins
 from onnxprune.reductions.channels.cut import rewrite
 from onnxprune.reductions.channels.find import analyze
 from onnxprune.runtime import ExecutionOptions, Session
@@ -132,7 +132,7 @@ class TestCosts:
         ("options", "words"),
         [
             ({}, "no budget is given; give --ratio, --macs"),
-            ({"ratio": 0.5, "macs": 0.5}, "--ratio can't be combined with --macs"),
+            ({"ratio": 0.5, "macs": 0.5}, "--ratio: can't be combined with --macs"),
             ({"macs": 1.5}, "--macs: 1.5 is not between 0 and 1"),
             ({"size": "8 apples"}, "--size: .*no unit"),
             ({"macs": 0.5, "metric": "accuracy"}, "--metric: says nothing without --max-drop"),

@@ -40,6 +40,9 @@ def save(stats: Stats, path: str | os.PathLike[str]) -> int:
         "samples": stats.samples,
         "source": stats.source,
         "tensors": entries,
+        "sensitivities": {
+            key: [list(point) for point in found] for key, found in stats.sensitivities.items()
+        },
     }
     buffer = io.BytesIO()
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
@@ -63,12 +66,16 @@ def load(path: str | os.PathLike[str]) -> Stats:
                 (entry["tensor"], entry["axis"]): _loaded(file, index, entry)
                 for index, entry in enumerate(about["tensors"])
             }
+            known = {
+                str(key): tuple((int(kept), float(loss)) for kept, loss in found)
+                for key, found in about.get("sensitivities", {}).items()
+            }
     except OSError as error:
         raise InputError(f"can't be read ({error.strerror or error})", where=where) from None
     except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile):
         hint = "'onnxprune calibrate' writes them"
         raise InputError("is not a file of statistics", where=where, hint=hint) from None
-    return Stats(about["fingerprint"], about["samples"], about["source"], moments)
+    return Stats(about["fingerprint"], about["samples"], about["source"], moments, known)
 
 
 def _loaded(file: Mapping[str, Array], index: int, entry: Mapping[str, Any]) -> Moments:

@@ -10,7 +10,6 @@ import typer
 from .. import calibration, pipeline
 from ..contracts.stats import Stats, total
 from ..errors import InputError, UsageError
-from ..runtime import ExecutionOptions
 from .options import Threads
 from .output import Output, check_target
 from .sampling import BatchSize, sampled
@@ -31,6 +30,9 @@ def calibrate(
     positions: Annotated[
         int | None, typer.Option(min=0, help="Pixels or tokens of each sample to look at; 0: at all.")
     ] = None,
+    evals: Annotated[
+        int, typer.Option(min=0, help="Runs of some samples to spend on what each group is worth; 0: none.")
+    ] = 200,
     merge: Annotated[bool, typer.Option("--merge", help="Add up statistics of disjoint samples.")] = False,
     threads: Threads = 0,
     simplify: Annotated[bool, typer.Option(help="Clean the graph first, as 'prune' does.")] = True,
@@ -52,22 +54,18 @@ def calibrate(
                 "no samples are given", where="calibrate", hint="add --calib PATH, or --calib random"
             )
         with output.progress() as progress:
-            ready = pipeline.prepare(files[0], simplify=simplify, progress=progress)
+            ready = pipeline.loaded(files[0], simplify=simplify, progress=progress)
             samples = pipeline.opened(calib, ready.graph, seed)
-            wanted = calibration.requests(
-                ready.network,
-                pipeline.wanted(ready.network, criteria or ()),
+            stats = pipeline.calibrated(
+                ready,
+                samples,
+                criteria or (),
                 positions=positions,
-                samples=samples.count,
-            )
-            stats = calibration.measure(
-                ready.graph,
-                wanted,
-                samples.batches(batch),
+                evaluations=evals,
+                batch=batch,
+                threads=threads,
                 seed=seed,
-                source=samples.source,
-                options=ExecutionOptions(threads=threads),
-                progress=lambda done: progress(f"Sample {done} of {samples.count}"),
+                progress=progress,
             )
     calibration.save(stats, out)
     for warning in stats.warnings():

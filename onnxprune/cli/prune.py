@@ -210,7 +210,7 @@ def deliver(
         write_text(report_out, as_json(data) + "\n")
     output.show(plan_tables(result.plan), verdict_table(result.verdict), weights_line(data["weights"]))
     for omission in result.verdict.omitted:
-        output.show(f"left out: {omission}")
+        output.show(f"note: {omission}")
     for warning in result.verdict.warnings:
         output.show(f"note: {warning}")
     output.show(seconds_line(output.seconds), f"The pruned model is in {out}")

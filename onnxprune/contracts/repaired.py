@@ -34,7 +34,7 @@ class Repaired:
 
     Attributes:
         network: the network.
-        mode: how it was repaired in the end: `none`, `bias`, `fold`, `reuse`, `merge` or `sums`.
+        mode: how it was repaired in the end: `none`, `bias`, `fold`, `reuse`, `merge` or `stats`.
         layers: what became of each layer that was fitted to samples.
         before: what the outputs lose without repair (see `quality.loss.Loss`); `None`: not measured.
         after: with it.

@@ -10,11 +10,11 @@ In: a model, options, samples. Out: a `Result` (model, plan, verdict), or a refu
 
 from __future__ import annotations
 
-from .calibrate import wanted
+from .calibrate import calibrated
 from .curve import Pareto
 from .evidence import Calibration, Evidence, Labelled, Source, labelled, opened, sample_sizes
 from .judge import compare, size
-from .load import Loaded, Prepared, prepare
+from .load import Loaded, Prepared, loaded, prepare
 from .options import Options
 from .prune import apply, pareto, prune
 from .run import Result, Weights
@@ -31,13 +31,14 @@ __all__ = [
     "Source",
     "Weights",
     "apply",
+    "calibrated",
     "compare",
     "labelled",
+    "loaded",
     "opened",
     "pareto",
     "prepare",
     "prune",
     "sample_sizes",
     "size",
-    "wanted",
 ]

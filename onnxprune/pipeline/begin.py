@@ -26,9 +26,9 @@ from .evidence import (
 )
 from .load import loaded
 from .options import Options
-from .phase import Setting
 from .recipe import READS_NORMS, phases
 from .run import Run
+from .search import Setting
 
 
 def begin(  # noqa: PLR0913
@@ -51,6 +51,8 @@ def begin(  # noqa: PLR0913
     """
     options.require_sense()
     recipe = phases(options, sampled=calib is not None or stats is not None)
+    if options.masked:
+        options = replace(options, repair="none")
     if any(phase.criterion.name in READS_NORMS for phase in recipe):
         options = replace(options, simplify=False)
     original = model if isinstance(model, Graph) else load(model)

@@ -8,10 +8,12 @@ from ..execution.sessions import open_session
 from ..strategies.max_drop import most
 from ..strategies.meeting import Route, within
 from ..strategies.pareto import Point, curve, shares
+from .costs import route
 from .exams import whole_exam
-from .phase import GraphOf, Search, Solved, route, searched
+from .phase import GraphOf
 from .recipe import LEAST
 from .run import Result, Run, continued, options_of, start
+from .search import Search, Solved, searched
 
 
 @dataclass(frozen=True, eq=False)

@@ -22,7 +22,7 @@ from ..rewrites import grouped
 from ..runtime import Feeds
 from ..types import Mask
 from .judge import size, speed_of
-from .phase import Solved
+from .search import Solved
 
 SAMPLED = 1 << 18
 """Values of each weight that are compressed, to tell what that comes to."""

@@ -94,8 +94,9 @@ class Making:
 
     def _repaired(self, cut: Cut) -> Candidate:
         mode = self._options.repair
-        if mode == "none" or self._options.masked or cut.choice.removes_nothing():
+        if mode == "none" or cut.choice.removes_nothing():
             return Candidate(cut, Repaired(cut.network, "none"))
+        self._progress("Repairing weights")
         floats, packing = unpacked(cut.network)
         task = Task(cut, self._loaded.network, floats, self._total(cut), self._loaded.normals)
         kind, lacking = self._evidence.best("repair", ("samples", "statistics", "weights"))

@@ -147,6 +147,7 @@ class Options(BudgetOptions):
     masked: Annotated[
         bool,
         Option(
+            requires=_CHANNELS,
             unless=(
                 Unless(
                     "repair",
@@ -156,7 +157,7 @@ class Options(BudgetOptions):
                 Unless("allow_approximate", "a normalisation over zeros is not one over what is left"),
                 Unless("inbound", "--inbound zeroes kernels in place already", "leave out --masked"),
                 Unless("sparsity", "--sparsity zeroes weights in place already", "leave out --masked"),
-            )
+            ),
         ),
     ] = False
     criterion: str | Criterion | None = None
@@ -210,5 +211,6 @@ class Options(BudgetOptions):
             d.name: getattr(self, d.name)
             for d in declared(self)
             if d.name not in budget_fields and d.option.decides and d.name != "criterion"
+            if d.name in given(self) or not d.option.requires
         }
         return {**asked, "criterion": criterion, **rest, "keep": list(self.keep)}

@@ -31,9 +31,9 @@ from .evidence import (
 )
 from .load import loaded
 from .options import Options
-from .phase import Setting
 from .recipe import replayed
 from .run import Result, Run, Weights, finish
+from .search import Setting
 
 
 def silent(_: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..contracts.budget import Budget
-from ..contracts.plan import Plan, PlannedPhase
+from ..contracts.plan import Plan, PlannedPhase, PlannedReduction
 from ..contracts.reduction import Reduction
 from ..criteria import Criterion
 from ..criteria import get as get_criterion
@@ -111,7 +111,7 @@ def replayed(plan: Plan, options: Options, where: str) -> tuple[Phase, ...]:
         "weights": Weights(),
     }
     found = []
-    for planned in plan.phases:
+    for planned in plan.phases or (PlannedPhase((PlannedReduction("channels"),)),):
         names = [one.reduction for one in planned.reductions]
         unknown = next((name for name in names if name not in known), None)
         if unknown is not None:

@@ -31,8 +31,9 @@ from .evidence import Evidence, Labelled
 from .exams import exams
 from .judge import judged, require_worth
 from .load import Loaded, assumed_feeds
-from .phase import Search, Setting, Solved, opened, solved
+from .phase import solved
 from .recipe import Phase, names
+from .search import Search, Setting, Solved, opened
 
 Weights = Literal["kept", "random"]
 """What a result has for weights: those that are kept, repaired; or random ones, to train from scratch."""

@@ -80,7 +80,7 @@ def from_statistics(task: Task, mode: Mode, stats: Stats, stored: Stored) -> Rep
     network, unknown = projected(task, stats, weights=mode != "bias")
     plural = "s" if unknown != 1 else ""
     said = f"repair leaves {unknown} layer{plural} as they are: the statistics say too little of what is read"
-    return Repaired(stored(network), "bias" if mode == "bias" else "sums", notes=(said,) if unknown else ())
+    return Repaired(stored(network), "bias" if mode == "bias" else "stats", notes=(said,) if unknown else ())
 
 
 def from_weights(task: Task, mode: Mode, stored: Stored) -> Repaired | None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ..contracts.groups import Choice, Group, Scores
+from ..contracts.stats import Sensitivity
 from ..cost.model import Cost
 from .ladder import Ladder, corrected, drowned
 from .sensitivity import LEVELS
 from .widths import Widths
-
-Measure = Callable[[Sequence[Ladder], int], list[dict[int, float]]]
-"""Ladders, and on how many samples -> for each group: rung -> loss at the outputs."""
 
 LEAST, MOST = 8, 32
 """Samples that groups are measured on: more of them change little and cost time."""
@@ -44,16 +42,13 @@ def even(ladders: Sequence[Ladder], cost: Cost) -> list[Ladder]:
     ]
 
 
-def measured(ladders: Sequence[Ladder], measure: Measure, macs: int, evaluations: int) -> list[Ladder]:
+def measured(ladders: Sequence[Ladder], found: Sequence[Mapping[int, float]]) -> list[Ladder]:
     """Ladders bent to what the network's outputs lose.
 
     Args:
         ladders: whose losses are what scores say.
-        measure: finds out what is lost.
-        macs: of the network, for one sample.
-        evaluations: how many runs may be spent.
+        found: for each: rung -> loss at the outputs.
     """
-    found = measure(ladders, _enough(ladders, macs, evaluations))
     typical = _typical(ladders, found)
     return [
         ladder.bent(corrected(ladder, losses) if losses else ladder.curve * typical)
@@ -61,13 +56,46 @@ def measured(ladders: Sequence[Ladder], measure: Measure, macs: int, evaluations
     ]
 
 
-def _enough(ladders: Sequence[Ladder], macs: int, evaluations: int) -> int:
-    """On how many samples to measure: fewer where a network is heavy and has many groups."""
+def recalled(ladders: Sequence[Ladder], known: Mapping[str, Sensitivity]) -> list[dict[int, float]]:
+    """For each ladder rung -> loss, from losses that were measured at widths of its group once.
+
+    Args:
+        ladders: whose losses are what scores say.
+        known: id of a group -> (units kept, loss).
+    """
+    found = []
+    for ladder in ladders:
+        rungs: dict[int, float] = {}
+        for kept, loss in known.get(ladder.group.id, ()):
+            if kept in ladder.counts[1:]:
+                rungs[ladder.counts.index(kept)] = loss
+            elif len(ladder) > 1:
+                nearest = min(range(1, len(ladder)), key=lambda r: abs(ladder.counts[r] - kept))
+                rungs.setdefault(nearest, loss * _between(ladder, kept, nearest))
+        found.append(rungs)
+    return found
+
+
+def _between(ladder: Ladder, kept: int, rung: int) -> float:
+    """What scores say that a rung loses, relative to what they say of a width near it."""
+    there = float(ladder.curve[ladder.group.size - kept]) if 0 <= kept <= ladder.group.size else 0.0
+    return ladder.loss(rung) / there if there > 0 else 1.0
+
+
+def enough(ladders: Sequence[Ladder], macs: int, evaluations: int, most: int = MOST) -> int:
+    """On how many samples to measure: fewer where a network is heavy and has many groups.
+
+    Args:
+        ladders: of its groups.
+        macs: of the network, for one sample.
+        evaluations: how many runs may be spent.
+        most: at the most.
+    """
     heavy = min(evaluations, len(LEVELS) * len(ladders)) * macs
-    return min(MOST, max(LEAST, int(EFFORT / max(heavy, 1))))
+    return min(most, max(LEAST, int(EFFORT / max(heavy, 1))))
 
 
-def _typical(ladders: Sequence[Ladder], found: Sequence[dict[int, float]]) -> float:
+def _typical(ladders: Sequence[Ladder], found: Sequence[Mapping[int, float]]) -> float:
     """The usual ratio of what was measured to what the scores say, for groups that were not measured."""
     ratios = [
         loss / ladder.loss(rung)

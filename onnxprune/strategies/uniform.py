@@ -69,7 +69,7 @@ def by_rule(
 
 
 def by_rank(groups: Sequence[Group], scores: Scores, keep: float) -> Choice:
-    """Keep a share of all units of all groups together, those of highest score; of equal ones the last.
+    """Keep a share of all units of all groups together, those of highest score; of equal ones the first.
 
     Args:
         groups: which units there are; they may be emptied.
@@ -77,7 +77,8 @@ def by_rank(groups: Sequence[Group], scores: Scores, keep: float) -> Choice:
         keep: the share to keep, in (0, 1).
     """
     together = np.concatenate(scores)
-    stays = np.ones(together.size, bool)
-    stays[np.argsort(together, kind="stable")[: round(_gone(keep) * together.size)]] = False
+    count = together.size - round(_gone(keep) * together.size)
+    stays = np.zeros(together.size, bool)
+    stays[np.argsort(-together, kind="stable")[:count]] = True
     ends = np.cumsum([group.size for group in groups])
     return Choice({g.id: part for g, part in zip(groups, np.split(stays, ends[:-1]), strict=True)})
