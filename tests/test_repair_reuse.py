@@ -214,7 +214,7 @@ def test_groups_for_which_it_does_not_pay_lose_their_channels_everywhere():
 
 
 def test_single_weights_go_after_channels_that_are_restored():
-    """With shortcuts: what a layer is to give is told by the network with the layers that restore channels."""
+    """With shortcuts: what layers are to give is told by the network with those that restore channels."""
     n = Net("then weights")
     x = n.input("N", 3, 6, 6)
     same = {"kernel": (3, 3), "pads": [1] * 4}
