@@ -21,7 +21,7 @@ from onnxprune.graph import Graph, infer
 from onnxprune.ops import RULES
 from onnxprune.ops.op import Rule
 from onnxprune.reductions.channels.analysis import Analysis
-from onnxprune.reductions.channels.cut import rewrite
+from onnxprune.reductions.channels.cut import recorded
 from onnxprune.reductions.channels.find import Granularity, analyze
 from onnxprune.types import Mask
 
@@ -61,7 +61,7 @@ def operate(
     for group in analysis.groups:
         wanted = random.uniform(0.1, 1) if share is None else 1 - share
         kept[group.units] = keep_best(group, random.random(group.size), round(wanted * group.size))
-    return Surgery(graph, analysis, kept, rewrite(graph, facts, analysis, kept, rules))
+    return Surgery(graph, analysis, kept, recorded(graph, facts, analysis, kept, rules)[0])
 
 
 def check(surgery: Surgery, feeds: Mapping[str, np.ndarray], *, all_read: bool = False) -> None:

@@ -221,6 +221,20 @@ def test_single_values_are_those_of_dense_systems(kind: str) -> None:
                 np.testing.assert_allclose(w2[g, o, on, t], expected, rtol=1e-3, atol=1e-4)
 
 
+def test_a_stack_of_matrices_has_no_bias() -> None:
+    """Each token is multiplied by a matrix of its own: what is missing is not one vector."""
+
+    def stack(n: Net) -> str:
+        return n.Tanh(n.MatMul(n.Unsqueeze(tokens(n, 0.0), [2]), n.weight(n.H, 8, 6)))
+
+    case = Case("stack", stack, PRIMES)
+    space = Channels().find(case.network)
+    choice = chosen(space)
+    repaired = case.repaired(space, choice)
+    assert case.error(repaired) < 0.1 * case.error(case.masked(space, choice))
+    assert repaired.graph.operators()["Add"] == case.graph.operators()["Add"]
+
+
 def test_kernels_and_channels_that_go_together() -> None:
     """A layer that loses both is one system: what is left of it makes up for both."""
     case = Case("both", lambda n: n.conv(n.Relu(n.conv(image(n), 8)), 6, (3, 3)), PRIMES, 50)

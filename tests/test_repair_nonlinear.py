@@ -178,6 +178,18 @@ def test_what_f_does_not_tell_apart_asks_for_nothing():
     np.testing.assert_allclose(fits[0].bias, fits[1].bias, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("error")
+def test_where_f_is_not_finite_the_linear_fit_stays():
+    p, y, shortcut = problem()
+    start = np.zeros((1, 4, 8))
+    found, whole = linear(p, y, start)
+
+    def unbounded(x):
+        return np.where(x > 0.5, np.float32(np.inf), x)
+
+    assert refitted(found, start, whole, [Rows(p, y, shortcut)], unbounded, biased=True) is found
+
+
 def test_weights_that_are_gone_stay_away_behind_f():
     p, y, shortcut = problem()
     start = np.zeros((1, 4, 8))

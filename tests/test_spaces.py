@@ -347,6 +347,8 @@ def test_values_that_several_nodes_read_are_zero_for_all_of_them() -> None:
     shared = next(g for g in case.groups if len(case.network.graph.readers[g.id]) > 1)
     readers = {node.outputs[0] for node, _ in case.network.graph.readers[shared.id]}
     assert readers <= case.cut.trace.compared
+    for output in readers:
+        assert shared.id in case.spaces[0].at({output}), "whoever is to be left alone"
     assert case.spaces[0].start(shared) == min(case.network.graph.producer[o].index for o in readers)
 
 

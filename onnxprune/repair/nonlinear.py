@@ -94,7 +94,8 @@ def _step(
     total, product = np.zeros_like(whole.y), np.zeros_like(whole.yp)
     for part, fy in zip(rows, wanted, strict=True):
         z = part.patches @ weights + bias
-        behind = fy - f(z + part.shortcut)
+        with np.errstate(invalid="ignore"):  # where f is not finite, nor is the loss, and the fit stays
+            behind = fy - f(z + part.shortcut)
         lost += float(np.square(behind).sum())
         rest = part.targets - z
         slope = _slopes(behind, rest)

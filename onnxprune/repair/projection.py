@@ -122,7 +122,9 @@ def _of_channels(
     flat = rows.reshape(len(rows), -1)
     if kept.all() or not kept.any() or moments.gram is None or len(moments.gram) != kept.size:
         return
-    slot = place_for_shift(target, consumer.output, consumer.input) if len(consumer.axes) == 1 else None
+    # Of groups, or of a stack of matrices, there is no bias that is one vector.
+    plain = len(consumer.axes) == 1 and (consumer.op != "MatMul" or rows.ndim == 2)
+    slot = place_for_shift(target, consumer.output, consumer.input) if plain else None
     second = moments.gram / moments.rows if slot is None else moments.covariance
     with threads_for(int(kept.sum())):
         predictor = _predictor(second, moments.rows, kept, consumer.lanes) * weights

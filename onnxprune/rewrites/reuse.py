@@ -111,13 +111,6 @@ def with_identities(network: Network, layers: Collection[LinearLayer]) -> Networ
     return network.edited(edits)
 
 
-def identities_at(network: Network, outputs: Collection[str]) -> Network:
-    """The network with an identity layer behind each of the layers with these outputs."""
-    made = (network.graph.producer.get(output) for output in outputs)
-    layers = [layer_at(network.graph, node) for node in made if node is not None]
-    return with_identities(network, [layer for layer in layers if layer is not None])
-
-
 def _site(
     space: ChannelUnits, choice: Choice, cut: Collection[Group], node: Node, cost: Mapping[int, int]
 ) -> _Site | None:

@@ -16,10 +16,10 @@ from ...types import Mask
 from .analysis import Analysis
 
 
-def rewrite(
+def recorded(
     graph: Graph, facts: Facts, analysis: Analysis, kept: Mask, rules: Mapping[str, Rule] = RULES
-) -> Graph:
-    """A copy of the graph without the units that are not kept.
+) -> tuple[Graph, Record]:
+    """A copy of the graph without the units that are not kept, and what the walk has recorded.
 
     Args:
         graph: the graph that was analysed.
@@ -27,17 +27,6 @@ def rewrite(
         analysis: its analysis.
         kept: (analysis.count,), whether each unit stays.
         rules: operator -> rule.
-
-    Raises:
-        Inconsistent: what is left would not fit together.
-    """
-    return graph if kept.all() else recorded(graph, facts, analysis, kept, rules)[0]
-
-
-def recorded(
-    graph: Graph, facts: Facts, analysis: Analysis, kept: Mask, rules: Mapping[str, Rule] = RULES
-) -> tuple[Graph, Record]:
-    """As `rewrite`, with what the walk has recorded.
 
     Raises:
         Inconsistent: what is left would not fit together.

@@ -141,8 +141,13 @@ class ValueSpace:
         return type(self)(self.network, self._layers, left, blocked)
 
     def at(self, tensors: Collection[str]) -> frozenset[str]:
-        """See `Space.at`."""
-        return frozenset(group.id for group in self.groups if self.layer(group).output in tensors)
+        """See `Space.at`: of a weight that several nodes read, what any of them makes counts."""
+        readers = self.network.graph.readers
+        return frozenset(
+            group.id
+            for group in self.groups
+            if any(o in tensors for node, _ in readers[self.layer(group).weight] for o in node.outputs)
+        )
 
     def start(self, group: Group) -> int:
         """See `Space.start`: others may read the weight, too."""
