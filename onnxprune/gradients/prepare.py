@@ -1,0 +1,124 @@
+"""What is done to a graph before it is differentiated; none of it changes what it computes.
+
+- An If whose condition is known gives way to the branch that it takes.
+- float16 and bfloat16 become float32. A gradient is that of the function which such a network rounds: products
+  of many small numbers would vanish in 16 bits, and ONNX Runtime's CPU kernels compute in 32 anyway.
+- A recurrent layer gives the states of all its steps.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+
+from ..errors import Infeasible
+from ..graph import Array, Facts, Graph, infer, is_floating, with_known_branches
+from ..graph.editing import tensor_of
+from .tape import ELEMENT_TYPES
+
+_RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
+_FLOAT = ELEMENT_TYPES["float32"]
+_NARROW = frozenset({ELEMENT_TYPES["float16"], ELEMENT_TYPES["bfloat16"]})
+_TYPE_ATTRIBUTES = frozenset({"to", "dtype", "output_dtype"})
+
+
+def prepared(graph: Graph, facts: Facts) -> tuple[Graph, Facts]:
+    """The graph that is differentiated, and its facts; the same ones if there is nothing to do.
+
+    Raises:
+        Infeasible: it computes with 16 bits inside of loops or branches.
+    """
+    changed = with_known_branches(graph, facts)
+    changed = _with_states(_widened(changed))
+    return (graph, facts) if changed is graph else (changed, infer(changed, facts.dims))
+
+
+def _with_states(graph: Graph) -> Graph:
+    lacking = [n for n in graph.nodes if n.op in _RECURRENT and not n.outputs[0]]
+    if not lacking:
+        return graph
+    model = copy.deepcopy(graph.model)
+    for node in lacking:
+        other = next(o for o in node.outputs if o)
+        model.graph.node[node.index].output[0] = f"{other}/states"
+    return Graph(model, graph.path)
+
+
+def _widened(graph: Graph) -> Graph:
+    """The graph in float32 where it is in fewer bits."""
+    if not _is_narrow(graph):
+        return graph
+    if any(n.captured for n in graph.nodes):
+        reason = "computes with 16 bits around loops or branches"
+        raise Infeasible(reason, where=graph.where, hint="convert it to float32 first")
+    model = copy.deepcopy(graph.model)
+    proto = model.graph
+    for tensor in proto.initializer:
+        _widen_tensor(tensor, graph.array(tensor.name) if tensor.data_type in _NARROW else None)
+    for node in proto.node:
+        for a in node.attribute:
+            if a.name in _TYPE_ATTRIBUTES and a.i in _NARROW:
+                a.i = _FLOAT
+            elif a.HasField("t") and a.t.data_type in _NARROW:
+                known = graph.array(node.output[0]) if node.op_type == "Constant" else None
+                _widen_tensor(a.t, known if known is not None else _value_of(graph, node))
+    for value in [*proto.value_info, *proto.output]:
+        if value.type.tensor_type.elem_type in _NARROW:
+            value.type.tensor_type.elem_type = _FLOAT
+    _cast_inputs(proto, graph)
+    return Graph(model, graph.path)
+
+
+def _is_narrow(graph: Graph) -> bool:
+    proto = graph.model.graph
+    inputs = any(v.type.tensor_type.elem_type in _NARROW for v in proto.input)
+    casts = any(a.name in _TYPE_ATTRIBUTES and a.i in _NARROW for n in proto.node for a in n.attribute)
+    return inputs or casts or any(t.data_type in _NARROW for t in graph.constants.values())
+
+
+def _widen_tensor(tensor: Any, value: Array | None) -> None:
+    if value is not None:
+        tensor.CopyFrom(tensor_of(value.astype(np.float32), tensor.name))
+
+
+def _value_of(graph: Graph, node: Any) -> Array:
+    """What a ConstantOfShape fills in."""
+    holder = copy.deepcopy(graph.model)
+    del holder.graph.node[:]
+    del holder.graph.initializer[:]
+    tensor = holder.graph.initializer.add()
+    tensor.CopyFrom(node.attribute[0].t)
+    tensor.name = "value"
+    return Graph(holder, graph.path).array("value")
+
+
+def _cast_inputs(proto: Any, graph: Graph) -> None:
+    """Inputs keep their type: the contract with those who feed them."""
+    narrow = [
+        v.name
+        for v in proto.input
+        if v.name in graph.inputs and v.type.tensor_type.elem_type in _NARROW
+    ]
+    wide = {name: f"{name}/float32" for name in narrow}
+    for node in proto.node:
+        for k, name in enumerate(node.input):
+            node.input[k] = wide.get(name, name)
+    nodes = [copy.deepcopy(n) for n in proto.node]
+    del proto.node[:]
+    for name, target in wide.items():
+        cast = proto.node.add(op_type="Cast", name=target)
+        cast.input.append(name)
+        cast.output.append(target)
+        cast.attribute.add(name="to", type=2, i=_FLOAT)
+    proto.node.extend(nodes)
+    for value in proto.input:
+        if value.name not in graph.inputs and value.type.tensor_type.elem_type in _NARROW:
+            value.type.tensor_type.elem_type = _FLOAT
+
+
+def wide(array: Array) -> Array:
+    """A weight in the dtype in which it is differentiated."""
+    narrow = is_floating(array.dtype) and array.dtype.itemsize < np.dtype(np.float32).itemsize
+    return array.astype(np.float32) if narrow else array

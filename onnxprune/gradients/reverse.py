@@ -1,0 +1,178 @@
+"""The walk from a loss back to what it depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..graph import Facts, Graph, Node, is_floating
+from .lengths import fixed_lengths
+from .rules import CARRIERS, CONSTANT, RULES
+from .tape import FLOAT32, Tape, Tensor
+from .vjp import Blocked, Rule, Scene, Undifferentiable, Vjp
+
+_BODIES = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+_FIRST_OUTPUT_ONLY = frozenset({"DynamicQuantizeLinear"})
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """A node that no gradient passes.
+
+    Attributes:
+        node: its index in the graph.
+        where: the node, in words.
+        op: its operator.
+        reason: why.
+    """
+
+    node: int
+    where: str
+    op: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.reason}"
+
+
+Use = tuple[str, int]
+"""One reader of a tensor: the first output of a node, and the index of its input."""
+
+
+@dataclass
+class Gradients:
+    """What the walk finds.
+
+    Attributes:
+        of: tensor -> its cotangent, summed over all readers.
+        uses: the part that comes from one reader, for those that were asked for.
+        obstacles: tensor -> what is in the way between it and the loss.
+    """
+
+    of: dict[str, Tensor] = field(default_factory=dict)
+    uses: dict[Use, Tensor] = field(default_factory=dict)
+    obstacles: dict[str, dict[Obstacle, None]] = field(default_factory=dict)
+
+    def add(self, name: str, cotangent: Tensor) -> None:
+        """Add what arrives from one reader."""
+        self.of[name] = self.of[name] + cotangent if name in self.of else cotangent
+
+    def block(self, name: str, obstacles: Iterable[Obstacle]) -> None:
+        """Some of what should arrive can't be said."""
+        self.obstacles.setdefault(name, {}).update(dict.fromkeys(obstacles))
+
+
+def scene_of(graph: Graph, facts: Facts, moving: Collection[str]) -> Scene:
+    """What rules may know of a graph.
+
+    Args:
+        graph: the graph.
+        facts: its shapes and values.
+        moving: constants that change from run to run.
+    """
+    return Scene(graph, facts, fixed_lengths(graph, facts), frozenset(fixed_tensors(graph, moving)))
+
+
+def fixed_tensors(graph: Graph, moving: Collection[str]) -> set[str]:
+    """Constants that don't move, and what is computed from them alone."""
+    found = set(graph.constants) - set(moving)
+    for node in graph.nodes:
+        reads = [i for i in (*node.inputs, *node.captured) if i]
+        if reads and not node.op.startswith("Random") and all(i in found for i in reads):
+            found.update(o for o in node.outputs if o)
+    return found
+
+
+def active_tensors(graph: Graph, facts: Facts, sources: Iterable[str]) -> set[str]:
+    """The sources, and all tensors that move when these move a little."""
+    found = set(sources)
+    for node in graph.nodes:
+        if node.op not in CONSTANT and any(i in found for i in (*node.inputs, *node.captured)):
+            outputs = node.outputs[:1] if node.op in _FIRST_OUTPUT_ONLY else node.outputs
+            found.update(o for o in outputs if o and _carries(facts, node, o))
+    return found
+
+
+def _carries(facts: Facts, node: Node, output: str) -> bool:
+    dtype = facts.dtypes.get(output)
+    return dtype is None or is_floating(dtype) or (dtype != np.bool_ and node.op in CARRIERS)
+
+
+def walk_back(
+    tape: Tape,
+    scene: Scene,
+    seeds: Mapping[str, Tensor],
+    sources: Collection[str],
+    uses: Collection[Use] = (),
+    rules: Mapping[str, Rule] = RULES,
+) -> Gradients:
+    """Visit the nodes from the last to the first and let each rule say its inputs' cotangents.
+
+    Where one can't be said, the walk goes on with something in its place, so that all obstacles are found;
+    what depends on it is listed in `Gradients.obstacles` and worth nothing.
+
+    Args:
+        tape: where the nodes of the gradient go.
+        scene: the graph.
+        seeds: tensor -> its cotangent, where the walk begins.
+        sources: the tensors whose gradients are asked for.
+        uses: readers whose part is asked for on its own.
+        rules: operator -> rule.
+    """
+    graph = scene.graph
+    active = active_tensors(graph, scene.facts, sources)
+    found = Gradients(dict(seeds))
+    for node in reversed(graph.nodes):
+        cotangents = [found.of.get(o) if o else None for o in node.outputs]
+        moving = [i for i in (*node.inputs, *node.captured) if i in active]
+        if moving and any(c is not None for c in cotangents):
+            _visit(tape, scene, node, cotangents, active, found, uses, rules)
+    return found
+
+
+def _visit(
+    tape: Tape,
+    scene: Scene,
+    node: Node,
+    cotangents: list[Tensor | None],
+    active: set[str],
+    found: Gradients,
+    uses: Collection[Use],
+    rules: Mapping[str, Rule],
+) -> None:
+    wanted = [i in active for i in node.inputs]
+    inherited = [x for o in node.outputs for x in found.obstacles.get(o, ())]
+    rule = rules.get(node.op)
+    said: list[Tensor | Blocked | None]
+    if node.captured or node.op in _BODIES:
+        said = [Blocked(f"{node.op} has a body")] * len(wanted)
+        for name in node.captured:
+            if name in active:
+                _note(tape, scene, node, name, said[0] if said else Blocked(""), found)
+    elif rule is None:
+        said = [Blocked(f"there is no rule for {node.op}")] * len(wanted)
+    else:
+        try:
+            said = list(rule(Vjp(tape, scene, node, cotangents, wanted)))
+        except Undifferentiable as error:
+            said = [Blocked(str(error))] * len(wanted)
+    for i, (name, cotangent) in enumerate(zip(node.inputs, said, strict=False)):
+        if wanted[i] and cotangent is not None:
+            if isinstance(cotangent, Tensor) and (node.outputs[0], i) in uses:
+                found.uses[node.outputs[0], i] = cotangent
+            _note(tape, scene, node, name, cotangent, found)
+            if inherited:
+                found.block(name, inherited)
+
+
+def _note(
+    tape: Tape, scene: Scene, node: Node, name: str, said: Tensor | Blocked | None, found: Gradients
+) -> None:
+    if isinstance(said, Tensor):
+        found.add(name, said)
+    elif isinstance(said, Blocked):
+        found.block(name, [Obstacle(node.index, str(node), node.op, said.reason)])
+        dtype = scene.facts.dtypes.get(name, FLOAT32)
+        found.of.setdefault(name, tape.tensor(name, dtype if is_floating(dtype) else FLOAT32))

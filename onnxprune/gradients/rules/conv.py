@@ -1,0 +1,269 @@
+"""Convolutions.
+
+The gradient with respect to the input is a transposed convolution. With respect to the weights it is a
+product of matrices: the cotangent (filters, samples x positions) with what each tap sees of the input
+(samples x positions, channels). How that product is put is a question of speed alone; `weight_gradient` says
+which way is taken when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..lengths import Lengths
+from ..tape import Tape, Tensor
+from ..vjp import Cotangent, Rule, Undifferentiable, Vjp
+from .windows import Window, picks, shifted, spread, window
+
+_MANY_TAPS = 49
+"""With more, one product over patches is faster than one for each tap."""
+_FEW_CHANNELS = 8
+"""With fewer in a group, a product for each tap is too narrow."""
+_LONG_ROW = 48
+"""Rows longer than this are too wasteful to correlate whole."""
+
+
+def conv(v: Vjp) -> Sequence[Cotangent]:
+    """Conv with any group, stride, dilation and padding."""
+    weight = v.shape(1)
+    w = window(v, weight[2:])
+    group = v.attr("group", 1)
+    sides = Sides(group, v.lengths(0), v.out_lengths(), weight[0], weight[1])
+    return [
+        _input_gradient(v, w, sides) if v.wants(0) else None,
+        weight_gradient(v.tape, v.x(0), v.dy, w, sides) if v.wants(1) else None,
+        v.dy.sum([0, *range(2, 2 + w.rank)]) if v.wants(2) else None,
+    ]
+
+
+def conv_transpose(v: Vjp) -> Sequence[Cotangent]:
+    """ConvTranspose: a Conv with the roles of input and output exchanged.
+
+    Raises:
+        Undifferentiable: its output is longer than its windows cover.
+    """
+    weight = v.shape(1)
+    w, group = _transposed_window(v, weight[2:]), v.attr("group", 1)
+    sides = Sides(group, v.out_lengths(), v.lengths(0), weight[0], weight[1])
+    by_input = v.tape.emit("Conv", v.dy, v.x(1), group=group, **w.attributes()) if v.wants(0) else None
+    return [
+        by_input,
+        weight_gradient(v.tape, v.dy, v.x(0), w, sides) if v.wants(1) else None,
+        v.dy.sum([0, *range(2, 2 + w.rank)]) if v.wants(2) else None,
+    ]
+
+
+def _transposed_window(v: Vjp, kernel: Sequence[int]) -> Window:
+    """The window that slides over the output, so that there are as many windows as the input is long."""
+    rank = len(kernel)
+    computed = bool(v.attr("output_shape")) or v.attr("auto_pad", "NOTSET").startswith("SAME")
+    pads = v.attr("pads") or [0] * 2 * rank
+    w = Window(
+        tuple(kernel),
+        tuple(v.attr("strides") or [1] * rank),
+        tuple(v.attr("dilations") or [1] * rank),
+        tuple(pads[:rank]),
+        tuple(pads[rank:]),
+    )
+    more = v.attr("output_padding") or [0] * rank
+    begin, end = list(w.begin), list(w.end)
+    for axis, (n, m) in enumerate(zip(v.out_lengths()[2:], v.lengths(0)[2:], strict=True)):
+        if not computed:
+            end[axis] -= more[axis]
+            continue
+        if n is None or m is None:
+            raise Undifferentiable("ConvTranspose pads by the size of its input")
+        total = (m - 1) * w.strides[axis] + w.reach[axis] + 1 - n
+        if (total + more[axis]) % 2:
+            raise Undifferentiable("on which side ConvTranspose pads more depends on the runtime")
+        begin[axis] = (total + more[axis]) // 2
+        end[axis] = total - begin[axis]
+    if min((*begin, *end), default=0) < 0:
+        raise Undifferentiable("ConvTranspose gives more than its windows cover")
+    return Window(w.kernel, w.strides, w.dilations, tuple(begin), tuple(end))
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What a convolution connects.
+
+    Attributes:
+        group: of channels.
+        source: lengths of what windows slide over.
+        result: lengths of what they give.
+        filters: channels of the result.
+        width: channels of the source in each group.
+    """
+
+    group: int
+    source: Lengths
+    result: Lengths
+    filters: int
+    width: int
+
+    @property
+    def height(self) -> int:
+        """Filters in each group."""
+        return self.filters // self.group
+
+    @property
+    def positions(self) -> list[int] | None:
+        """Spatial lengths of the result, if they are fixed."""
+        fixed = [n for n in self.result[2:] if n is not None]
+        return fixed if len(fixed) == len(self.result) - 2 else None
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether all spatial lengths are."""
+        return None not in self.source[2:] and None not in self.result[2:]
+
+
+def _input_gradient(v: Vjp, w: Window, sides: Sides) -> Tensor:
+    """A transposed convolution, or a plain one with the kernel turned round.
+
+    ONNX Runtime runs a Conv of constant weights in a blocked layout, up to five times as fast; of other
+    weights only kernels of one tap gain.
+    """
+    pads = [r - p for r, p in zip((*w.reach, *w.reach), w.pads, strict=True)]
+    dense = all(s == 1 for s in w.strides)
+    if not dense or min(pads, default=0) < 0 or not (w.is_point or v.is_fixed(1)):
+        return spread(v.dy, v.x(1), w, v, sides.result, sides.group)
+    turned = _turned(v.x(1), w, sides)
+    attrs = {**w.attributes(), "pads": pads, "group": sides.group}
+    return v.tape.emit("Conv", v.dy, turned, **attrs)
+
+
+def _turned(weight: Tensor, w: Window, sides: Sides) -> Tensor:
+    """The kernel turned round, with input and output channels exchanged within each group."""
+    g, kernel = sides.group, list(w.kernel)
+    if sides.width == sides.height == 1:
+        turned = weight
+    else:
+        grouped = weight.reshape([g, sides.height, sides.width, *kernel])
+        order = (0, 2, 1, *range(3, 3 + w.rank))
+        turned = grouped.transpose(*order).reshape([g * sides.width, sides.height, *kernel])
+    axes = [2 + a for a, k in enumerate(kernel) if k > 1]
+    if not axes:
+        return turned
+    n = len(axes)
+    return turned.slice([-1] * n, [-(2**31)] * n, axes, [-1] * n)
+
+
+# ---------------------------------------------------------------- weights
+
+
+def weight_gradient(tape: Tape, x: Tensor, dy: Tensor, w: Window, sides: Sides) -> Tensor:
+    """The cotangent of a kernel, (filters, channels / group, *kernel).
+
+    Args:
+        tape: where it goes.
+        x: what windows slide over, (samples, channels, *positions).
+        dy: the cotangent of what they give, (samples, filters, *positions).
+        w: the window.
+        sides: what it connects.
+    """
+    shape = [sides.filters, sides.width, *w.kernel]
+    if w.is_point and all(s == 1 for s in w.strides):
+        return _by_positions(x, dy, sides).reshape(shape)
+    if not sides.is_fixed:
+        return _by_patches(tape, x, dy, w, sides).reshape(shape)
+    if w.tiles and w.taps > 1 and not sides.width == sides.height == 1:
+        return _by_tiles(x, dy, w, sides).reshape(shape)
+    if sides.width == sides.height == 1:
+        if w.rank == 2 and (sides.source[3] or 0) <= _LONG_ROW:
+            return _by_rows(tape, x, dy, w, sides).reshape(shape)
+        return _by_patches(tape, x, dy, w, sides).reshape(shape)
+    if w.taps > _MANY_TAPS or sides.width < _FEW_CHANNELS:
+        return _by_patches(tape, x, dy, w, sides).reshape(shape)
+    return _by_taps(tape, x, dy, w, sides)
+
+
+def _by_positions(x: Tensor, dy: Tensor, sides: Sides) -> Tensor:
+    """One tap: positions are summed over in each sample, then samples, unless that makes large sums."""
+    g, width, height = sides.group, sides.width, sides.height
+    positions = sides.positions
+    many = positions is None or width * height <= int(np.prod(positions)) * (width + height)
+    rank = len(sides.source) - 2
+    if many:
+        left = dy.reshape([0, g, height, -1]) if g > 1 else dy.reshape([0, height, -1])
+        right = x.reshape([0, g, width, -1]) if g > 1 else x.reshape([0, width, -1])
+        turned = right.transpose(0, 1, 3, 2) if g > 1 else right.transpose(0, 2, 1)
+        return left.matmul(turned).sum([0])
+    return _channels_first(dy, g, height, rank).matmul(_rows_first(_channels_first(x, g, width, rank)))
+
+
+def _channels_first(x: Tensor, group: int, width: int, rank: int) -> Tensor:
+    """(group, channels, samples x positions)."""
+    return x.transpose(1, 0, *range(2, 2 + rank)).reshape([group, width, -1])
+
+
+def _rows_first(x: Tensor) -> Tensor:
+    return x.transpose(0, 2, 1)
+
+
+def _by_taps(tape: Tape, x: Tensor, dy: Tensor, w: Window, sides: Sides) -> Tensor:
+    """A product for each tap, over samples and positions together."""
+    g, rank = sides.group, w.rank
+    counts = sides.positions or []
+    turned = x.transpose(1, 0, *range(2, 2 + rank)).pad([0, 0, *w.begin, 0, 0, *w.end])
+    left = _channels_first(dy, g, sides.height, rank)
+    products = []
+    for offset in w.offsets():
+        seen = shifted(turned, w, offset, counts).reshape([g, sides.width, -1])
+        products.append(left.matmul(_rows_first(seen)))
+    stacked = tape.concat([p.unsqueeze(3) for p in products], 3)
+    return stacked.reshape([sides.filters, sides.width, *w.kernel])
+
+
+def _by_tiles(x: Tensor, dy: Tensor, w: Window, sides: Sides) -> Tensor:
+    """Windows side by side: all taps in one product, for they are a Reshape of the input."""
+    rank, g = w.rank, sides.group
+    counts = sides.positions or []
+    covered = [n * k for n, k in zip(counts, w.kernel, strict=True)]
+    whole = x.slice([0] * rank, covered, list(range(2, 2 + rank))) if covered != list(sides.source[2:]) else x
+    split = [n for pair in zip(counts, w.kernel, strict=True) for n in pair]
+    cells = whole.reshape([0, g * sides.width, *split])
+    positions, taps = range(2, 2 + 2 * rank, 2), range(3, 3 + 2 * rank, 2)
+    right = cells.transpose(1, *taps, 0, *positions).reshape([g, sides.width * w.taps, -1])
+    return _channels_first(dy, g, sides.height, rank).matmul(_rows_first(right))
+
+
+def _by_patches(tape: Tape, x: Tensor, dy: Tensor, w: Window, sides: Sides) -> Tensor:
+    """All taps as channels of their own, by a convolution that picks them; works for any size."""
+    g, columns = sides.group, sides.width * w.taps
+    kernel = tape.constant(picks(w, g * sides.width), x.dtype)
+    patches = tape.emit("Conv", x, kernel, group=g * sides.width, **w.attributes())
+    left = patches.reshape([0, g, columns, -1])
+    right = dy.reshape([0, g, sides.height, -1]).transpose(0, 1, 3, 2)
+    return left.matmul(right).sum([0]).transpose(0, 2, 1)
+
+
+def _by_rows(tape: Tape, x: Tensor, dy: Tensor, w: Window, sides: Sides) -> Tensor:
+    """Depthwise, two axes: rows of the cotangent against rows of the input, whose diagonals are summed.
+
+    That multiplies more than it needs to, but as matrices: a sum over two tensors for each tap takes twice as
+    long.
+    """
+    channels = sides.group
+    height, width = sides.positions or []
+    padded = (sides.source[3] or 0) + w.begin[1] + w.end[1]
+    turned = x.transpose(1, 2, 0, 3).pad([0, w.begin[0], 0, w.begin[1], 0, w.end[0], 0, w.end[1]])
+    left = dy.transpose(1, 2, 0, 3).reshape([channels, -1, width]).transpose(0, 2, 1)
+    diagonals = np.zeros((width, padded, w.kernel[1]))
+    for tap in range(w.kernel[1]):
+        at = np.arange(width)
+        diagonals[at, at * w.strides[1] + tap * w.dilations[1], tap] = 1
+    sums = tape.constant(diagonals.reshape(width * padded, -1), x.dtype)
+    rows = []
+    for tap in range(w.kernel[0]):
+        start = tap * w.dilations[0]
+        end = start + (height - 1) * w.strides[0] + 1
+        seen = turned.slice([start], [end], [1], [w.strides[0]]).reshape([channels, -1, padded])
+        rows.append(left.matmul(seen).reshape([channels, width * padded]).matmul(sums))
+    return tape.concat(rows, 1)
+
+
+RULES: dict[str, Rule] = {"Conv": conv, "ConvTranspose": conv_transpose}
