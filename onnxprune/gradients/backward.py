@@ -90,8 +90,10 @@ def backward(
     if graph.opset() < OLDEST_OPSET:
         reason = f"gradients need opset {OLDEST_OPSET} or newer, and this is {graph.opset()}"
         raise Infeasible(reason, where=graph.where)
-    graph, facts = prepared(graph, facts)
     _check(graph, facts, [*wrt, *(g.tensor for g in gates), *keep])
+    readers = {g.reader for g in gates if g.reader is not None}
+    asked = {*wrt, *keep, *(g.tensor for g in gates), *loss.graph.inputs, *(name for name, _ in readers)}
+    graph, facts = prepared(graph, facts, () if frozen else wrt, asked)
     whole, names = joined(graph, loss.graph, _fresh_prefix(graph, "onnxprune.loss"))
     facts = _facts_of_both(facts, loss.facts, names)
     freed = () if frozen else tuple(name for name in wrt if name in graph.constants)
@@ -103,8 +105,7 @@ def backward(
         raise UsageError("gives neither one number nor one for each sample", where="loss")
     total, seed = _reduced(losses, lengths, reduction)
     sources = {*wrt, *(g.tensor for g in gates)}
-    uses = {g.reader for g in gates if g.reader is not None}
-    found = walk_back(tape, scene, {losses.name: seed}, sources, uses)
+    found = walk_back(tape, scene, {losses.name: seed}, sources, readers)
     _refuse(graph, found, [*wrt, *(g.tensor for g in gates)])
     outputs = _Outputs(tape, {*whole.inputs, *whole.constants, *freed})
     loss_output, losses_output = outputs.add(total), outputs.add(losses)

@@ -11,7 +11,7 @@ from .prepare import prepared
 from .reverse import Obstacle, scene_of, walk_back
 from .tape import OLDEST_OPSET, Tape
 
-_SIZES: Mapping[str, frozenset[int]] = {
+_SETTINGS: Mapping[str, frozenset[int]] = {
     "Resize": frozenset({1, 2, 3}),
     "Upsample": frozenset({1}),
     "Clip": frozenset({1, 2}),
@@ -21,6 +21,8 @@ _SIZES: Mapping[str, frozenset[int]] = {
     "NonMaxSuppression": frozenset({2, 3, 4}),
 }
 """Operator -> inputs that are settings: floats that nobody would train."""
+
+_HANDED_ON = frozenset({"Cast", "Concat", "Identity", "Reshape", "Slice", "Squeeze", "Unsqueeze"})
 
 
 @dataclass(frozen=True)
@@ -48,14 +50,21 @@ class Coverage:
 
 
 def weights_of(graph: Graph) -> tuple[str, ...]:
-    """Every constant of floating-point numbers, more than one, that is no setting of a node."""
-    found = []
-    for name in graph.constants:
-        readers = graph.readers.get(name, [])
-        settings = [i in _SIZES.get(node.op, ()) for node, i in readers]
-        if graph.is_weight(name) and is_floating(graph.dtype(name)) and not (settings and all(settings)):
-            found.append(name)
-    return tuple(found)
+    """Every constant of floating-point numbers, more than one, that is more than a setting of some nodes."""
+    return tuple(
+        name
+        for name in graph.constants
+        if graph.is_weight(name) and is_floating(graph.dtype(name)) and not _is_setting(graph, name)
+    )
+
+
+def _is_setting(graph: Graph, name: str) -> bool:
+    """Whether a tensor is only read as a setting, perhaps by way of nodes that hand it on."""
+    readers = graph.readers.get(name, [])
+    return bool(readers) and all(
+        i in _SETTINGS.get(node.op, ()) or (node.op in _HANDED_ON and _is_setting(graph, node.outputs[0]))
+        for node, i in readers
+    )
 
 
 def differentiable(graph: Graph, facts: Facts, wanted: Iterable[str]) -> Coverage:

@@ -165,18 +165,16 @@ def cross_entropy(graph: Graph, facts: Facts, tensor: str, *, axis: int = 1) -> 
 
 
 def linear(graph: Graph, facts: Facts, tensor: str) -> Loss:
-    """The product of a tensor with another: its gradients are vector-Jacobian products.
+    """The inner product of a tensor with another, a single number: its gradients are vector-Jacobian products.
 
-    The other is fed as `<tensor>.target`, in the tensor's shape; products are summed over each index of the
-    first axis, so take `reduction="sum"`.
+    The other is fed as `<tensor>.target`, in the tensor's shape.
 
     Raises:
         UsageError: the tensor isn't one of floating point and known shape.
     """
     sketch = _Sketch(graph, facts, tensor)
     product = sketch.z * sketch.target(f"{tensor}.target")
-    rank = len(sketch.shape)
-    return sketch.of_samples(product.sum(list(range(1, rank))) if rank > 1 else product)
+    return sketch.of_samples(product.sum(list(range(len(sketch.shape)))))
 
 
 def custom(graph: Graph, facts: Facts, loss: Graph, tensors: Mapping[str, str] | None = None) -> Loss:
@@ -213,7 +211,14 @@ def custom(graph: Graph, facts: Facts, loss: Graph, tensors: Mapping[str, str] |
 
 
 def weighted(losses: Sequence[tuple[float, Loss]]) -> Loss:
-    """A sum of losses, each with its weight."""
+    """A sum of losses, each with its weight.
+
+    Raises:
+        UsageError: one is a number for each sample, and another isn't, or of other samples.
+    """
+    shapes = {loss.facts.shapes.get(loss.graph.outputs[0]) for _, loss in losses}
+    if len(shapes) > 1:
+        raise UsageError("losses of different numbers of samples can't be added", where="loss")
     whole = losses[0][1].graph
     terms: list[str] = []
     for index, (_, loss) in enumerate(losses):

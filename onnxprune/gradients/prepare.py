@@ -4,11 +4,14 @@
 - float16 and bfloat16 become float32. A gradient is that of the function which such a network rounds: products
   of many small numbers would vanish in 16 bits, and ONNX Runtime's CPU kernels compute in 32 anyway.
 - A recurrent layer gives the states of all its steps.
+- A BatchNormalization behind a convolution goes into its weights (`folding`).
+- Small depthwise convolutions become products of matrices where their weights move (`depthwise`).
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -16,6 +19,8 @@ import numpy as np
 from ..errors import Infeasible
 from ..graph import Array, Facts, Graph, infer, is_floating, with_known_branches
 from ..graph.editing import tensor_of
+from .depthwise import with_small_depthwise
+from .folding import with_folded_norms
 from .tape import ELEMENT_TYPES
 
 _RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
@@ -24,15 +29,31 @@ _NARROW = frozenset({ELEMENT_TYPES["float16"], ELEMENT_TYPES["bfloat16"]})
 _TYPE_ATTRIBUTES = frozenset({"to", "dtype", "output_dtype"})
 
 
-def prepared(graph: Graph, facts: Facts) -> tuple[Graph, Facts]:
+def prepared(
+    graph: Graph, facts: Facts, moving: Collection[str] = (), asked: Collection[str] = ()
+) -> tuple[Graph, Facts]:
     """The graph that is differentiated, and its facts; the same ones if there is nothing to do.
+
+    Args:
+        graph: the network.
+        facts: its shapes.
+        moving: constants that will be inputs.
+        asked: tensors whose nodes must stay as they are.
 
     Raises:
         Infeasible: it computes with 16 bits inside of loops or branches.
     """
-    changed = with_known_branches(graph, facts)
-    changed = _with_states(_widened(changed))
-    return (graph, facts) if changed is graph else (changed, infer(changed, facts.dims))
+    for change in (
+        with_known_branches,
+        lambda g, _: _widened(g),
+        lambda g, _: _with_states(g),
+        lambda g, f: with_folded_norms(g, f, asked),
+        lambda g, f: with_small_depthwise(g, f, moving, asked),
+    ):
+        changed = change(graph, facts)
+        if changed is not graph:
+            graph, facts = changed, infer(changed, facts.dims)
+    return graph, facts
 
 
 def _with_states(graph: Graph) -> Graph:

@@ -112,6 +112,10 @@ class Vjp:
             return self._scene.graph.array(name)
         return known
 
+    def is_read_by(self, op: str) -> bool:
+        """Whether the first output is read by an operator of this type."""
+        return any(n.op == op for n, _ in self._scene.graph.readers.get(self.node.outputs[0], ()))
+
     # ------------------------------------------------------------ its tensors
 
     def x(self, i: int = 0) -> Tensor:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..lengths import summed_axes
-from ..tape import Tensor
+from ..tape import BOOL, Tensor
 from ..vjp import Cotangent, Rule, Undifferentiable, Vjp
 
 _EPSILON = 1e-5
@@ -144,10 +144,13 @@ def mean_variance(v: Vjp) -> Sequence[Cotangent]:
 
 
 def softmax(v: Vjp) -> Sequence[Cotangent]:
-    """y (dy - sum of dy y)."""
-    axes = _softmax_axes(v)
-    share = v.dy * v.y()
-    return [share - v.y() * share.sum(axes, keep=True)]
+    """y (dy - sum of dy y); a row that was masked whole and is replaced behind, as NaN, has no gradient."""
+    axes, y = _softmax_axes(v), v.y()
+    if v.is_read_by("IsNaN"):
+        broken = v.tape.emit("IsNaN", y, dtype=BOOL)
+        y = v.tape.emit("Where", broken, y.like(0.0), y, dtype=y.dtype)
+    share = v.dy * y
+    return [share - y * share.sum(axes, keep=True)]
 
 
 def log_softmax(v: Vjp) -> Sequence[Cotangent]:

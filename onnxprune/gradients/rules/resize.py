@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..tape import FLOAT32, Tensor
-from ..vjp import Cotangent, Rule, Undifferentiable, Vjp
+from ..vjp import Blocked, Cotangent, Rule, Undifferentiable, Vjp
 from .layout import along
 
 _HALF_PIXEL = ("half_pixel", "pytorch_half_pixel", "half_pixel_symmetric")
@@ -23,8 +23,11 @@ def resize(v: Vjp) -> Sequence[Cotangent]:
     Raises:
         Undifferentiable: sizes aren't fixed, or regions are resized.
     """
-    if any(v.wants(i) for i in (1, 2, 3)):
-        raise Undifferentiable("regions, scales and sizes of Resize are no weights")
+    by_settings = [Blocked("scales and regions of Resize are no weights") if v.wants(i) else None for i in (1, 2)]
+    return [_by_input(v) if v.wants(0) else None, *by_settings]
+
+
+def _by_input(v: Vjp) -> Tensor:
     if v.attr("coordinate_transformation_mode") == "tf_crop_and_resize":
         raise Undifferentiable("Resize of a region")
     if v.attr("keep_aspect_ratio_policy", "stretch") != "stretch":
@@ -34,22 +37,21 @@ def resize(v: Vjp) -> Sequence[Cotangent]:
     factors = _repeats(v, scales)
     if factors is not None:
         attrs = {"kernel_shape": factors, "strides": factors}
-        return [v.dy.map("AveragePool", **attrs) * float(np.prod(factors))]
+        return v.dy.map("AveragePool", **attrs) * float(np.prod(factors))
     source, result = v.lengths(), v.out_lengths()
     dy = v.dy
     for axis in range(rank):
         n, m = source[axis], result[axis]
         scale = None if scales is None else scales[axis]
-        if n is not None and n == m and scale in (None, 1.0):
+        stays = v.shape()[axis] == v.out_shape()[axis] and scale in (None, 1.0)
+        if stays and (axis < 2 or n is not None or scale is not None):
             continue
-        if n is None and m is None and scale == 1.0:
-            continue
-        if n is None or m is None:
-            raise Undifferentiable("Resize of an axis whose length is not fixed")
         if axis < 2:
             raise Undifferentiable("Resize of samples or channels")
+        if n is None or m is None:
+            raise Undifferentiable("Resize of an axis whose length is not fixed")
         dy = along(dy, axis, rank, _matrix(v, axis, n, m, scale))
-    return [dy]
+    return dy
 
 
 def _scales(v: Vjp) -> list[float] | None:
