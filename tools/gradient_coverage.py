@@ -38,6 +38,7 @@ from onnxprune.gradients import (
     backward,
     differentiable,
     linear,
+    prepared,
     weighted,
     weights_of,
 )
@@ -108,9 +109,9 @@ def examine(name: str, model: Path, feed: dict[str, Any], check: bool) -> Row:
     row, started = Row(name), time.perf_counter()
     graph = load(model)
     # A row that is masked whole has scores that float32 loses behind the mask: differences would tell nothing.
-    flags = {n for n, spec in feed.items() if not spec["dtype"].startswith("f") and "high" not in spec}
+    flags = {n for n, spec in feed.items() if not spec["dtype"].startswith("f") and spec.get("high", 2) <= 2}
     feeds = {n: np.ones_like(a) if n in flags else a for n, a in samples(feed).items()}
-    facts = infer(graph, sizes(graph, feeds))
+    graph, facts = prepared(graph, infer(graph, sizes(graph, feeds)))
     coverage = differentiable(graph, facts, weights_of(graph))
     row.weights = len(coverage.differentiable) + len(coverage.fixed)
     row.fixed = len(coverage.fixed)

@@ -13,13 +13,16 @@ from .losses import (
     squared_error,
     weighted,
 )
+from .prepare import prepared
 from .reverse import Obstacle
 from .runner import Runner, Stepped
+from .second import HessianGraph, hessian_product
 
 __all__ = [
     "Coverage",
     "Gate",
     "GradientGraph",
+    "HessianGraph",
     "Loss",
     "Obstacle",
     "Runner",
@@ -31,7 +34,9 @@ __all__ = [
     "custom",
     "differentiable",
     "divergence",
+    "hessian_product",
     "linear",
+    "prepared",
     "squared_error",
     "weighted",
     "weights_of",

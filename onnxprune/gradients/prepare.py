@@ -1,6 +1,7 @@
 """What is done to a graph before it is differentiated; none of it changes what it computes.
 
 - An If whose condition is known gives way to the branch that it takes.
+- A list of parts becomes a Split (`sequences`).
 - float16 and bfloat16 become float32. A gradient is that of the function which such a network rounds: products
   of many small numbers would vanish in 16 bits, and ONNX Runtime's CPU kernels compute in 32 anyway.
 - A recurrent layer gives the states of all its steps.
@@ -21,6 +22,7 @@ from ..graph import Array, Facts, Graph, infer, is_floating, with_known_branches
 from ..graph.editing import tensor_of
 from .depthwise import with_small_depthwise
 from .folding import with_folded_norms
+from .sequences import with_splits
 from .tape import ELEMENT_TYPES
 
 _RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
@@ -45,6 +47,7 @@ def prepared(
     """
     for change in (
         with_known_branches,
+        with_splits,
         lambda g, _: _widened(g),
         lambda g, _: _with_states(g),
         lambda g, f: with_folded_norms(g, f, asked),

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Array, Facts, Graph, Node, Shape
+from ..graph import TINY, Array, Facts, Graph, Node, Shape, evaluate
 from .lengths import Lengths, sizes, summed_axes
 from .tape import FLOAT32, DType, Tape, Tensor
 
@@ -103,14 +103,26 @@ class Vjp:
 
     def value(self, i: int) -> Array | None:
         """The value of a small input that is known and the same for all symbolic dimensions."""
-        facts = self._scene.facts
-        if not self.has(i) or facts.is_dynamic(self.node.inputs[i]):
+        return self._value(self.node.inputs[i]) if self.has(i) else None
+
+    def _value(self, name: str) -> Array | None:
+        graph, facts = self._scene.graph, self._scene.facts
+        if facts.is_dynamic(name):
             return None
-        name = self.node.inputs[i]
-        known = facts.values.get(name)
-        if known is None and name in self._scene.graph.constants:
-            return self._scene.graph.array(name)
-        return known
+        if name in facts.values:
+            return facts.values[name]
+        if name in graph.constants:
+            return graph.array(name)
+        maker = graph.producer.get(name)
+        if maker is None or name not in self._scene.fixed or not self._is_tiny(name):
+            return None
+        known = {i: value for i in maker.inputs if (value := self._value(i)) is not None}
+        made = evaluate(graph, maker, facts.shapes, known)
+        return None if made is None else made[maker.outputs.index(name)]
+
+    def _is_tiny(self, name: str) -> bool:
+        shape = self._scene.facts.shapes.get(name)
+        return shape is not None and int(np.prod(shape)) <= TINY
 
     def is_read_by(self, op: str) -> bool:
         """Whether the first output is read by an operator of this type."""

@@ -23,6 +23,7 @@ from . import (
     recurrent,
     reduce,
     resize,
+    sample,
 )
 
 _FAMILIES = (
@@ -39,6 +40,7 @@ _FAMILIES = (
     recurrent,
     reduce,
     resize,
+    sample,
 )
 
 RULES: Mapping[str, Rule] = MappingProxyType({op: rule for f in _FAMILIES for op, rule in f.RULES.items()})

@@ -9,10 +9,11 @@ which way is taken when.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ...graph import Array
 from ..lengths import Lengths
 from ..tape import Tape, Tensor
 from ..vjp import Cotangent, Rule, Undifferentiable, Vjp
@@ -22,8 +23,10 @@ _MANY_TAPS = 49
 """With more, one product over patches is faster than one for each tap."""
 _FEW_CHANNELS = 8
 """With fewer in a group, a product for each tap is too narrow."""
-_LONG_ROW = 48
-"""Rows longer than this are too wasteful to correlate whole."""
+_LONG_ROW, _LONG_SOURCE = 48, 64
+"""Rows longer than this (of the result, of the input) are too wasteful to correlate whole."""
+_TILES = (14, 16, 15, 13, 12, 18, 10, 9, 8, 20, 7)
+"""Lengths of stretches, the best first."""
 
 
 def conv(v: Vjp) -> Sequence[Cotangent]:
@@ -40,24 +43,30 @@ def conv(v: Vjp) -> Sequence[Cotangent]:
 
 
 def conv_transpose(v: Vjp) -> Sequence[Cotangent]:
-    """ConvTranspose: a Conv with the roles of input and output exchanged.
-
-    Raises:
-        Undifferentiable: its output is longer than its windows cover.
-    """
+    """ConvTranspose: a Conv with the roles of input and output exchanged."""
     weight = v.shape(1)
     w, group = _transposed_window(v, weight[2:]), v.attr("group", 1)
-    sides = Sides(group, v.out_lengths(), v.lengths(0), weight[0], weight[1])
-    by_input = v.tape.emit("Conv", v.dy, v.x(1), group=group, **w.attributes()) if v.wants(0) else None
+    # What no window reaches (of output_padding beyond the pads) is cut off: a Conv takes no negative pads.
+    spare = [*(min(0, p) for p in w.begin), *(min(0, p) for p in w.end)]
+    inner = v.dy.pad([0, 0, *spare[: w.rank], 0, 0, *spare[w.rank :]])
+    w = replace(w, begin=tuple(max(0, p) for p in w.begin), end=tuple(max(0, p) for p in w.end))
+    cut = [a + b for a, b in zip(spare[: w.rank], spare[w.rank :], strict=True)]
+    spatial = (None if n is None else n + c for n, c in zip(v.out_lengths()[2:], cut, strict=True))
+    sides = Sides(group, (*v.out_lengths()[:2], *spatial), v.lengths(0), weight[0], weight[1])
+    by_input = v.tape.emit("Conv", inner, v.x(1), group=group, **w.attributes()) if v.wants(0) else None
     return [
         by_input,
-        weight_gradient(v.tape, v.dy, v.x(0), w, sides) if v.wants(1) else None,
+        weight_gradient(v.tape, inner, v.x(0), w, sides) if v.wants(1) else None,
         v.dy.sum([0, *range(2, 2 + w.rank)]) if v.wants(2) else None,
     ]
 
 
 def _transposed_window(v: Vjp, kernel: Sequence[int]) -> Window:
-    """The window that slides over the output, so that there are as many windows as the input is long."""
+    """The window that slides over the output, so that there are as many windows as the input is long.
+
+    Raises:
+        Undifferentiable: pads depend on a length that isn't fixed, or on the runtime.
+    """
     rank = len(kernel)
     computed = bool(v.attr("output_shape")) or v.attr("auto_pad", "NOTSET").startswith("SAME")
     pads = v.attr("pads") or [0] * 2 * rank
@@ -81,8 +90,6 @@ def _transposed_window(v: Vjp, kernel: Sequence[int]) -> Window:
             raise Undifferentiable("on which side ConvTranspose pads more depends on the runtime")
         begin[axis] = (total + more[axis]) // 2
         end[axis] = total - begin[axis]
-    if min((*begin, *end), default=0) < 0:
-        raise Undifferentiable("ConvTranspose gives more than its windows cover")
     return Window(w.kernel, w.strides, w.dilations, tuple(begin), tuple(end))
 
 
@@ -173,8 +180,9 @@ def weight_gradient(tape: Tape, x: Tensor, dy: Tensor, w: Window, sides: Sides) 
     if w.tiles and w.taps > 1 and not sides.width == sides.height == 1:
         return _by_tiles(x, dy, w, sides).reshape(shape)
     if sides.width == sides.height == 1:
-        if w.rank == 2 and (sides.source[3] or 0) <= _LONG_ROW:
-            return _by_rows(tape, x, dy, w, sides).reshape(shape)
+        tile = _tile(w, sides)
+        if tile is not None:
+            return _by_rows(tape, x, dy, w, sides, tile).reshape(shape)
         return _by_patches(tape, x, dy, w, sides).reshape(shape)
     if w.taps > _MANY_TAPS or sides.width < _FEW_CHANNELS:
         return _by_patches(tape, x, dy, w, sides).reshape(shape)
@@ -241,29 +249,68 @@ def _by_patches(tape: Tape, x: Tensor, dy: Tensor, w: Window, sides: Sides) -> T
     return left.matmul(right).sum([0]).transpose(0, 2, 1)
 
 
-def _by_rows(tape: Tape, x: Tensor, dy: Tensor, w: Window, sides: Sides) -> Tensor:
-    """Depthwise, two axes: rows of the cotangent against rows of the input, whose diagonals are summed.
+def _by_rows(tape: Tape, x: Tensor, dy: Tensor, w: Window, sides: Sides, tile: int) -> Tensor:
+    """Depthwise, two axes: stretches of rows of the cotangent against those of the input, diagonals summed.
 
     That multiplies more than it needs to, but as matrices: a sum over two tensors for each tap takes twice as
     long.
     """
     channels = sides.group
     height, width = sides.positions or []
-    padded = (sides.source[3] or 0) + w.begin[1] + w.end[1]
-    turned = x.transpose(1, 2, 0, 3).pad([0, w.begin[0], 0, w.begin[1], 0, w.end[0], 0, w.end[1]])
-    left = dy.transpose(1, 2, 0, 3).reshape([channels, -1, width]).transpose(0, 2, 1)
-    diagonals = np.zeros((width, padded, w.kernel[1]))
-    for tap in range(w.kernel[1]):
-        at = np.arange(width)
-        diagonals[at, at * w.strides[1] + tap * w.dilations[1], tap] = 1
-    sums = tape.constant(diagonals.reshape(width * padded, -1), x.dtype)
+    turned = x.transpose(1, 0, 2, 3).pad([0, 0, w.begin[0], 0, 0, 0, w.end[0], 0])
+    seen_by = _stretches(turned, w, sides.source[3] or 0, width, tile)
+    left = dy.transpose(1, 0, 2, 3).reshape([channels, -1, tile]).transpose(0, 2, 1)
+    sums = tape.constant(seen_by.diagonals.reshape(tile * seen_by.length, -1), x.dtype)
     rows = []
     for tap in range(w.kernel[0]):
         start = tap * w.dilations[0]
         end = start + (height - 1) * w.strides[0] + 1
-        seen = turned.slice([start], [end], [1], [w.strides[0]]).reshape([channels, -1, padded])
-        rows.append(left.matmul(seen).reshape([channels, width * padded]).matmul(sums))
+        seen = seen_by.value.slice([start], [end], [2], [w.strides[0]]).reshape([channels, -1, seen_by.length])
+        rows.append(left.matmul(seen).reshape([channels, tile * seen_by.length]).matmul(sums))
     return tape.concat(rows, 1)
+
+
+@dataclass(frozen=True)
+class _Stretches:
+    """What stretches of rows of the result see.
+
+    Attributes:
+        value: (channels, samples, rows, stretches, length), or without the axis of stretches if there is one.
+        length: of what one sees.
+        diagonals: (positions of a stretch, length, taps), 1 where a tap connects them.
+    """
+
+    value: Tensor
+    length: int
+    diagonals: Array
+
+
+def _stretches(rows: Tensor, w: Window, source: int, width: int, tile: int) -> _Stretches:
+    """Cut (channels, samples, rows, positions) into what stretches of `tile` positions of the result see."""
+    stride, kernel, dilation = w.strides[1], w.kernel[1], w.dilations[1]
+    begin, length = w.begin[1], source
+    value = rows
+    if tile < width:
+        padded = rows.pad([0, 0, 0, begin, 0, 0, 0, w.end[1]])
+        begin, length = 0, (tile - 1) * stride + w.reach[1] + 1
+        starts = range(0, width * stride, tile * stride)
+        value = rows.tape.concat([padded.slice([s], [s + length], [3]).unsqueeze(3) for s in starts], 3)
+    diagonals = np.zeros((tile, length, kernel))
+    for tap in range(kernel):
+        at = np.arange(tile) * stride + tap * dilation - begin
+        inside = (at >= 0) & (at < length)
+        diagonals[np.arange(tile)[inside], at[inside], tap] = 1
+    return _Stretches(value, length, diagonals)
+
+
+def _tile(w: Window, sides: Sides) -> int | None:
+    """How long stretches of rows should be; `None` where rows are no good."""
+    if w.rank != 2 or sides.positions is None:
+        return None
+    width = sides.positions[1]
+    if width <= _LONG_ROW and (sides.source[3] or 0) <= _LONG_SOURCE:
+        return width
+    return next((t for t in _TILES if width % t == 0), None) if w.strides[1] == 1 else None
 
 
 RULES: dict[str, Rule] = {"Conv": conv, "ConvTranspose": conv_transpose}

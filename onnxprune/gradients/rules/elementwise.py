@@ -1,4 +1,8 @@
-"""Functions of one tensor, element by element: the cotangent times the derivative."""
+"""Functions of one tensor, element by element: the cotangent times the derivative.
+
+Derivatives are told from the output where it tells them: what follows reads it anyway, so it is held in memory
+already, and the input can be written over.
+"""
 
 from __future__ import annotations
 
@@ -18,21 +22,22 @@ def _relu(v: Vjp) -> Tensor:
 
 def _leaky_relu(v: Vjp) -> Tensor:
     slope = v.attr("alpha", 0.01)
-    return v.x().above(0.0) * (1.0 - slope) + slope
+    told_by = v.y() if slope > 0 else v.x()
+    return told_by.above(0.0) * (1.0 - slope) + slope
 
 
 def _elu(v: Vjp) -> Tensor:
     alpha = v.attr("alpha", 1.0)
-    return _either(v.x().above(0.0), 1.0, v.y() + alpha)
+    return _either(v.y().above(0.0), 1.0, v.y() + alpha)
 
 
 def _selu(v: Vjp) -> Tensor:
     alpha, gamma = v.attr("alpha", _SELU_ALPHA), v.attr("gamma", _SELU_GAMMA)
-    return _either(v.x().above(0.0), gamma, v.y() + alpha * gamma)
+    return _either(v.y().above(0.0), gamma, v.y() + alpha * gamma)
 
 
 def _celu(v: Vjp) -> Tensor:
-    return _either(v.x().above(0.0), 1.0, v.y() / v.attr("alpha", 1.0) + 1.0)
+    return _either(v.y().above(0.0), 1.0, v.y() / v.attr("alpha", 1.0) + 1.0)
 
 
 def _either(mask: Tensor, one: float, other: Tensor) -> Tensor:
@@ -164,11 +169,11 @@ def clip(v: Vjp) -> Sequence[Cotangent]:
     """What lies within the limits passes; what lies outside belongs to the limit."""
     if v.opset < 11:
         raise Undifferentiable("Clip of so old an operator set has its limits as attributes")
-    x, low, high = v.x(), v.has(1), v.has(2)
+    y, low, high = v.y(), v.has(1), v.has(2)
     if low and high:
-        inside = x.between(v.x(1), v.x(2))
+        inside = y.between(v.x(1), v.x(2))
     elif low or high:
-        inside = x.above(v.x(1)) if low else x.below(v.x(2))
+        inside = y.above(v.x(1)) if low else y.below(v.x(2))
     else:
         return [v.dy]
     limits: list[Cotangent] = [v.dy * inside]
