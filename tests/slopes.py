@@ -9,7 +9,7 @@ import onnx
 import onnxruntime as ort
 from onnx import helper, numpy_helper
 
-from onnxprune.gradients import Runner, backward, linear, weighted, weights_of
+from onnxprune.gradients import Runner, backward, linear, weights_of
 from onnxprune.graph import Facts, Graph, infer, is_floating
 
 STEPS = (2.0**-5, 2.0**-7, 2.0**-9, 2.0**-11)
@@ -43,8 +43,7 @@ def compare(
     facts = infer(graph, dims)
     names = sources(graph) if wrt is None else list(wrt)
     outputs = projections(graph, facts)
-    loss = weighted([(1.0, linear(graph, facts, o)) for o in outputs])
-    gradient = backward(graph, facts, loss, names, reduction="sum")
+    gradient = backward(graph, facts, linear(graph, facts, *outputs), names)
     assert set(gradient.graph.operators()) <= standard(model, gradient.graph)
     moving = _Moving(model, names)
     rng = np.random.default_rng(seed)

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
-MODULES = ("__init__", "errors", "graph", "runtime", "ops", "channels", "measure", "rewrite", "pipeline")
+MODULES = ("__init__", "errors", "graph", "runtime", "ops", "gradients", "channels", "measure", "rewrite", "pipeline")
 
 
 def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:
@@ -51,6 +51,9 @@ def test_empty_modules_break_nothing(package):
         ("errors", "import onnxprune.graph"),
         ("graph", "import onnxprune.runtime"),
         ("ops", "import onnxprune.channels"),
+        ("ops", "import onnxprune.gradients"),
+        ("gradients", "import onnxprune.measure"),
+        ("gradients", "import onnxruntime"),
         ("channels", "import onnxprune.measure"),
         ("rewrite", "import onnxprune.pipeline"),
         ("channels", "import onnx"),

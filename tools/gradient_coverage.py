@@ -39,7 +39,6 @@ from onnxprune.gradients import (
     differentiable,
     linear,
     prepared,
-    weighted,
     weights_of,
 )
 from onnxprune.graph import Facts, Graph, infer, input_specs, is_floating, load
@@ -124,23 +123,18 @@ def examine(name: str, model: Path, feed: dict[str, Any], check: bool) -> Row:
     return row
 
 
-def compare(
-    row: Row, graph: Graph, facts: Facts, wrt: Sequence[str], feeds: dict[str, Array]
-) -> None:
+def compare(row: Row, graph: Graph, facts: Facts, wrt: Sequence[str], feeds: dict[str, Array]) -> None:
     """The gradients of a random projection of the outputs against central differences."""
     outputs = [o for o in graph.outputs if is_floating(facts.dtypes[o])]
-    losses = [linear(graph, facts, o) for o in outputs if facts.shapes[o]]
-    gradient = backward(graph, facts, weighted([(1.0, x) for x in losses]), wrt, reduction="sum", keep=outputs)
+    gradient = backward(graph, facts, linear(graph, facts, *outputs), wrt, keep=outputs)
     row.nodes = (len(graph.nodes), len(gradient.graph.nodes))
     rng = np.random.default_rng(0)
-    targets = {}
+    projection = {}
     for output in outputs:
-        if shape := facts.shapes[output]:
-            size = float(np.sqrt(np.prod(shape)))
-            targets[f"{output}.target"] = (rng.standard_normal(shape) / size).astype(np.float32)
-    projection = {o: targets[f"{o}.target"].astype(np.float64) for o in outputs if facts.shapes[o]}
+        shape = facts.shapes[output] or ()
+        projection[output] = (rng.standard_normal(shape) / np.sqrt(np.prod(shape))).astype(np.float32)
     runner = Runner(gradient, ExecutionOptions(threads=1))
-    given = {**feeds, **targets}
+    given = {**feeds, **{f"{o}.target": t for o, t in projection.items()}}
     original = {n: w.copy() for n, w in runner.weights.items()}
     for gain in GAINS:
         for n, w in runner.weights.items():
@@ -150,9 +144,7 @@ def compare(
             break
 
 
-def errors(
-    runner: Runner, given: dict[str, Array], projection: dict[str, Array]
-) -> tuple[float, float]:
+def errors(runner: Runner, given: dict[str, Array], projection: dict[str, Array]) -> tuple[float, float]:
     """The error along all weights together, and the largest along one of some alone."""
     rng = np.random.default_rng(0)
     found = {n: g.astype(np.float64) for n, g in runner.step(given).gradients.items()}
@@ -233,7 +225,11 @@ def summary(rows: Sequence[Row]) -> list[str]:
 
 
 def page_text(rows: Sequence[Row]) -> str:
-    parts = [[r.name, f"{r.weights - r.fixed} of {r.weights}", "; ".join(r.obstacles) or r.problem] for r in rows if not r.whole]
+    parts = [
+        [r.name, f"{r.weights - r.fixed} of {r.weights}", "; ".join(r.obstacles) or r.problem]
+        for r in rows
+        if not r.whole
+    ]
     listed = "\n".join(f"- {x}" for x in summary(rows))
     return f"{listed}\n\n{table(['file', 'weights', 'in the way'], parts, left=3)}" if parts else listed
 

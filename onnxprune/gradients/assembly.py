@@ -9,7 +9,7 @@ from typing import Any
 from ..graph import Array, Graph, make_node
 from ..graph.editing import tensor_of
 from .scan import Body
-from .tape import ELEMENT_TYPES, DType, Emitted
+from .tape import ELEMENT_TYPES, DType, Emitted, Tape, Tensor
 
 Spec = tuple[DType, Sequence[int | str | None]]
 """Of an input: dtype, and for each axis a length, the name of a symbolic one, or nothing."""
@@ -87,6 +87,21 @@ def blank(graph: Graph, name: str) -> Graph:
     return Graph(model, graph.path)
 
 
+def written(tape: Tape, result: Tensor, name: str) -> list[Any]:
+    """The nodes of a tape, with another name for one of their results."""
+    names = {result.name: name}
+    return [
+        make_node(
+            n.op,
+            [names.get(i, i) for i in n.inputs],
+            [names.get(o, o) for o in n.outputs],
+            names.get(n.outputs[0], n.outputs[0]),
+            **n.attrs,
+        )
+        for n in tape.nodes
+    ]
+
+
 def _free(proto: Any, names: Collection[str]) -> None:
     """Take constants out."""
     for values in (proto.initializer, proto.input):
@@ -100,7 +115,8 @@ def _free(proto: Any, names: Collection[str]) -> None:
 
 def _proto(node: Emitted, graph_type: Any) -> Any:
     attrs = {
-        key: _body(value, graph_type) if isinstance(value, Body) else value for key, value in node.attrs.items()
+        key: _body(value, graph_type) if isinstance(value, Body) else value
+        for key, value in node.attrs.items()
     }
     return make_node(node.op, node.inputs, node.outputs, node.outputs[0], **attrs)
 

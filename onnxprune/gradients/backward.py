@@ -91,7 +91,7 @@ def backward(
         reason = f"gradients need opset {OLDEST_OPSET} or newer, and this is {graph.opset()}"
         raise Infeasible(reason, where=graph.where)
     _check(graph, facts, [*wrt, *(g.tensor for g in gates), *keep])
-    readers = {g.reader for g in gates if g.reader is not None}
+    readers = _readers(graph, gates)
     asked = {*wrt, *keep, *(g.tensor for g in gates), *loss.graph.inputs, *(name for name, _ in readers)}
     graph, facts = prepared(graph, facts, () if frozen else wrt, asked)
     whole, names = joined(graph, loss.graph, _fresh_prefix(graph, "onnxprune.loss"))
@@ -106,7 +106,7 @@ def backward(
     total, seed = _reduced(losses, lengths, reduction)
     sources = {*wrt, *(g.tensor for g in gates)}
     found = walk_back(tape, scene, {losses.name: seed}, sources, readers)
-    _refuse(graph, found, [*wrt, *(g.tensor for g in gates)])
+    _refuse(found, [*wrt, *(g.tensor for g in gates)])
     outputs = _Outputs(tape, {*whole.inputs, *whole.constants, *freed})
     loss_output, losses_output = outputs.add(total), outputs.add(losses)
     gradients = {name: outputs.add(_gradient(tape, scene, found, name)) for name in wrt}
@@ -173,6 +173,19 @@ def _gate(tape: Tape, scene: Scene, found: Gradients, gate: Gate) -> Tensor:
     return (cotangent * x).sum(axes)
 
 
+def _readers(graph: Graph, gates: Sequence[Gate]) -> set[Use]:
+    """The readers that gates are at."""
+    found = set()
+    for gate in gates:
+        if gate.reader is not None:
+            name, i = gate.reader
+            node = graph.producer.get(name)
+            if node is None or i >= len(node.inputs) or node.inputs[i] != gate.tensor:
+                raise UsageError(f"does not read '{gate.tensor}' as input {i}", where=f"'{name}'")
+            found.add(gate.reader)
+    return found
+
+
 def _check(graph: Graph, facts: Facts, tensors: Sequence[str]) -> None:
     for name in tensors:
         known = name in graph.constants or name in graph.producer or name in graph.inputs
@@ -183,7 +196,7 @@ def _check(graph: Graph, facts: Facts, tensors: Sequence[str]) -> None:
             raise UsageError(f"has no gradient, as it is {dtype}", where=f"{graph.where}: '{name}'")
 
 
-def _refuse(graph: Graph, found: Gradients, tensors: Sequence[str]) -> None:
+def _refuse(found: Gradients, tensors: Sequence[str]) -> None:
     for name in tensors:
         obstacles = found.obstacles.get(name)
         if obstacles:

@@ -79,7 +79,7 @@ def differentiable(graph: Graph, facts: Facts, wanted: Iterable[str]) -> Coverag
     if graph.opset() < OLDEST_OPSET:
         reason = f"gradients need opset {OLDEST_OPSET} or newer, and this is {graph.opset()}"
         old = Obstacle(0, graph.where, "", reason)
-        return Coverage((), {name: (old,) for name in names})
+        return Coverage((), dict.fromkeys(names, (old,)))
     try:
         graph, facts = prepared(graph, facts)
     except InputError as error:
@@ -92,6 +92,4 @@ def differentiable(graph: Graph, facts: Facts, wanted: Iterable[str]) -> Coverag
     found = walk_back(tape, scene, seeds, names)
     used = [n for n in names if n in found.of or n in found.obstacles]
     fixed = {n: tuple(found.obstacles[n]) for n in used if n in found.obstacles}
-    return Coverage(
-        tuple(n for n in used if n not in fixed), fixed, tuple(n for n in names if n not in used)
-    )
+    return Coverage(tuple(n for n in used if n not in fixed), fixed, tuple(n for n in names if n not in used))

@@ -16,7 +16,7 @@ from ..errors import UsageError
 from ..graph import Array, Facts, Graph, infer, input_specs, is_floating
 from .assembly import Spec, blank, extended, joined
 from .lengths import fixed_lengths
-from .tape import FLOAT32, INT64, Tape, Tensor
+from .tape import BOOL, FLOAT32, INT64, Tape, Tensor
 
 _TINY = 1e-30
 
@@ -37,42 +37,54 @@ class Loss:
 
 
 class _Sketch:
-    """A loss under construction, on one tensor of a network."""
+    """A loss under construction, on tensors of a network."""
 
-    def __init__(self, graph: Graph, facts: Facts, tensor: str) -> None:
-        shape, dtype = facts.shapes.get(tensor), facts.dtypes.get(tensor)
+    def __init__(self, graph: Graph, facts: Facts) -> None:
+        self.tape = Tape(graph.opset(), "loss.")
+        self._graph, self._facts = graph, facts
+        self._lengths = fixed_lengths(graph, facts)
+        self._inputs: dict[str, Spec] = {}
+        self._targets: list[str] = []
+        self._sizes: dict[str, int] = {}
+
+    def tensor(self, name: str) -> Tensor:
+        """A tensor of the network.
+
+        Raises:
+            UsageError: it isn't one of floating point and known shape.
+        """
+        shape, dtype = self._facts.shapes.get(name), self._facts.dtypes.get(name)
         if shape is None or dtype is None or not is_floating(dtype):
             reason = "no loss can be taken here: it is no floating-point tensor of known shape"
-            raise UsageError(reason, where=f"{graph.where}: '{tensor}'")
-        self.graph = graph
-        self.tape = Tape(graph.opset(), "loss.")
-        self.dtype = np.dtype(np.float64) if dtype == np.float64 else FLOAT32
-        self.shape = shape
-        lengths = fixed_lengths(graph, facts)[tensor]
-        self.symbols = [f"{tensor}[{a}]" if n is None else n for a, n in enumerate(lengths)]
-        self.inputs: dict[str, Spec] = {tensor: (self.dtype, self.symbols)}
-        self.z = self.tape.tensor(tensor, self.dtype)
+            raise UsageError(reason, where=f"{self._graph.where}: '{name}'")
+        symbols = self.symbols(name)
+        self._sizes |= {s: n for s, n in zip(symbols, shape, strict=True) if isinstance(s, str)}
+        wide = np.dtype(np.float64) if dtype == np.float64 else FLOAT32
+        self._inputs[name] = (wide, symbols)
+        return self.tape.tensor(name, wide)
 
-    def target(self, name: str, *, without: int | None = None, dtype: np.dtype | None = None) -> Tensor:
-        """A target as large as the tensor, perhaps without one axis."""
-        shape = [n for a, n in enumerate(self.symbols) if a != without]
-        self.inputs[name] = (dtype or self.dtype, shape)
-        return self.tape.tensor(name, dtype or self.dtype)
+    def symbols(self, name: str) -> list[int | str]:
+        """The lengths of a tensor's axes; a name where one isn't fixed."""
+        return [f"{name}[{a}]" if n is None else n for a, n in enumerate(self._lengths[name])]
 
-    def done(self, value: Tensor) -> Loss:
+    def target(self, z: Tensor, kind: str = "target", *, without: int | None = None) -> Tensor:
+        """A target as large as a tensor; labels are int64 and lack one axis."""
+        name = f"{z.name}.{kind}"
+        dtype = z.dtype if without is None else INT64
+        self._inputs[name] = (dtype, [n for a, n in enumerate(self.symbols(z.name)) if a != without])
+        self._targets.append(name)
+        return self.tape.tensor(name, dtype)
+
+    def by_sample(self, value: Tensor, rank: int) -> Loss:
         """The loss that is the mean of a tensor over all axes but the first."""
-        rank = len(self.shape)
-        losses = value.mean(list(range(1, rank))) if rank > 1 else value
-        return self.of_samples(losses)
+        return self.done(value.mean(list(range(1, rank))) if rank > 1 else value)
 
-    def of_samples(self, losses: Tensor) -> Loss:
-        """The loss that is a number for each sample."""
+    def done(self, losses: Tensor) -> Loss:
+        """The loss that a tensor is."""
         losses = losses.cast(FLOAT32)
-        graph = extended(
-            blank(self.graph, "loss"), self.tape.nodes, self.tape.constants, self.inputs, [losses.name]
-        )
-        sizes = {s: n for s, n in zip(self.symbols, self.shape, strict=True) if isinstance(s, str)}
-        return Loss(graph, infer(graph, sizes), tuple(self.inputs)[1:])
+        bare = blank(self._graph, "loss")
+        graph = extended(bare, self.tape.nodes, self.tape.constants, self._inputs, [losses.name])
+        return Loss(graph, infer(graph, self._sizes), tuple(self._targets))
 
 
 def squared_error(graph: Graph, facts: Facts, tensor: str, scale: Array | float = 1.0) -> Loss:
@@ -87,9 +99,10 @@ def squared_error(graph: Graph, facts: Facts, tensor: str, scale: Array | float 
     Raises:
         UsageError: the tensor isn't one of floating point and known shape.
     """
-    sketch = _Sketch(graph, facts, tensor)
-    difference = sketch.z - sketch.target(f"{tensor}.target")
-    return sketch.done(difference * difference * sketch.z.like(scale))
+    sketch = _Sketch(graph, facts)
+    z = sketch.tensor(tensor)
+    difference = z - sketch.target(z)
+    return sketch.by_sample(difference * difference * z.like(scale), _rank(facts, tensor))
 
 
 def divergence(
@@ -118,8 +131,9 @@ def divergence(
     Raises:
         UsageError: the tensor isn't one of floating point and known shape.
     """
-    sketch = _Sketch(graph, facts, tensor)
-    z, t = sketch.z, sketch.target(f"{tensor}.target")
+    sketch, rank = _Sketch(graph, facts), _rank(facts, tensor)
+    z = sketch.tensor(tensor)
+    t = sketch.target(z)
     if squash == "sigmoid":
         if given == "logits":
             p = t.map("Sigmoid")
@@ -127,8 +141,7 @@ def divergence(
         else:
             p = t
             information = p * _log(p) + (1.0 - p) * _log(1.0 - p)
-        return sketch.done(information + z.map("Softplus") - p * z)
-    rank = len(sketch.shape)
+        return sketch.by_sample(information + z.map("Softplus") - p * z, rank)
     log_q = _log_softmax(z, axis % rank, rank)
     if given == "logits":
         log_p = _log_softmax(t, axis % rank, rank)
@@ -136,7 +149,7 @@ def divergence(
     else:
         p = _last(t, axis % rank, rank)
         log_p = _log(p)
-    return sketch.done((p * (log_p - log_q)).sum([rank - 1], keep=True))
+    return sketch.by_sample((p * (log_p - log_q)).sum([rank - 1], keep=True), rank)
 
 
 def cross_entropy(graph: Graph, facts: Facts, tensor: str, *, axis: int = 1) -> Loss:
@@ -152,29 +165,35 @@ def cross_entropy(graph: Graph, facts: Facts, tensor: str, *, axis: int = 1) -> 
     Raises:
         UsageError: the tensor isn't one of floating point and known shape, or the classes aren't fixed.
     """
-    sketch = _Sketch(graph, facts, tensor)
-    rank = len(sketch.shape)
-    at = axis % rank
-    if not isinstance(sketch.symbols[at], int):
+    sketch, rank = _Sketch(graph, facts), _rank(facts, tensor)
+    z, at = sketch.tensor(tensor), axis % rank
+    classes = sketch.symbols(tensor)[at]
+    if not isinstance(classes, int):
         raise UsageError("the number of classes isn't fixed", where=f"{graph.where}: '{tensor}'")
-    labels = sketch.target(f"{tensor}.labels", without=at, dtype=INT64)
-    classes = sketch.tape.ints(range(sketch.shape[at]))
-    is_it = sketch.tape.emit("Equal", labels.unsqueeze(rank - 1), classes, dtype=np.dtype(np.bool_))
-    chosen = is_it.cast(sketch.dtype) * _log_softmax(sketch.z, at, rank)
-    return sketch.done(-chosen.sum([rank - 1], keep=True))
+    labels = sketch.target(z, "labels", without=at)
+    numbers = sketch.tape.ints(range(classes))
+    is_it = sketch.tape.emit("Equal", labels.unsqueeze(rank - 1), numbers, dtype=BOOL)
+    chosen = is_it.cast(z.dtype) * _log_softmax(z, at, rank)
+    return sketch.by_sample(-chosen.sum([rank - 1], keep=True), rank)
 
 
-def linear(graph: Graph, facts: Facts, tensor: str) -> Loss:
-    """The inner product of a tensor with another, a single number: its gradients are vector-Jacobian products.
+def linear(graph: Graph, facts: Facts, *tensors: str) -> Loss:
+    """The inner product of tensors with others, a single number: its gradients are vector-Jacobian products.
 
-    The other is fed as `<tensor>.target`, in the tensor's shape.
+    The others are fed as `<tensor>.target`, each in the shape of its tensor.
 
     Raises:
-        UsageError: the tensor isn't one of floating point and known shape.
+        UsageError: a tensor isn't one of floating point and known shape, or there is none.
     """
-    sketch = _Sketch(graph, facts, tensor)
-    product = sketch.z * sketch.target(f"{tensor}.target")
-    return sketch.of_samples(product.sum(list(range(len(sketch.shape)))))
+    sketch = _Sketch(graph, facts)
+    total: Tensor | None = None
+    for name in tensors:
+        z = sketch.tensor(name)
+        product = (z * sketch.target(z)).sum(list(range(_rank(facts, name)))).cast(FLOAT32)
+        total = product if total is None else total + product
+    if total is None:
+        raise UsageError("no tensor is named", where="loss")
+    return sketch.done(total)
 
 
 def custom(graph: Graph, facts: Facts, loss: Graph, tensors: Mapping[str, str] | None = None) -> Loss:
@@ -203,9 +222,8 @@ def custom(graph: Graph, facts: Facts, loss: Graph, tensors: Mapping[str, str] |
         if dtype is not None and dtype != specs[name].dtype and not is_floating(dtype):
             reason = f"input '{name}' is {specs[name].dtype}, and the network gives {dtype}"
             raise UsageError(reason, where=loss.where)
-        for symbol, length in zip(specs[name].shape, shape or (), strict=False):
-            if isinstance(symbol, str):
-                sizes[symbol] = length
+        pairs = zip(specs[name].shape, shape or (), strict=False)
+        sizes |= {symbol: length for symbol, length in pairs if isinstance(symbol, str)}
     targets = tuple(name for name in specs if name not in known)
     return Loss(renamed, infer(renamed, sizes), targets)
 
@@ -279,6 +297,10 @@ def _with_inputs(loss: Graph, tensors: Mapping[str, str]) -> Graph:
         for k, name in enumerate(node.input):
             node.input[k] = tensors.get(name, name)
     return Graph(model, loss.path)
+
+
+def _rank(facts: Facts, tensor: str) -> int:
+    return len(facts.shapes.get(tensor) or ())
 
 
 def _log(p: Tensor) -> Tensor:

@@ -2,8 +2,8 @@
 
 - An If whose condition is known gives way to the branch that it takes.
 - A list of parts becomes a Split (`sequences`).
-- float16 and bfloat16 become float32. A gradient is that of the function which such a network rounds: products
-  of many small numbers would vanish in 16 bits, and ONNX Runtime's CPU kernels compute in 32 anyway.
+- float16 and bfloat16 become float32. A gradient is that of the function which such a network rounds:
+  products of many small numbers would vanish in 16 bits, and ONNX Runtime's CPU kernels compute in 32 anyway.
 - A recurrent layer gives the states of all its steps.
 - A BatchNormalization behind a convolution goes into its weights (`folding`).
 - Small depthwise convolutions become products of matrices where their weights move (`depthwise`).
@@ -121,9 +121,7 @@ def _value_of(graph: Graph, node: Any) -> Array:
 def _cast_inputs(proto: Any, graph: Graph) -> None:
     """Inputs keep their type: the contract with those who feed them."""
     narrow = [
-        v.name
-        for v in proto.input
-        if v.name in graph.inputs and v.type.tensor_type.elem_type in _NARROW
+        v.name for v in proto.input if v.name in graph.inputs and v.type.tensor_type.elem_type in _NARROW
     ]
     wide = {name: f"{name}/float32" for name in narrow}
     for node in proto.node:

@@ -13,7 +13,7 @@ from typing import Literal
 
 from ..graph import Facts, Graph, infer
 from .backward import GradientGraph, backward
-from .losses import Loss, linear, weighted
+from .losses import Loss, linear
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class HessianGraph:
     """A graph that multiplies with the Hessian of a loss.
 
     Attributes:
-        gradient: the graph; its `gradients` are the product, its `loss` the inner product of the gradient with
-            the vector.
+        gradient: the graph; its `gradients` are the product, its `loss` is the inner product of gradient and
+            vector.
         directions: tensor -> the input that takes its part of the vector, in its shape.
     """
 
@@ -53,8 +53,8 @@ def hessian_product(
     """
     first = backward(graph, facts, loss, wrt, reduction=reduction)
     known = infer(first.graph, {**loss.facts.dims, **facts.dims})
-    products = [(1.0, linear(first.graph, known, first.gradients[name])) for name in wrt]
-    second = backward(first.graph, known, weighted(products), wrt)
+    product = linear(first.graph, known, *(first.gradients[name] for name in wrt))
+    second = backward(first.graph, known, product, wrt)
     directions = {name: f"{first.gradients[name]}.target" for name in wrt}
     inputs = tuple(name for name in second.inputs if name not in first.weights)
     return HessianGraph(replace(second, inputs=inputs, weights=first.weights), directions)

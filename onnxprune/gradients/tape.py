@@ -6,8 +6,9 @@ once. Differences between operator sets are known here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ ELEMENT_TYPES = {
     "bfloat16": 16,
 }
 """Numbers of ONNX's DataType by the name of a dtype, as attributes need them."""
+
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 OLDEST_OPSET = 11
 """Before it, Clip, Pad and Gemm have other inputs."""
@@ -72,17 +75,32 @@ class Tape:
         """A tensor that exists already."""
         return Tensor(self, name, dtype)
 
-    def emit(self, op: str, *inputs: Tensor | None, dtype: DType | None = None, **attrs: Any) -> Tensor:
-        """The only output of a node; its dtype is that of the first input unless it is given."""
-        return self.emit_many(op, *inputs, dtypes=(dtype,), **attrs)[0]
+    def emit(
+        self,
+        op: str,
+        *inputs: Tensor | None,
+        dtype: DType | None = None,
+        attrs: Mapping[str, Any] = NOTHING,
+        **more: Any,
+    ) -> Tensor:
+        """The only output of a node; its dtype is that of the first input unless it is given.
+
+        Attributes may be given as a mapping, by name, or both; of the same name, the latter count.
+        """
+        return self.emit_many(op, *inputs, dtypes=(dtype,), attrs=attrs, **more)[0]
 
     def emit_many(
-        self, op: str, *inputs: Tensor | None, dtypes: Sequence[DType | None], **attrs: Any
+        self,
+        op: str,
+        *inputs: Tensor | None,
+        dtypes: Sequence[DType | None],
+        attrs: Mapping[str, Any] = NOTHING,
+        **more: Any,
     ) -> tuple[Tensor, ...]:
         """All outputs of a node, one for each of `dtypes`; `None` stands for that of the first input."""
         names = tuple(i.name if i is not None else "" for i in inputs)
         first = next((i.dtype for i in inputs if i is not None), FLOAT32)
-        attributes = {k: v for k, v in attrs.items() if v is not None}
+        attributes = {**attrs, **more}
         key = (op, names, len(dtypes), repr(sorted(attributes.items())))
         if key not in self._known:
             outputs = tuple(self._fresh() for _ in dtypes)

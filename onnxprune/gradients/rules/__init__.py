@@ -1,6 +1,7 @@
 """One small rule per operator: the cotangents of its inputs, from those of its outputs.
 
-A new operator is one function and one entry in its family's `RULES`, and a row in tests/test_gradients_rules.py.
+A new operator is one function and one entry in its family's `RULES`, and a row in
+tests/test_gradients_rules.py.
 """
 
 from __future__ import annotations
@@ -47,18 +48,60 @@ RULES: Mapping[str, Rule] = MappingProxyType({op: rule for f in _FAMILIES for op
 """Operator -> rule."""
 
 CONSTANT = frozenset(
-    """
-    And ArgMax ArgMin BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Ceil ConstantOfShape Equal EyeLike
-    Floor Greater GreaterOrEqual Hardmax IsInf IsNaN Less LessOrEqual NonMaxSuppression NonZero Not Or
-    RandomNormalLike RandomUniformLike Round Shape Sign Size Xor
-    """.split()
+    [
+        "And",
+        "ArgMax",
+        "ArgMin",
+        "BitShift",
+        "BitwiseAnd",
+        "BitwiseNot",
+        "BitwiseOr",
+        "BitwiseXor",
+        "Ceil",
+        "ConstantOfShape",
+        "Equal",
+        "EyeLike",
+        "Floor",
+        "Greater",
+        "GreaterOrEqual",
+        "Hardmax",
+        "IsInf",
+        "IsNaN",
+        "Less",
+        "LessOrEqual",
+        "NonMaxSuppression",
+        "NonZero",
+        "Not",
+        "Or",
+        "RandomNormalLike",
+        "RandomUniformLike",
+        "Round",
+        "Shape",
+        "Sign",
+        "Size",
+        "Xor",
+    ]
 )
 """Operators whose results don't move with small changes of their inputs: no gradient passes them."""
 
 CARRIERS = frozenset(
-    """
-    Concat ConvInteger DynamicQuantizeLinear Flatten Gather Identity MatMulInteger Pad QuantizeLinear Reshape
-    Slice Split Squeeze Transpose Unsqueeze com.microsoft:QuantizeLinear
-    """.split()
+    [
+        "Concat",
+        "ConvInteger",
+        "DynamicQuantizeLinear",
+        "Flatten",
+        "Gather",
+        "Identity",
+        "MatMulInteger",
+        "Pad",
+        "QuantizeLinear",
+        "Reshape",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+        "com.microsoft:QuantizeLinear",
+    ]
 )
 """Operators whose integers stand for real numbers and carry cotangents, if what they read does."""

@@ -167,7 +167,7 @@ def rotary(v: Vjp) -> Sequence[Cotangent]:
     inputs[0] = v.dy
     sine = inputs[sin]
     inputs[sin] = None if sine is None else -sine
-    return [v.tape.emit(v.node.op, *inputs, **v.node.attrs)]
+    return [v.tape.emit(v.node.op, *inputs, attrs=v.node.attrs)]
 
 
 RULES: dict[str, Rule] = {

@@ -53,7 +53,7 @@ def conv_transpose(v: Vjp) -> Sequence[Cotangent]:
     cut = [a + b for a, b in zip(spare[: w.rank], spare[w.rank :], strict=True)]
     spatial = (None if n is None else n + c for n, c in zip(v.out_lengths()[2:], cut, strict=True))
     sides = Sides(group, (*v.out_lengths()[:2], *spatial), v.lengths(0), weight[0], weight[1])
-    by_input = v.tape.emit("Conv", inner, v.x(1), group=group, **w.attributes()) if v.wants(0) else None
+    by_input = v.tape.emit("Conv", inner, v.x(1), attrs=w.attributes(), group=group) if v.wants(0) else None
     return [
         by_input,
         weight_gradient(v.tape, inner, v.x(0), w, sides) if v.wants(1) else None,
@@ -139,8 +139,7 @@ def _input_gradient(v: Vjp, w: Window, sides: Sides) -> Tensor:
     if not dense or min(pads, default=0) < 0 or not (w.is_point or v.is_fixed(1)):
         return spread(v.dy, v.x(1), w, v, sides.result, sides.group)
     turned = _turned(v.x(1), w, sides)
-    attrs = {**w.attributes(), "pads": pads, "group": sides.group}
-    return v.tape.emit("Conv", v.dy, turned, **attrs)
+    return v.tape.emit("Conv", v.dy, turned, attrs=w.attributes(), pads=pads, group=sides.group)
 
 
 def _turned(weight: Tensor, w: Window, sides: Sides) -> Tensor:
@@ -243,7 +242,7 @@ def _by_patches(tape: Tape, x: Tensor, dy: Tensor, w: Window, sides: Sides) -> T
     """All taps as channels of their own, by a convolution that picks them; works for any size."""
     g, columns = sides.group, sides.width * w.taps
     kernel = tape.constant(picks(w, g * sides.width), x.dtype)
-    patches = tape.emit("Conv", x, kernel, group=g * sides.width, **w.attributes())
+    patches = tape.emit("Conv", x, kernel, attrs=w.attributes(), group=g * sides.width)
     left = patches.reshape([0, g, columns, -1])
     right = dy.reshape([0, g, sides.height, -1]).transpose(0, 1, 3, 2)
     return left.matmul(right).sum([0]).transpose(0, 2, 1)
@@ -265,7 +264,9 @@ def _by_rows(tape: Tape, x: Tensor, dy: Tensor, w: Window, sides: Sides, tile: i
     for tap in range(w.kernel[0]):
         start = tap * w.dilations[0]
         end = start + (height - 1) * w.strides[0] + 1
-        seen = seen_by.value.slice([start], [end], [2], [w.strides[0]]).reshape([channels, -1, seen_by.length])
+        seen = seen_by.value.slice([start], [end], [2], [w.strides[0]]).reshape(
+            [channels, -1, seen_by.length]
+        )
         rows.append(left.matmul(seen).reshape([channels, tile * seen_by.length]).matmul(sums))
     return tape.concat(rows, 1)
 

@@ -1,7 +1,7 @@
 """Functions of one tensor, element by element: the cotangent times the derivative.
 
-Derivatives are told from the output where it tells them: what follows reads it anyway, so it is held in memory
-already, and the input can be written over.
+Derivatives are told from the output where it tells them: what follows reads it anyway, so it is held in
+memory already, and the input can be written over.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _relu(v: Vjp) -> Tensor:
 
 
 def _leaky_relu(v: Vjp) -> Tensor:
-    slope = v.attr("alpha", 0.01)
+    slope = float(v.attr("alpha", 0.01))
     told_by = v.y() if slope > 0 else v.x()
     return told_by.above(0.0) * (1.0 - slope) + slope
 
@@ -51,7 +51,7 @@ def _softsign(v: Vjp) -> Tensor:
 
 
 def _hard_sigmoid(v: Vjp) -> Tensor:
-    return v.y().between(0.0, 1.0) * v.attr("alpha", 0.2)
+    return v.y().between(0.0, 1.0) * float(v.attr("alpha", 0.2))
 
 
 def _hard_swish(v: Vjp) -> Tensor:
@@ -65,7 +65,7 @@ def _mish(v: Vjp) -> Tensor:
 
 
 def _swish(v: Vjp) -> Tensor:
-    alpha = v.attr("alpha", 1.0)
+    alpha = float(v.attr("alpha", 1.0))
     s = (v.x() * alpha).map("Sigmoid")
     return s + v.y() * (1.0 - s) * alpha
 
@@ -84,7 +84,7 @@ def gelu(x: Tensor, approximate: str) -> Tensor:
 
 
 def _quick_gelu(v: Vjp) -> Tensor:
-    alpha = v.attr("alpha", 1.702)
+    alpha = float(v.attr("alpha", 1.702))
     s = (v.x() * alpha).map("Sigmoid")
     return s + v.y() * (1.0 - s) * alpha
 

@@ -11,7 +11,7 @@ from ..vjp import Cotangent, Rule, Undifferentiable, Vjp
 
 
 def gemm(v: Vjp) -> Sequence[Cotangent]:
-    """alpha A B + beta C, with A and B perhaps transposed: every product is a Gemm again."""
+    """Alpha A B + beta C, with A and B perhaps transposed: every product is a Gemm again."""
     alpha, beta = v.attr("alpha", 1.0), v.attr("beta", 1.0)
     left, right = v.attr("transA", 0), v.attr("transB", 0)
     a, b, dy = v.x(0), v.x(1), v.dy

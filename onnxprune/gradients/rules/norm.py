@@ -74,7 +74,7 @@ def normalised(x: Tensor, axes: list[int], epsilon: float, *, centred: bool = Tr
 
 
 def layer_norm(v: Vjp) -> Sequence[Cotangent]:
-    """LayerNormalization, RMSNormalization and SimplifiedLayerNormalization: along the axes from `axis` on."""
+    """LayerNormalization, and RMSNormalization by either name: along the axes from `axis` on."""
     centred = v.node.op == "LayerNormalization"
     rank = v.rank()
     axes = list(range(v.axis(-1), rank))
@@ -101,7 +101,7 @@ def instance_norm(v: Vjp) -> Sequence[Cotangent]:
 
 
 def group_norm(v: Vjp) -> Sequence[Cotangent]:
-    """GroupNormalization: channels in groups; scale and bias of each group before opset 21, then of each channel."""
+    """GroupNormalization; before opset 21 scale and bias are those of groups, then of channels."""
     groups = v.attr("num_groups")
     rank, channels = v.rank(), v.lengths()[1]
     if channels is None:
@@ -127,7 +127,7 @@ def group_norm(v: Vjp) -> Sequence[Cotangent]:
 
 
 def lp_normalisation(v: Vjp) -> Sequence[Cotangent]:
-    """x / ||x||: the part of the cotangent along y goes."""
+    """X / ||x||: the part of the cotangent along y goes."""
     axis, order = v.axis(-1), v.attr("p", 2)
     if order not in (1, 2):
         raise Undifferentiable(f"LpNormalization of order {order}")
@@ -144,7 +144,7 @@ def mean_variance(v: Vjp) -> Sequence[Cotangent]:
 
 
 def softmax(v: Vjp) -> Sequence[Cotangent]:
-    """y (dy - sum of dy y); a row that was masked whole and is replaced behind, as NaN, has no gradient."""
+    """Y (dy - sum of dy y); a row that was masked whole and is replaced behind, as NaN, has no gradient."""
     axes, y = _softmax_axes(v), v.y()
     if v.is_read_by("IsNaN"):
         broken = v.tape.emit("IsNaN", y, dtype=BOOL)
@@ -154,7 +154,7 @@ def softmax(v: Vjp) -> Sequence[Cotangent]:
 
 
 def log_softmax(v: Vjp) -> Sequence[Cotangent]:
-    """dy - softmax(x) sum of dy."""
+    """Dy - softmax(x) sum of dy."""
     return [v.dy - v.y().map("Exp") * v.dy.sum(_softmax_axes(v), keep=True)]
 
 

@@ -10,6 +10,11 @@ from ..tape import FLOAT32, INT64, Tensor
 from ..vjp import Cotangent, Rule, Undifferentiable, Vjp
 from .windows import Window, picks, shifted, spread, window
 
+_REPEATING = {
+    "mode": "nearest",
+    "coordinate_transformation_mode": "asymmetric",
+    "nearest_mode": "floor",
+}
 _ADDING_SCATTER_SINCE = 16
 """The opset from which on scattered values may be added up."""
 
@@ -38,7 +43,7 @@ def _share(v: Vjp, w: Window) -> Tensor | float:
     if None in source or None in result:
         raise Undifferentiable("what AveragePool divides by at its border depends on the size of its input")
     ones = v.tape.constant(np.ones((1, 1, *v.shape()[2:])), v.dtype)
-    averages = v.tape.emit("AveragePool", ones, **v.node.attrs)
+    averages = v.tape.emit("AveragePool", ones, attrs=v.node.attrs)
     inside = np.ones((1, 1, *v.out_shape()[2:]))
     for axis in range(w.rank):
         start = np.arange(v.out_shape()[2 + axis]) * w.strides[axis] - w.begin[axis]
@@ -63,12 +68,10 @@ def max_pool(v: Vjp) -> Sequence[Cotangent]:
         ties = is_max.map("AveragePool", kernel_shape=list(w.kernel), strides=list(w.strides)) * float(w.taps)
         return [_repeated(v, dy / ties, w) * is_max]
     if v.opset >= _ADDING_SCATTER_SINCE:
-        _, at = v.tape.emit_many("MaxPool", x, dtypes=(None, INT64), **{**v.node.attrs, "storage_order": 0})
+        _, at = v.tape.emit_many("MaxPool", x, dtypes=(None, INT64), attrs=v.node.attrs, storage_order=0)
         flat = _flat_zeros(v, x)
         spots = at.reshape([-1])
-        scattered = v.tape.emit(
-            "ScatterElements", flat, spots, dy.reshape([-1]), axis=0, reduction="add"
-        )
+        scattered = v.tape.emit("ScatterElements", flat, spots, dy.reshape([-1]), axis=0, reduction="add")
         return [v.reshaped(scattered)]
     return [_by_taps(v, w)]
 
@@ -79,7 +82,7 @@ def _flat_zeros(v: Vjp, x: Tensor) -> Tensor:
 
 
 def _by_taps(v: Vjp, w: Window) -> Tensor:
-    """Without a Scatter that adds: a comparison for each tap, and a transposed convolution that puts it back."""
+    """Without a Scatter that adds: a comparison for each tap, put back by a transposed convolution."""
     counts = [n for n in v.out_lengths()[2:] if n is not None]
     source = [n for n in v.lengths()[2:] if n is not None]
     if len(counts) < w.rank or len(source) < w.rank:
@@ -110,13 +113,8 @@ def _is_plain_tiling(v: Vjp, w: Window) -> bool:
 def _repeated(v: Vjp, small: Tensor, w: Window) -> Tensor:
     """Every value as often as its window is large, in the shape of the input."""
     scales = v.tape.constant(np.asarray([1.0, 1.0, *w.kernel]), FLOAT32)
-    modes = {
-        "mode": "nearest",
-        "coordinate_transformation_mode": "asymmetric",
-        "nearest_mode": "floor",
-    }
     roi = v.tape.constant(np.zeros(0), FLOAT32) if v.opset < 13 else None
-    large = v.tape.emit("Resize", small, roi, scales, **modes)
+    large = v.tape.emit("Resize", small, roi, scales, attrs=_REPEATING)
     rest = [n - m * k for n, m, k in zip(v.shape()[2:], v.out_shape()[2:], w.kernel, strict=True)]
     return large.pad([0] * (w.rank + 4) + rest)
 

@@ -49,7 +49,7 @@ def _norm1(v: Vjp, axes: list[int], y: Tensor, dy: Tensor) -> Tensor:
 
 
 def _norm2(v: Vjp, axes: list[int], y: Tensor, dy: Tensor) -> Tensor:
-    """x / y, and 0 where all are 0."""
+    """X / y, and 0 where all are 0."""
     return v.x() * (dy / (y + (1.0 - y.above(0.0))))
 
 
@@ -103,8 +103,8 @@ def reduction(v: Vjp) -> Sequence[Cotangent]:
 
 def cumulative_sum(v: Vjp) -> Sequence[Cotangent]:
     """CumSum runs the other way."""
-    attrs = {"exclusive": v.attr("exclusive", 0), "reverse": 1 - v.attr("reverse", 0)}
-    return [v.tape.emit("CumSum", v.dy, v.x(1), **attrs)]
+    exclusive, back = v.attr("exclusive", 0), 1 - v.attr("reverse", 0)
+    return [v.tape.emit("CumSum", v.dy, v.x(1), exclusive=exclusive, reverse=back)]
 
 
 def top_k(v: Vjp) -> Sequence[Cotangent]:
@@ -123,7 +123,7 @@ def triangle(v: Vjp) -> Sequence[Cotangent]:
 
 def reversed_sequence(v: Vjp) -> Sequence[Cotangent]:
     """ReverseSequence undoes itself."""
-    return [v.tape.emit("ReverseSequence", v.dy, v.x(1), **v.node.attrs)]
+    return [v.tape.emit("ReverseSequence", v.dy, v.x(1), attrs=v.node.attrs)]
 
 
 RULES: dict[str, Rule] = {

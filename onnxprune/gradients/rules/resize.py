@@ -23,7 +23,9 @@ def resize(v: Vjp) -> Sequence[Cotangent]:
     Raises:
         Undifferentiable: sizes aren't fixed, or regions are resized.
     """
-    by_settings = [Blocked("scales and regions of Resize are no weights") if v.wants(i) else None for i in (1, 2)]
+    by_settings = [
+        Blocked("scales and regions of Resize are no weights") if v.wants(i) else None for i in (1, 2)
+    ]
     return [_by_input(v) if v.wants(0) else None, *by_settings]
 
 
@@ -36,8 +38,8 @@ def _by_input(v: Vjp) -> Tensor:
     scales = _scales(v)
     factors = _repeats(v, scales)
     if factors is not None:
-        attrs = {"kernel_shape": factors, "strides": factors}
-        return v.dy.map("AveragePool", **attrs) * float(np.prod(factors))
+        means = v.dy.map("AveragePool", kernel_shape=factors, strides=factors)
+        return means * float(np.prod(factors))
     source, result = v.lengths(), v.out_lengths()
     dy = v.dy
     for axis in range(rank):
@@ -93,11 +95,11 @@ def _matrix(v: Vjp, axis: int, length: int, result: int, scale: float | None) ->
         sizes = list(shape)
         sizes[axis] = result
         unset = v.tape.constant(np.zeros(0), FLOAT32) if v.opset < 13 else None
-        found = v.tape.emit("Resize", eye, roi, unset, v.tape.ints(sizes), **attrs)
+        found = v.tape.emit("Resize", eye, roi, unset, v.tape.ints(sizes), attrs=attrs)
     else:
         factors = np.ones(rank)
         factors[axis] = scale
-        found = v.tape.emit("Resize", eye, roi, v.tape.constant(factors, FLOAT32), **attrs)
+        found = v.tape.emit("Resize", eye, roi, v.tape.constant(factors, FLOAT32), attrs=attrs)
     return found.reshape([length, result])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -127,19 +128,24 @@ def spread(dy: Tensor, kernel: Tensor, w: Window, v: Vjp, out: Lengths, group: i
     """
     lengths = v.lengths(i)
     more = _overhang(w, lengths[2:], out[2:])
-    attrs = {**w.attributes(), "group": group}
-    if more is not None and all(0 <= m < max(s, d) for m, s, d in zip(more, w.strides, w.dilations, strict=True)):
-        extra = {"output_padding": more} if any(more) else {}
-        return dy.tape.emit("ConvTranspose", dy, kernel, **attrs, **extra)
+    attrs: dict[str, Any] = {**w.attributes(), "group": group}
+    if more is not None and _may_be_output_padding(more, w):
+        if any(more):
+            attrs["output_padding"] = more
+        return dy.tape.emit("ConvTranspose", dy, kernel, attrs=attrs)
     del attrs["pads"]
-    whole = dy.tape.emit("ConvTranspose", dy, kernel, **attrs)
+    whole = dy.tape.emit("ConvTranspose", dy, kernel, attrs=attrs)
     if more is not None:
         ends = [m - e for m, e in zip(more, w.end, strict=True)]
         return whole.pad([0, 0, *(-b for b in w.begin), 0, 0, *ends])
-    before = [0, 0, *(-b for b in w.begin)]
-    gap = v.x(i).shape() - whole.shape() - dy.tape.ints(before)
-    channels = [0, 0, *[1] * w.rank]
-    return whole.pad(dy.tape.concat([dy.tape.ints(before), gap * dy.tape.ints(channels)], 0))
+    before = dy.tape.ints([0, 0, *(-b for b in w.begin)])
+    gap = (v.x(i).shape() - whole.shape() - before) * dy.tape.ints([0, 0, *[1] * w.rank])
+    return whole.pad(dy.tape.concat([before, gap], 0))
+
+
+def _may_be_output_padding(more: Sequence[int], w: Window) -> bool:
+    limits = [max(s, d) for s, d in zip(w.strides, w.dilations, strict=True)]
+    return all(0 <= m < limit for m, limit in zip(more, limits, strict=True))
 
 
 def _overhang(w: Window, source: Lengths, result: Lengths) -> list[int] | None:
