@@ -61,14 +61,13 @@ def test_what_can_not_be_shared_is_refused(session):
         Binding(session, {w: np.zeros((3, 2), np.float32)[:, 0]}, {})
 
 
-@pytest.mark.parametrize(
-    ("feeds", "words"), [({}, "no array is given"), ({"x1": np.zeros((1, 3))}, "dtype float64")]
-)
-def test_feeds_that_do_not_fit(session, feeds, words):
+def test_feeds_that_do_not_fit(session):
     (x, w), _ = names(session)
     binding = Binding(session, {w: np.zeros(3, np.float32)}, {})
-    with pytest.raises(InputError, match=words):
-        binding.run({x: a for a in feeds.values()})
+    with pytest.raises(InputError, match="no array is given"):
+        binding.run({})
+    with pytest.raises(InputError, match="dtype float64"):
+        binding.run({x: np.zeros((1, 3))})
 
 
 def test_what_the_runtime_refuses_is_an_error_of_ours(session):

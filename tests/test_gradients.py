@@ -696,7 +696,7 @@ def test_weights_are_changed_in_place():
         step = runner.step(feeds)
         assert {n: id(g) for n, g in step.gradients.items()} == buffers
         for name, weight in runner.weights.items():
-            weight -= 0.3 * step.gradients[name]
+            np.subtract(weight, 0.3 * step.gradients[name], out=weight)
     assert runner.step(feeds).loss < 0.05 * start
     trained = graph.edited(Edits(constants=runner.weights))
     outputs = Session(trained.serialized()).run(net.feeds()[0])[output]

@@ -11,7 +11,10 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
-MODULES = ("__init__", "errors", "graph", "runtime", "ops", "gradients", "channels", "measure", "rewrite", "pipeline")
+MODULES = (
+    *("__init__", "errors", "graph", "runtime", "ops", "gradients"),
+    *("channels", "measure", "rewrite", "pipeline"),
+)
 
 
 def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:

@@ -3,10 +3,11 @@
 
     tools/bench_gradients.py [--models PATH[@SIZE] ...] [--batch 32] [--page docs/gradients.md]
 
-Each network runs in turns as it is and with the gradients of all its weights, on one thread; of each the
-fastest round counts, and of all rounds the median ratio of neighbours: what else the machine does only adds
-time. Weights are inputs, as in training (`step`), or constants, as for gradients at one point (`frozen`, which
-is what criteria need: gates alone). Peak memory is that of processes of their own, above the loaded session.
+Each network runs in turns as it is and with gradients, on one thread. Given are the ratio of the fastest
+rounds, for what else the machine does only adds time, and in parentheses the median ratio of neighbouring
+rounds. `step`: the gradients of all weights, which are inputs, as in training. `frozen`: the same with
+weights as constants, at one point. `gates`: the gradients, by sample, of gates on what every layer reads, as
+criteria need them. Memory is what runs take beyond the loaded session, in processes of their own.
 
 PATH@SIZE feeds images of SIZE pixels to a network whose input may be any size. By default the networks in
 models/ are measured; files of a zoo are filled with `skeleton.py materialize`.
@@ -45,6 +46,7 @@ class Job:
 
     @property
     def name(self) -> str:
+        """In the table."""
         return self.path.stem + (f", {self.size} pixels" if self.size else "")
 
 
@@ -86,6 +88,7 @@ class Step:
         self._binding = Binding(Session(gradient.graph.serialized(), OPTIONS), weights, buffers)
 
     def bind(self, feeds: Feeds, /) -> Callable[[], object]:
+        """See `Session.bind`."""
         return lambda: self._binding.run(feeds)
 
 
@@ -101,9 +104,7 @@ def prepared(job: Job, kind: str) -> tuple[Session | Step, Feeds]:
 def peak(job: Job, kind: str) -> float:
     """MB of a process of its own, above what it holds before the first run."""
     command = [sys.executable, __file__, "--models", f"{job.path}@{job.size or ''}", "--memory-of", kind]
-    done = subprocess.run(
-        [*command, "--batch", str(job.batch)], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([*command, "--batch", str(job.batch)], capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
 
 

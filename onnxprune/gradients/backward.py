@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -106,7 +106,7 @@ def backward(
     total, seed = _reduced(losses, lengths, reduction)
     sources = {*wrt, *(g.tensor for g in gates)}
     found = walk_back(tape, scene, {losses.name: seed}, sources, readers)
-    _refuse(found, [*wrt, *(g.tensor for g in gates)])
+    _refuse(found, [*((name, name) for name in wrt), *((g.reader or g.tensor, g.tensor) for g in gates)])
     outputs = _Outputs(tape, {*whole.inputs, *whole.constants, *freed})
     loss_output, losses_output = outputs.add(total), outputs.add(losses)
     gradients = {name: outputs.add(_gradient(tape, scene, found, name)) for name in wrt}
@@ -196,13 +196,14 @@ def _check(graph: Graph, facts: Facts, tensors: Sequence[str]) -> None:
             raise UsageError(f"has no gradient, as it is {dtype}", where=f"{graph.where}: '{name}'")
 
 
-def _refuse(found: Gradients, tensors: Sequence[str]) -> None:
-    for name in tensors:
-        obstacles = found.obstacles.get(name)
+def _refuse(found: Gradients, asked: Iterable[tuple[str | Use, str]]) -> None:
+    """Say what is in the way of what is asked for: (tensor or reader, tensor)."""
+    for where, name in asked:
+        obstacles = found.obstacles.get(where)
         if obstacles:
             first = next(iter(obstacles))
-            hint = f"leave '{name}' out"
-            raise Infeasible(f"'{name}' has no gradient: {first.reason}", where=first.where, hint=hint)
+            reason = f"'{name}' has no gradient: {first.reason}"
+            raise Infeasible(reason, where=first.where, hint=f"leave '{name}' out")
 
 
 def _fresh_prefix(graph: Graph, base: str) -> str:

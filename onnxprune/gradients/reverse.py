@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,7 +11,7 @@ from ..graph import Facts, Graph, Node, is_floating
 from .lengths import fixed_lengths
 from .rules import CARRIERS, CONSTANT, RULES
 from .tape import FLOAT32, Tape, Tensor
-from .vjp import Blocked, Rule, Scene, Undifferentiable, Vjp
+from .vjp import Blocked, Cotangent, Rule, Scene, Undifferentiable, Vjp
 
 _BODIES = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 _FIRST_OUTPUT_ONLY = frozenset({"DynamicQuantizeLinear"})
@@ -48,20 +48,20 @@ class Gradients:
     Attributes:
         of: tensor -> its cotangent, summed over all readers.
         uses: the part that comes from one reader, for those that were asked for.
-        obstacles: tensor -> what is in the way between it and the loss.
+        obstacles: tensor, or reader -> what is in the way between it and the loss.
     """
 
     of: dict[str, Tensor] = field(default_factory=dict)
     uses: dict[Use, Tensor] = field(default_factory=dict)
-    obstacles: dict[str, dict[Obstacle, None]] = field(default_factory=dict)
+    obstacles: dict[str | Use, dict[Obstacle, None]] = field(default_factory=dict)
 
     def add(self, name: str, cotangent: Tensor) -> None:
         """Add what arrives from one reader."""
         self.of[name] = self.of[name] + cotangent if name in self.of else cotangent
 
-    def block(self, name: str, obstacles: Iterable[Obstacle]) -> None:
+    def block(self, where: str | Use, obstacles: Iterable[Obstacle]) -> None:
         """Some of what should arrive can't be said."""
-        self.obstacles.setdefault(name, {}).update(dict.fromkeys(obstacles))
+        self.obstacles.setdefault(where, {}).update(dict.fromkeys(obstacles))
 
 
 def scene_of(graph: Graph, facts: Facts, moving: Collection[str]) -> Scene:
@@ -125,10 +125,9 @@ def walk_back(
     active = active_tensors(graph, scene.facts, sources)
     found = Gradients(dict(seeds))
     for node in reversed(graph.nodes):
-        cotangents = [found.of.get(o) if o else None for o in node.outputs]
-        moving = [i for i in (*node.inputs, *node.captured) if i in active]
-        if moving and any(c is not None for c in cotangents):
-            _visit(tape, scene, node, cotangents, active, found, uses, rules)
+        moves = any(i in active for i in (*node.inputs, *node.captured))
+        if moves and any(o in found.of for o in node.outputs):
+            _visit(tape, scene, node, active, found, uses, rules)
     return found
 
 
@@ -136,43 +135,52 @@ def _visit(
     tape: Tape,
     scene: Scene,
     node: Node,
-    cotangents: list[Tensor | None],
-    active: set[str],
+    active: Collection[str],
     found: Gradients,
     uses: Collection[Use],
     rules: Mapping[str, Rule],
 ) -> None:
-    wanted = [i in active for i in node.inputs]
+    """Add what a node says to the cotangents of what it reads."""
     inherited = [x for o in node.outputs for x in found.obstacles.get(o, ())]
+    for i, cotangent in _said(tape, scene, node, active, found, rules).items():
+        name = node.inputs[i] if i < len(node.inputs) else node.captured[i - len(node.inputs)]
+        here = list(inherited)
+        if isinstance(cotangent, Blocked):
+            here.append(Obstacle(node.index, str(node), node.op, cotangent.reason))
+            dtype = scene.facts.dtypes.get(name, FLOAT32)
+            found.of.setdefault(name, tape.tensor(name, dtype if is_floating(dtype) else FLOAT32))
+        else:
+            found.add(name, cotangent)
+        use = (node.outputs[0], i)
+        if use in uses:
+            if isinstance(cotangent, Tensor):
+                found.uses[use] = cotangent
+            found.block(use, here)
+        if here:
+            found.block(name, here)
+
+
+def _said(
+    tape: Tape,
+    scene: Scene,
+    node: Node,
+    active: Collection[str],
+    found: Gradients,
+    rules: Mapping[str, Rule],
+) -> dict[int, Tensor | Blocked]:
+    """Input -> its cotangent, for those that need one; captured tensors count behind the inputs."""
+    wanted = [i in active for i in node.inputs]
+    cotangents = [found.of.get(o) if o else None for o in node.outputs]
     rule = rules.get(node.op)
-    said: list[Tensor | Blocked | None]
+    said: Sequence[Cotangent]
     if node.captured or node.op in _BODIES:
+        wanted += [i in active for i in node.captured]
         said = [Blocked(f"{node.op} has a body")] * len(wanted)
-        for name in node.captured:
-            if name in active:
-                _note(tape, scene, node, name, said[0] if said else Blocked(""), found)
     elif rule is None:
         said = [Blocked(f"there is no rule for {node.op}")] * len(wanted)
     else:
         try:
-            said = list(rule(Vjp(tape, scene, node, cotangents, wanted)))
+            said = rule(Vjp(tape, scene, node, cotangents, wanted))
         except Undifferentiable as error:
             said = [Blocked(str(error))] * len(wanted)
-    for i, (name, cotangent) in enumerate(zip(node.inputs, said, strict=False)):
-        if wanted[i] and cotangent is not None:
-            if isinstance(cotangent, Tensor) and (node.outputs[0], i) in uses:
-                found.uses[node.outputs[0], i] = cotangent
-            _note(tape, scene, node, name, cotangent, found)
-            if inherited:
-                found.block(name, inherited)
-
-
-def _note(
-    tape: Tape, scene: Scene, node: Node, name: str, said: Tensor | Blocked | None, found: Gradients
-) -> None:
-    if isinstance(said, Tensor):
-        found.add(name, said)
-    elif isinstance(said, Blocked):
-        found.block(name, [Obstacle(node.index, str(node), node.op, said.reason)])
-        dtype = scene.facts.dtypes.get(name, FLOAT32)
-        found.of.setdefault(name, tape.tensor(name, dtype if is_floating(dtype) else FLOAT32))
+    return {i: c for i, c in enumerate(said) if c is not None and i < len(wanted) and wanted[i]}

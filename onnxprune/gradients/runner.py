@@ -20,8 +20,8 @@ class Stepped:
     Attributes:
         loss: the loss.
         losses: float32, one number for each sample.
-        gradients: tensor -> its gradient. Those of weights are the same arrays each time: the next step writes
-            over them.
+        gradients: tensor -> its gradient. Those of weights are the same arrays each time: the next step
+            writes over them.
         gates: for every gate (samples, units).
         kept: further tensors that were asked for.
     """

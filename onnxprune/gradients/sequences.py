@@ -10,7 +10,7 @@ from ..graph import Array, Edits, Facts, Graph, Node, make_node
 
 
 def with_splits(graph: Graph, facts: Facts) -> Graph:
-    """The graph with a Split for each SplitToSequence that only SequenceAt reads; the same if there is none."""
+    """The graph with a Split for each SplitToSequence that SequenceAt alone reads; the same if none is."""
     edits = Edits()
     for node in graph.nodes:
         sizes = _sizes(graph, facts, node) if node.op == "SplitToSequence" and graph.opset() >= 13 else None

@@ -3,8 +3,8 @@
 Integers carry cotangents as floats: the cotangent of q is that of the real number that stands in its place
 before it is rounded.
 
-Sources: the straight-through estimator of Bengio et al. 2013, arXiv:1308.3432; the gradient of a scale is that of
-Esser et al. 2020, Learned Step Size Quantization, without its normalisation.
+Sources: the straight-through estimator of Bengio et al. 2013, arXiv:1308.3432; the gradient of a scale is
+that of Esser et al. 2020, Learned Step Size Quantization, without its normalisation.
 """
 
 from __future__ import annotations
