@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from onnxprune.gradients import (
     weights_of,
 )
 from onnxprune.gradients.lengths import fixed_lengths
+from onnxprune.gradients.rules import RULES
 from onnxprune.graph import Edits, Graph, infer, load
 from onnxprune.runtime import ExecutionOptions, Session
 
@@ -749,6 +751,18 @@ def test_hessian_products_are_differences_of_gradients():
     for n in wrt:
         seen = (sides[0][n] - sides[1][n]) / 2e-2
         assert np.linalg.norm(found.gradients[n] - seen) < 0.01 * np.linalg.norm(seen) + 1e-4, n
+
+
+# ---------------------------------------------------------------- documents
+
+
+def test_the_example_of_the_page_runs(monkeypatch):
+    root = MODELS[0].parents[1]
+    monkeypatch.chdir(root)
+    page = (root / "docs" / "gradients.md").read_text("utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    exec(code, {})
+    assert int(re.search(r"(\d+) operators have rules", page)[1]) == len(RULES)
 
 
 # ---------------------------------------------------------------- lengths

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,10 @@ from nets import PRIMES, Dims, Net
 from onnx import TensorProto
 from slopes import STEPS, compare, sources
 
-from onnxprune.gradients import differentiable
+from onnxprune.gradients import differentiable, gradient_graph
 from onnxprune.gradients.rules import RULES
+from onnxprune.gradients.tape import Tensor
+from onnxprune.gradients.vjp import Rule
 from onnxprune.graph import Graph, infer
 
 OPSETS = (13, 23)
@@ -806,6 +809,12 @@ def heads(n: Net, count: int, t: int, width: int) -> str:
     return n.input(n.B, count, t, width)
 
 
+def angles(n: Net, *shape: int) -> tuple[str, str]:
+    """Cosines and sines that are no weights."""
+    at = n.Cast(n.input(*shape, feed=n.random.integers(-9, 9, shape)), to=TensorProto.FLOAT)
+    return n.Cos(at), n.Sin(at)
+
+
 ATTENTION = [
     Row(
         "Attention", lambda n: n.Attention(heads(n, 2, 3, 4), heads(n, 2, 5, 4), heads(n, 2, 5, 6)), since=23
@@ -854,11 +863,22 @@ ATTENTION = [
         ),
     ),
     Row(
-        "com.microsoft:RotaryEmbedding",
-        lambda n: n.microsoft(
-            "RotaryEmbedding", heads(n, 2, 3, 8), np.asarray([0]), n.weight(8, 4), n.weight(8, 4)
+        "RotaryEmbedding",
+        lambda n: n.RotaryEmbedding(heads(n, 2, 3, 8), *angles(n, n.B, 3, 4)),
+        "halves",
+        since=23,
+    ),
+    Row(
+        "RotaryEmbedding",
+        lambda n: n.RotaryEmbedding(
+            heads(n, 2, 3, 8), *angles(n, n.B, 3, 3), interleaved=1, rotary_embedding_dim=6
         ),
-        blocked="angles",
+        "pairs, some",
+        since=23,
+    ),
+    Row(
+        "com.microsoft:RotaryEmbedding",
+        lambda n: n.microsoft("RotaryEmbedding", heads(n, 2, 3, 8), np.asarray([0]), *angles(n, 8, 4)),
     ),
 ]
 
@@ -994,6 +1014,20 @@ def test_rule(row: Row, opset: int) -> None:
     assert reasons == []
     for feeds in net.feeds():
         compare(model, feeds, net.symbols, tolerance=row.tolerance, steps=row.steps)
+
+
+def broken(rule: Rule) -> Rule:
+    return lambda v: [c * 1.4 if isinstance(c, Tensor) else c for c in rule(v)]
+
+
+@pytest.mark.parametrize("op", sorted(RULES))
+def test_a_rule_that_is_wrong_is_caught(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = next(r for r in ROWS if r.op == op and not r.blocked)
+    wrong = {**RULES, op: broken(RULES[op])}
+    monkeypatch.setattr(gradient_graph, "walk_back", partial(gradient_graph.walk_back, rules=wrong))
+    net = build(row, row.opsets[-1])
+    with pytest.raises(AssertionError):
+        compare(net.finished(), net.feeds()[0], net.symbols, tolerance=row.tolerance, steps=row.steps)
 
 
 def test_every_rule_has_a_row() -> None:

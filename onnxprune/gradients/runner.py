@@ -10,7 +10,7 @@ import numpy as np
 from ..graph import Array
 from ..runtime import Binding, ExecutionOptions
 from ..sessions import open_session
-from .backward import GradientGraph
+from .gradient_graph import GradientGraph
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from ..graph import Facts, Graph, infer
-from .backward import GradientGraph, backward
+from .gradient_graph import GradientGraph, backward
 from .losses import Loss, linear
 
 
