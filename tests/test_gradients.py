@@ -28,10 +28,11 @@ from onnxprune.gradients import (
     squared_error,
     weighted,
     weights_of,
+    with_weights,
 )
 from onnxprune.gradients.lengths import fixed_lengths
 from onnxprune.gradients.rules import RULES
-from onnxprune.graph import Edits, Graph, infer, load
+from onnxprune.graph import Graph, infer, load
 from onnxprune.runtime import ExecutionOptions, Session
 
 MODELS = sorted(Path(__file__).parents[1].glob("models/*.onnx"))
@@ -505,6 +506,28 @@ def test_a_row_that_is_masked_whole_has_no_gradient_instead_of_nan():
     assert not gradient[1].any()
 
 
+def test_an_exponent_that_moves_is_read_as_it_is():
+    n = Net("exponent")
+    x, p = n.input(2, 3, feed=n.positive(2, 3)), n.const(np.float32(2), "p")
+    y = n.Pow(x, p)
+    n.output(y)
+    graph, facts = network(n)
+    runner = Runner(backward(graph, facts, linear(graph, facts, y), ["p", x]))
+    runner.weights["p"][...] = 3
+    feeds = {**n.feeds()[0], f"{y}.target": np.ones((2, 3), np.float32)}
+    found = runner.step(feeds).gradients
+    np.testing.assert_allclose(found[x], 3 * feeds[x] ** 2, rtol=1e-5)
+    np.testing.assert_allclose(found["p"], (feeds[x] ** 3 * np.log(feeds[x])).sum(), rtol=1e-4)
+
+
+def test_double_precision():
+    n = Net("double")
+    x = n.input("batch", 3, feed=n.random.standard_normal((2, 3)))
+    w = n.const(n.random.standard_normal((3, 4)))
+    n.output(n.Softmax(n.Tanh(n.MatMul(x, w))))
+    compare(n.finished(), n.feeds()[0], n.symbols, tolerance=1e-5)
+
+
 # ---------------------------------------------------------------- float16
 
 
@@ -540,6 +563,8 @@ def test_sixteen_bits_are_differentiated_in_thirty_two(kind):
     found = Runner(gradient).step({name: x, f"{output}.target": target})
     for weight, value in expected.gradients.items():
         np.testing.assert_allclose(found.gradients[weight], value, rtol=1e-4, atol=1e-7)
+    again = with_weights(other, {n: 2 * w for n, w in gradient.weights.items()})
+    assert all(again.dtype(n) == dtype for n in gradient.weights)
 
 
 # ---------------------------------------------------------------- what can't be said
@@ -700,7 +725,7 @@ def test_weights_are_changed_in_place():
         for name, weight in runner.weights.items():
             np.subtract(weight, 0.3 * step.gradients[name], out=weight)
     assert runner.step(feeds).loss < 0.05 * start
-    trained = graph.edited(Edits(constants=runner.weights))
+    trained = with_weights(graph, runner.weights)
     outputs = Session(trained.serialized()).run(net.feeds()[0])[output]
     assert np.abs(outputs - 0.3).max() < np.abs(run(net.model(), net.feeds()[0])[0] - 0.3).max()
 

@@ -35,7 +35,7 @@ from .losses import (
 )
 from .prepare import prepared
 from .reverse import Obstacle
-from .runner import Runner, Stepped
+from .runner import Runner, Stepped, with_weights
 from .second import HessianGraph, hessian_product
 
 __all__ = [
@@ -60,4 +60,5 @@ __all__ = [
     "squared_error",
     "weighted",
     "weights_of",
+    "with_weights",
 ]

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..graph import Array, Edits, Facts, Graph, Node
 from .assembly import written
-from .lengths import Lengths, fixed_lengths
+from .lengths import Lengths, dependent_tensors, fixed_lengths
 from .tape import FLOAT32, Tape
 
 _MOST_PAIRS = 10_000
@@ -32,10 +32,7 @@ def with_small_depthwise(
         moving: constants that will be inputs.
         asked: tensors whose nodes must stay as they are.
     """
-    depends = set(moving)
-    for node in graph.nodes:
-        if any(i in depends for i in node.inputs):
-            depends.update(node.outputs)
+    depends = dependent_tensors(graph, moving)
     found = [
         n
         for n in graph.nodes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 
 from ..graph import Facts, Graph, Shape, infer, symbolic_dims
 
@@ -23,6 +23,15 @@ def fixed_lengths(graph: Graph, facts: Facts) -> dict[str, Lengths]:
         return dict(known)
     other = infer(graph, {s: _other(facts.dims[s], axis) for s, (_, axis) in symbols.items()}).shapes
     return {name: _common(shape, other.get(name)) for name, shape in known.items()}
+
+
+def dependent_tensors(graph: Graph, sources: Iterable[str]) -> set[str]:
+    """Some tensors, and all that depend on their values; on lengths alone nothing does."""
+    found = set(sources)
+    for node in graph.nodes:
+        if node.op not in ("Shape", "Size") and any(i in found for i in (*node.inputs, *node.captured)):
+            found.update(o for o in node.outputs if o)
+    return found
 
 
 def sizes(shape: Shape, lengths: Lengths) -> list[int] | None:
@@ -49,8 +58,3 @@ def _common(shape: Shape, other: Shape | None) -> Lengths:
     if other is None or len(other) != len(shape):
         return (None,) * len(shape)
     return tuple(a if a == b else None for a, b in zip(shape, other, strict=True))
-
-
-def merged(first: Mapping[str, Lengths], second: Mapping[str, Lengths]) -> dict[str, Lengths]:
-    """Those of two graphs that were joined."""
-    return {**first, **second}

@@ -18,10 +18,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import Infeasible
-from ..graph import Array, Facts, Graph, infer, is_floating, with_known_branches
+from ..graph import Array, Facts, Graph, infer, make_node, with_known_branches
 from ..graph.editing import tensor_of
+from .assembly import blank
 from .depthwise import with_small_depthwise
 from .folding import with_folded_norms
+from .lengths import dependent_tensors
 from .sequences import with_splits
 from .tape import ELEMENT_TYPES
 
@@ -46,7 +48,7 @@ def prepared(
         Infeasible: it computes with 16 bits inside of loops or branches.
     """
     for change in (
-        with_known_branches,
+        lambda g, f: _branched(g, f, moving),
         with_splits,
         lambda g, _: _widened(g),
         lambda g, _: _with_states(g),
@@ -57,6 +59,13 @@ def prepared(
         if changed is not graph:
             graph, facts = changed, infer(changed, facts.dims)
     return graph, facts
+
+
+def _branched(graph: Graph, facts: Facts, moving: Collection[str]) -> Graph:
+    """The graph without branches that are known, unless weights that move decide about one."""
+    depends = dependent_tensors(graph, moving)
+    decided = any(n.op == "If" and n.inputs[0] in depends for n in graph.nodes)
+    return graph if decided else with_known_branches(graph, facts)
 
 
 def _with_states(graph: Graph) -> Graph:
@@ -109,9 +118,7 @@ def _widen_tensor(tensor: Any, value: Array | None) -> None:
 
 def _value_of(graph: Graph, node: Any) -> Array:
     """What a ConstantOfShape fills in."""
-    holder = copy.deepcopy(graph.model)
-    del holder.graph.node[:]
-    del holder.graph.initializer[:]
+    holder = blank(graph, "value").model
     tensor = holder.graph.initializer.add()
     tensor.CopyFrom(node.attribute[0].t)
     tensor.name = "value"
@@ -127,20 +134,10 @@ def _cast_inputs(proto: Any, graph: Graph) -> None:
     for node in proto.node:
         for k, name in enumerate(node.input):
             node.input[k] = wide.get(name, name)
-    nodes = [copy.deepcopy(n) for n in proto.node]
+    casts = [make_node("Cast", [name], [target], target, to=_FLOAT) for name, target in wide.items()]
+    nodes = [*casts, *(copy.deepcopy(n) for n in proto.node)]
     del proto.node[:]
-    for name, target in wide.items():
-        cast = proto.node.add(op_type="Cast", name=target)
-        cast.input.append(name)
-        cast.output.append(target)
-        cast.attribute.add(name="to", type=2, i=_FLOAT)
     proto.node.extend(nodes)
     for value in proto.input:
         if value.name not in graph.inputs and value.type.tensor_type.elem_type in _NARROW:
             value.type.tensor_type.elem_type = _FLOAT
-
-
-def wide(array: Array) -> Array:
-    """A weight in the dtype in which it is differentiated."""
-    narrow = is_floating(array.dtype) and array.dtype.itemsize < np.dtype(np.float32).itemsize
-    return array.astype(np.float32) if narrow else array

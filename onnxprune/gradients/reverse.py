@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..graph import Facts, Graph, Node, is_floating
-from .lengths import fixed_lengths
+from .lengths import dependent_tensors, fixed_lengths
 from .rules import CARRIERS, CONSTANT, RULES
 from .tape import FLOAT32, Tape, Tensor
 from .vjp import Blocked, Cotangent, Rule, Scene, Undifferentiable, Vjp
@@ -72,7 +72,8 @@ def scene_of(graph: Graph, facts: Facts, moving: Collection[str]) -> Scene:
         facts: its shapes and values.
         moving: constants that change from run to run.
     """
-    return Scene(graph, facts, fixed_lengths(graph, facts), frozenset(fixed_tensors(graph, moving)))
+    lengths, fixed = fixed_lengths(graph, facts), frozenset(fixed_tensors(graph, moving))
+    return Scene(graph, facts, lengths, fixed, frozenset(dependent_tensors(graph, moving)))
 
 
 def fixed_tensors(graph: Graph, moving: Collection[str]) -> set[str]:

@@ -7,10 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..graph import Array
+from ..graph import Array, Edits, Graph
 from ..runtime import Binding, ExecutionOptions
 from ..sessions import open_session
 from .gradient_graph import GradientGraph
+
+
+def with_weights(graph: Graph, weights: Mapping[str, Array]) -> Graph:
+    """A network with other values of its weights, in the dtypes in which it stores them."""
+    return graph.edited(Edits(constants={n: w.astype(graph.dtype(n)) for n, w in weights.items()}))
 
 
 @dataclass(frozen=True)

@@ -40,13 +40,21 @@ Raises `Undifferentiable` where it can say none.
 
 @dataclass(frozen=True)
 class Scene:
-    """What is known of the graph that is differentiated."""
+    """What is known of the graph that is differentiated.
+
+    Attributes:
+        graph: the graph.
+        facts: its shapes and values.
+        lengths: which lengths are fixed.
+        fixed: tensors that are constants or computed from constants alone, none of which moves.
+        moving: constants that are inputs from now on, and what depends on their values.
+    """
 
     graph: Graph
     facts: Facts
     lengths: Mapping[str, Lengths]
     fixed: frozenset[str]
-    """Tensors that are constants or computed from constants alone, none of them differentiated."""
+    moving: frozenset[str]
 
 
 class Vjp:
@@ -107,7 +115,7 @@ class Vjp:
 
     def _value(self, name: str) -> Array | None:
         graph, facts = self._scene.graph, self._scene.facts
-        if facts.is_dynamic(name):
+        if facts.is_dynamic(name) or name in self._scene.moving:
             return None
         if name in facts.values:
             return facts.values[name]
