@@ -17,10 +17,12 @@ from ...graph import Array
 from ..lengths import Lengths
 from ..tape import Tape, Tensor
 from ..vjp import Cotangent, Rule, Undifferentiable, Vjp
+from .linear import swapped
 from .windows import Window, picks, shifted, spread, window
 
 _MANY_TAPS = 49
 """With more, one product over patches is faster than one for each tap."""
+_FEW_POSITIONS = 1024
 _FEW_CHANNELS = 8
 """With fewer in a group, a product for each tap is too narrow."""
 _LONG_ROW, _LONG_SOURCE = 48, 64
@@ -191,24 +193,20 @@ def weight_gradient(tape: Tape, x: Tensor, dy: Tensor, w: Window, sides: Sides) 
 def _by_positions(x: Tensor, dy: Tensor, sides: Sides) -> Tensor:
     """One tap: positions are summed over in each sample, then samples, unless that makes large sums."""
     g, width, height = sides.group, sides.width, sides.height
-    positions = sides.positions
-    many = positions is None or width * height <= int(np.prod(positions)) * (width + height)
+    positions = None if sides.positions is None else int(np.prod(sides.positions))
     rank = len(sides.source) - 2
-    if many:
-        left = dy.reshape([0, g, height, -1]) if g > 1 else dy.reshape([0, height, -1])
-        right = x.reshape([0, g, width, -1]) if g > 1 else x.reshape([0, width, -1])
-        turned = right.transpose(0, 1, 3, 2) if g > 1 else right.transpose(0, 2, 1)
-        return left.matmul(turned).sum([0])
-    return _channels_first(dy, g, height, rank).matmul(_rows_first(_channels_first(x, g, width, rank)))
+    if positions is not None and width * height > positions * (width + height):
+        left, right = (_channels_first(t, g, n, rank) for t, n in ((dy, height), (x, width)))
+        return left.matmul(swapped(right, 3))
+    left, right = (t.reshape([0, g, n, -1]) for t, n in ((dy, height), (x, width)))
+    if positions is not None and positions <= _FEW_POSITIONS and height > width:  # long rows are faster
+        return swapped(right.matmul(swapped(left, 4)).sum([0]), 3)
+    return left.matmul(swapped(right, 4)).sum([0])
 
 
 def _channels_first(x: Tensor, group: int, width: int, rank: int) -> Tensor:
     """(group, channels, samples x positions)."""
     return x.transpose(1, 0, *range(2, 2 + rank)).reshape([group, width, -1])
-
-
-def _rows_first(x: Tensor) -> Tensor:
-    return x.transpose(0, 2, 1)
 
 
 def _by_taps(tape: Tape, x: Tensor, dy: Tensor, w: Window, sides: Sides) -> Tensor:
@@ -220,7 +218,7 @@ def _by_taps(tape: Tape, x: Tensor, dy: Tensor, w: Window, sides: Sides) -> Tens
     products = []
     for offset in w.offsets():
         seen = shifted(turned, w, offset, counts).reshape([g, sides.width, -1])
-        products.append(left.matmul(_rows_first(seen)))
+        products.append(left.matmul(swapped(seen, 3)))
     stacked = tape.concat([p.unsqueeze(3) for p in products], 3)
     return stacked.reshape([sides.filters, sides.width, *w.kernel])
 
@@ -235,7 +233,7 @@ def _by_tiles(x: Tensor, dy: Tensor, w: Window, sides: Sides) -> Tensor:
     cells = whole.reshape([0, g * sides.width, *split])
     positions, taps = range(2, 2 + 2 * rank, 2), range(3, 3 + 2 * rank, 2)
     right = cells.transpose(1, *taps, 0, *positions).reshape([g, sides.width * w.taps, -1])
-    return _channels_first(dy, g, sides.height, rank).matmul(_rows_first(right))
+    return _channels_first(dy, g, sides.height, rank).matmul(swapped(right, 3))
 
 
 def _by_patches(tape: Tape, x: Tensor, dy: Tensor, w: Window, sides: Sides) -> Tensor:
