@@ -669,6 +669,26 @@ def test_a_branch_that_is_known_is_taken():
     np.testing.assert_allclose(found, 1 - np.tanh(0.5) ** 2, rtol=1e-5)
 
 
+def test_sixteen_bits_around_a_body_are_refused_with_a_reason():
+    body = helper.make_graph(
+        [helper.make_node("Neg", ["w"], ["out"])],
+        "body",
+        [],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT16, [2])],
+    )
+    nodes = [helper.make_node("If", ["flag"], ["y"], then_branch=body, else_branch=body)]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("flag", TensorProto.BOOL, [])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT16, [2])],
+        [numpy_helper.from_array(np.ones(2, np.float16), "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    found = differentiable(Graph(model), infer(Graph(model)), ["w"])
+    assert [o.reason for o in found.obstacles] == ["computes with 16 bits around loops or branches"]
+
+
 def test_an_old_operator_set_is_refused_with_a_reason():
     n = Net("old", opset=9)
     n.output(n.Tanh(n.Mul(n.input(2, 3), n.const(n.weight(3), "w"))))

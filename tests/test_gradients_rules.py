@@ -802,6 +802,19 @@ RECURRENT = [
         "lengths",
         blocked="different lengths",
     ),
+    Row(
+        "RNN",
+        lambda n: n.node(
+            "RNN",
+            n.input(3, n.B, 4),
+            n.weight(1, 5, 4),
+            n.weight(1, 5, 5),
+            None,
+            np.full(n.B, 3, np.int32),
+            hidden_size=5,
+        ),
+        "full lengths",
+    ),
 ]
 
 

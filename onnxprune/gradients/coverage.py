@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ..errors import InputError
+from ..errors import Infeasible
 from ..graph import Facts, Graph, is_floating
 from .prepare import prepared
 from .reverse import Obstacle, scene_of, walk_back
@@ -82,7 +82,7 @@ def differentiable(graph: Graph, facts: Facts, wanted: Iterable[str]) -> Coverag
         return Coverage((), dict.fromkeys(names, (old,)))
     try:
         graph, facts = prepared(graph, facts)
-    except InputError as error:
+    except Infeasible as error:
         return Coverage((), {name: (Obstacle(0, graph.where, "", error.reason),) for name in names})
     scene = scene_of(graph, facts, names)
     tape = Tape(graph.opset(), "onnxprune.coverage.")

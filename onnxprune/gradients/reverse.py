@@ -22,7 +22,7 @@ class Obstacle:
     """A node that no gradient passes.
 
     Attributes:
-        node: its index in the graph.
+        node: its place in the graph that is differentiated (`prepared`).
         where: the node, in words.
         op: its operator.
         reason: why.

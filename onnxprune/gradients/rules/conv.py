@@ -23,6 +23,7 @@ from .windows import Window, picks, shifted, spread, window
 _MANY_TAPS = 49
 """With more, one product over patches is faster than one for each tap."""
 _FEW_POSITIONS = 1024
+"""Up to so many a product is faster with the longer side as columns."""
 _FEW_CHANNELS = 8
 """With fewer in a group, a product for each tap is too narrow."""
 _LONG_ROW, _LONG_SOURCE = 48, 64

@@ -99,6 +99,11 @@ def rnn(v: Vjp) -> Sequence[Cotangent]:
 
 
 def _lstm_way(v: Vjp, way: Way, d: int) -> Slopes:
+    """c' = f c + i g, h = o tanh(c').
+
+    From a step's dh and dc: dc += dh o (1 - tanh(c')²); then dz = (dc g i(1-i), dh tanh(c') o(1-o),
+    dc c f(1-f), dc i (1-g²)), in ONNX's order of gates; before it, dh = dz R and dc = dc f.
+    """
     zi, zo, zf, zc = way.gates(4)
     i, o, f = (z.map("Sigmoid") for z in (zi, zo, zf))
     g = zc.map("Tanh")
@@ -128,6 +133,11 @@ def _lstm_way(v: Vjp, way: Way, d: int) -> Slopes:
 
 
 def _gru_way(v: Vjp, way: Way, d: int) -> Slopes:
+    """h' = (1 - z) n + z h, with n = tanh(W x + r (R h)) or tanh(W x + R (r h)).
+
+    From a step's dh: dz = dh (h - n) z(1-z) and dn = dh (1-z)(1-n²), then dr through the product that the reset
+    is before or behind; before it, dh = dh z + what all three gates send back.
+    """
     after = bool(v.attr("linear_before_reset", 0))
     zz, zr, by_input, by_state = way.gates(3, reset_apart=True)
     z, r = zz.map("Sigmoid"), zr.map("Sigmoid")
@@ -166,6 +176,7 @@ def _gru_way(v: Vjp, way: Way, d: int) -> Slopes:
 
 
 def _rnn_way(v: Vjp, way: Way, d: int) -> Slopes:
+    """h' = a(z): dz = dh a'(z), and before it dh = dz R."""
     names = v.attr("activations") or ["Tanh"] * (d + 1)
     slope = _KINDS[_text(names[d]).lower()](way.h)
 
@@ -212,7 +223,7 @@ def _recurrent(v: Vjp, differentiate: Callable[[Vjp, Way, int], Slopes]) -> Sequ
 
 def _check(v: Vjp) -> None:
     op = v.node.op
-    if v.has(_SEQUENCE_LENGTHS):
+    if v.has(_SEQUENCE_LENGTHS) and not _are_full(v):
         raise Undifferentiable(f"{op} with sequences of different lengths")
     if v.has(_PEEPHOLES):
         raise Undifferentiable(f"{op} with peepholes")
@@ -227,6 +238,12 @@ def _check(v: Vjp) -> None:
         raise Undifferentiable(f"{op} with activations {', '.join(names)}")
     if not v.gives(0):
         raise Undifferentiable(f"{op} does not give its states")
+
+
+def _are_full(v: Vjp) -> bool:
+    """Whether all sequences are known to be as long as there are steps."""
+    known, steps = v.value(_SEQUENCE_LENGTHS), v.lengths(0)[0]
+    return known is not None and steps is not None and bool((known == steps).all())
 
 
 def _text(value: bytes | str) -> str:
