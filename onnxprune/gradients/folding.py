@@ -35,11 +35,13 @@ def with_folded_norms(graph: Graph, facts: Facts, asked: Collection[str]) -> Gra
 
 
 def _folds(graph: Graph, facts: Facts, norm: Node, conv: Node, asked: Collection[str]) -> bool:
+    if conv.op != "Conv":
+        return False
     inner = conv.outputs[0]
     inference = not norm.attrs.get("training_mode", 0) and len([o for o in norm.outputs if o]) == 1
     lone = len(graph.readers[inner]) == 1 and inner not in graph.outputs and inner not in asked
     one_dtype = len({facts.dtypes.get(i) for i in (conv.inputs[1], *norm.inputs[1:])}) == 1
-    return conv.op == "Conv" and inference and lone and one_dtype and facts.shapes.get(inner) is not None
+    return inference and lone and one_dtype and facts.shapes.get(inner) is not None
 
 
 def _replace(edits: Edits, opset: int, facts: Facts, norm: Node, conv: Node) -> None:

@@ -99,7 +99,7 @@ def rnn(v: Vjp) -> Sequence[Cotangent]:
 
 
 def _lstm_way(v: Vjp, way: Way, d: int) -> Slopes:
-    """c' = f c + i g, h = o tanh(c').
+    """The cell c' = f c + i g, the state h = o tanh(c').
 
     From a step's dh and dc: dc += dh o (1 - tanh(c')²); then dz = (dc g i(1-i), dh tanh(c') o(1-o),
     dc c f(1-f), dc i (1-g²)), in ONNX's order of gates; before it, dh = dz R and dc = dc f.
@@ -133,10 +133,10 @@ def _lstm_way(v: Vjp, way: Way, d: int) -> Slopes:
 
 
 def _gru_way(v: Vjp, way: Way, d: int) -> Slopes:
-    """h' = (1 - z) n + z h, with n = tanh(W x + r (R h)) or tanh(W x + R (r h)).
+    """The state h' = (1 - z) n + z h, with n = tanh(W x + r (R h)) or tanh(W x + R (r h)).
 
-    From a step's dh: dz = dh (h - n) z(1-z) and dn = dh (1-z)(1-n²), then dr through the product that the reset
-    is before or behind; before it, dh = dh z + what all three gates send back.
+    From a step's dh: dz = dh (h - n) z(1-z) and dn = dh (1-z)(1-n²), then dr through the product that the
+    reset is before or behind; before it, dh = dh z + what all three gates send back.
     """
     after = bool(v.attr("linear_before_reset", 0))
     zz, zr, by_input, by_state = way.gates(3, reset_apart=True)
@@ -176,7 +176,7 @@ def _gru_way(v: Vjp, way: Way, d: int) -> Slopes:
 
 
 def _rnn_way(v: Vjp, way: Way, d: int) -> Slopes:
-    """h' = a(z): dz = dh a'(z), and before it dh = dz R."""
+    """The state h' = a(z): dz = dh a'(z), and before it dh = dz R."""
     names = v.attr("activations") or ["Tanh"] * (d + 1)
     slope = _KINDS[_text(names[d]).lower()](way.h)
 
