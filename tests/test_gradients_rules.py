@@ -407,6 +407,7 @@ def stats(n: Net, channels: int) -> list[np.ndarray]:
 
 NORM = [
     Row("BatchNormalization", lambda n: n.BatchNormalization(image(n), *stats(n, n.C))),
+    Row("BatchNormalization", lambda n: n.BatchNormalization(n.Tanh(image(n)), *stats(n, n.C)), "of a tanh"),
     Row("BatchNormalization", lambda n: n.BatchNormalization(n.input(n.B, n.C), *stats(n, n.C)), "matrix"),
     Row(
         "BatchNormalization",
