@@ -405,6 +405,27 @@ def test_gates_of_readers_add_up_to_that_of_the_tensor():
     assert np.abs(one - other).max() > 1e-3
 
 
+def test_gates_within_a_swish_are_those_of_its_parts():
+    """Its gradient is taken at once, unless something between is asked for."""
+    n = Net("swish")
+    x = n.Gemm(n.input("batch", 3), n.weight(3, 4))
+    s = n.Sigmoid(x)
+    y = n.Mul(x, s)
+    n.output(y)
+    graph, facts = network(n)
+    feeds = {**n.feeds()[0], f"{y}.target": np.ones((2, 4), np.float32)}
+    gates = [Gate(x, 1, (s, 0)), Gate(x, 1, (y, 0)), Gate(s, 1), Gate(x, 1)]
+    loss = linear(graph, facts, y)
+    inner, outer, gate, whole = steps_of(graph, facts, loss, feeds, wrt=[], gates=gates).gates
+    x_value, s_value = n.value(x), n.value(s)
+    np.testing.assert_allclose(outer, x_value * s_value, rtol=1e-4)
+    np.testing.assert_allclose(gate, x_value * s_value, rtol=1e-4)
+    np.testing.assert_allclose(inner, x_value * x_value * s_value * (1 - s_value), rtol=1e-3)
+    np.testing.assert_allclose(whole, inner + outer, rtol=1e-4)
+    plain = backward(graph, facts, loss, weights_of(graph)).graph
+    assert [node.op for node, _ in plain.readers[x]] == ["Sigmoid", "Mul"]  # not kept for the way back
+
+
 def test_gates_at_a_reader_that_does_not_read_are_refused():
     net = small()
     graph, facts = network(net)

@@ -84,7 +84,7 @@ def differentiable(graph: Graph, facts: Facts, wanted: Iterable[str]) -> Coverag
         graph, facts = prepared(graph, facts)
     except Infeasible as error:
         return Coverage((), {name: (Obstacle(0, graph.where, "", error.reason),) for name in names})
-    scene = scene_of(graph, facts, names)
+    scene = scene_of(graph, facts, names, names)
     tape = Tape(graph.opset(), "onnxprune.coverage.")
     floats = [o for o in graph.outputs if (d := facts.dtypes.get(o)) is None or is_floating(d)]
     dtypes = {o: facts.dtypes.get(o, tape.constant(0.0).dtype) for o in floats}

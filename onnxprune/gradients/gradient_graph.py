@@ -92,12 +92,12 @@ def backward(
         raise Infeasible(reason, where=graph.where)
     _check(graph, facts, [*wrt, *(g.tensor for g in gates), *keep])
     readers = _readers(graph, gates)
-    asked = {*wrt, *keep, *(g.tensor for g in gates), *loss.graph.inputs, *(name for name, _ in readers)}
-    graph, facts = prepared(graph, facts, () if frozen else wrt, asked)
+    asked = {*wrt, *(g.tensor for g in gates), *(name for name, _ in readers)}
+    graph, facts = prepared(graph, facts, () if frozen else wrt, {*asked, *keep, *loss.graph.inputs})
     whole, names = joined(graph, loss.graph, _fresh_prefix(graph, "onnxprune.loss"))
     facts = _facts_of_both(facts, loss.facts, names)
     freed = () if frozen else tuple(name for name in wrt if name in graph.constants)
-    scene = scene_of(whole, facts, freed)
+    scene = scene_of(whole, facts, freed, asked)
     tape = Tape(graph.opset(), _fresh_prefix(whole, _PREFIX))
     losses = tape.tensor(names[loss.graph.outputs[0]], FLOAT32)
     lengths = scene.lengths.get(losses.name)

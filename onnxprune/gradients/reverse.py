@@ -64,16 +64,18 @@ class Gradients:
         self.obstacles.setdefault(where, {}).update(dict.fromkeys(obstacles))
 
 
-def scene_of(graph: Graph, facts: Facts, moving: Collection[str]) -> Scene:
+def scene_of(graph: Graph, facts: Facts, moving: Collection[str], asked: Collection[str]) -> Scene:
     """What rules may know of a graph.
 
     Args:
         graph: the graph.
         facts: its shapes and values.
         moving: constants that change from run to run.
+        asked: tensors whose own cotangents, or those of whose readers, are asked for.
     """
     lengths, fixed = fixed_lengths(graph, facts), frozenset(fixed_tensors(graph, moving))
-    return Scene(graph, facts, lengths, fixed, frozenset(dependent_tensors(graph, moving)))
+    depends = frozenset(dependent_tensors(graph, moving))
+    return Scene(graph, facts, lengths, fixed, depends, frozenset(asked))
 
 
 def fixed_tensors(graph: Graph, moving: Collection[str]) -> set[str]:

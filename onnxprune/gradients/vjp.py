@@ -48,6 +48,7 @@ class Scene:
         lengths: which lengths are fixed.
         fixed: tensors that are constants or computed from constants alone, none of which moves.
         moving: constants that are inputs from now on, and what depends on their values.
+        asked: tensors whose own cotangents, or those of whose readers, are asked for.
     """
 
     graph: Graph
@@ -55,6 +56,7 @@ class Scene:
     lengths: Mapping[str, Lengths]
     fixed: frozenset[str]
     moving: frozenset[str]
+    asked: frozenset[str] = frozenset()
 
 
 class Vjp:
@@ -135,6 +137,13 @@ class Vjp:
     def is_read_by(self, op: str) -> bool:
         """Whether the first output is read by an operator of this type."""
         return any(n.op == op for n, _ in self._scene.graph.readers.get(self.node.outputs[0], ()))
+
+    def maker(self, i: int) -> Node | None:
+        """The node that makes input `i`, if this node alone reads that and nobody asks for its cotangent."""
+        name, scene = self.node.inputs[i], self._scene
+        alone = len(scene.graph.readers[name]) == 1 and name not in scene.graph.outputs
+        asked = name in scene.asked or self.node.outputs[0] in scene.asked
+        return scene.graph.producer.get(name) if alone and not asked else None
 
     # ------------------------------------------------------------ its tensors
 

@@ -31,7 +31,16 @@ def sub(v: Vjp) -> Sequence[Cotangent]:
 
 
 def mul(v: Vjp) -> Sequence[Cotangent]:
-    """Mul: for each the other."""
+    """Mul: for each the other.
+
+    Of y = x s with s = sigmoid(x) at once, dx = dy (s + y (1 - s)): x itself need not be kept for that.
+    """
+    for i, j in ((0, 1), (1, 0)):
+        maker = v.maker(j)
+        if maker is not None and maker.op == "Sigmoid" and maker.inputs[0] == v.node.inputs[i]:
+            s = v.x(j)
+            slope = v.dy * (s + v.y() * (1.0 - s))
+            return [slope, None] if i == 0 else [None, slope]
     return [
         v.collapsed(v.dy * v.x(1), 0) if v.wants(0) else None,
         v.collapsed(v.dy * v.x(0), 1) if v.wants(1) else None,
