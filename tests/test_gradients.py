@@ -310,7 +310,7 @@ def test_cross_entropy_over_positions_leaves_out_negative_labels():
     np.testing.assert_allclose(step.gradients[z], expected, rtol=1e-3, atol=1e-6)
 
 
-def own_loss(z: str) -> Graph:
+def own_loss(z: str, opset: int = 17) -> Graph:
     """A squared error, as a user would write it."""
     nodes = [
         helper.make_node("Sub", [z, "wanted"], ["d"]),
@@ -323,7 +323,7 @@ def own_loss(z: str) -> Graph:
     values = [helper.make_tensor_value_info(i, TensorProto.FLOAT, ["n", 4]) for i in (z, "wanted")]
     half = numpy_helper.from_array(np.float32(0.5), "half")
     graph = helper.make_graph(nodes, "loss", values, [onnx.ValueInfoProto(name="halved")], [half])
-    return Graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+    return Graph(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8))
 
 
 def test_a_loss_of_ones_own_is_a_graph():
@@ -344,6 +344,26 @@ def test_a_loss_that_nothing_enters_is_refused():
     graph, facts = network(n)
     with pytest.raises(UsageError, match="no tensor of the network enters the loss"):
         custom(graph, facts, own_loss("scores"))
+
+
+def test_a_loss_of_another_operator_set_is_refused():
+    """Softmax, for one, means something else before opset 13."""
+    n, z = logits_of()
+    graph, facts = network(n)
+    with pytest.raises(UsageError, match="is of opset 12, and the network of opset 17"):
+        custom(graph, facts, own_loss(z, opset=12))
+
+
+def test_a_loss_with_branches_is_refused():
+    n, z = logits_of()
+    graph, facts = network(n)
+    loss = own_loss(z)
+    empty = helper.make_graph([], "empty", [], [])
+    loss.model.graph.node.append(
+        helper.make_node("If", ["flag"], ["never"], then_branch=empty, else_branch=empty)
+    )
+    with pytest.raises(UsageError, match="has loops or branches"):
+        custom(graph, facts, Graph(loss.model))
 
 
 def test_losses_add_up_with_weights():

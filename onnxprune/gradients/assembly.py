@@ -60,6 +60,8 @@ def joined(graph: Graph, other: Graph, prefix: str) -> tuple[Graph, dict[str, st
     """
     model = copy.deepcopy(graph.model)
     proto = model.graph
+    domains = {o.domain for o in model.opset_import}
+    model.opset_import.extend(o for o in other.model.opset_import if o.domain not in domains)
     known = {*graph.inputs, *graph.constants, *graph.producer}
     names = {name: name for name in other.inputs}
     for name in (*other.constants, *other.producer):

@@ -207,8 +207,14 @@ def custom(graph: Graph, facts: Facts, loss: Graph, tensors: Mapping[str, str] |
         tensors: input of the loss -> tensor of the network, where names differ.
 
     Raises:
-        UsageError: nothing of the network enters it, or what enters has another dtype.
+        UsageError: nothing of the network enters it, what enters has another dtype, its operator set is another
+            than the network's, or it has loops or branches.
     """
+    if loss.opset() != graph.opset():
+        reason = f"is of opset {loss.opset()}, and the network of opset {graph.opset()}"
+        raise UsageError(reason, where=loss.where, hint="convert one of them")
+    if any(n.op in ("If", "Loop", "Scan") for n in loss.nodes):
+        raise UsageError("has loops or branches", where=loss.where, hint="write it without")
     renamed = _with_inputs(loss, tensors or {})
     known = {*graph.outputs, *graph.producer}
     specs = {s.name: s for s in input_specs(renamed)}
