@@ -207,8 +207,8 @@ def custom(graph: Graph, facts: Facts, loss: Graph, tensors: Mapping[str, str] |
         tensors: input of the loss -> tensor of the network, where names differ.
 
     Raises:
-        UsageError: nothing of the network enters it, what enters has another dtype, its operator set is another
-            than the network's, or it has loops or branches.
+        UsageError: nothing of the network enters it, what enters has another dtype, its operator set isn't
+            the network's, or it has loops or branches.
     """
     if loss.opset() != graph.opset():
         reason = f"is of opset {loss.opset()}, and the network of opset {graph.opset()}"
