@@ -101,6 +101,8 @@ def slice_(v: Vjp) -> Sequence[Cotangent]:
 
 def _computed_pads(v: Vjp, axes: Sequence[int]) -> Tensor:
     """int64, the zeros around a slice whose place or size isn't fixed."""
+    if v.opset < 12:
+        raise Undifferentiable("the place of a Slice is computed, and the opset is before 12")
     ints, parts = v.tape.ints, {axis: k for k, axis in enumerate(axes)}
     starts, known = v.x(1).cast(INT64), v.value(1)
     begins, ends = [], []
