@@ -11,7 +11,21 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
-MODULES = ("__init__", "errors", "graph", "runtime", "ops", "contracts", "calibration", "reductions", "cli")
+MODULES = (
+    *("__init__", "errors", "graph", "runtime", "ops", "contracts"),
+    *("gradients", "calibration", "reductions", "cli"),
+)
+    "__init__",
+    "errors",
+    "graph",
+    "runtime",
+    "ops",
+    "contracts",
+    "gradients",
+    "calibration",
+    "reductions",
+    "cli",
+)
 
 
 def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:
@@ -52,6 +66,9 @@ def test_empty_modules_break_nothing(package):
         ("graph", "import onnxprune.runtime"),
         ("ops", "import onnxprune.contracts"),
         ("contracts", "import onnxprune.calibration"),
+        ("ops", "import onnxprune.gradients"),
+        ("gradients", "import onnxprune.calibration"),
+        ("gradients", "import onnxruntime"),
         ("reductions", "import onnxprune.cli"),
         ("reductions", "import onnx"),
         ("runtime", "from onnx import numpy_helper"),

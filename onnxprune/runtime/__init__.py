@@ -4,6 +4,7 @@ This is the only package that imports onnxruntime. It doesn't import onnx: model
 as a path where weights lie in files beside the model.
 """
 
+from .binding import Binding
 from .feeds import random_feeds
 from .kernels import kernel_seconds
 from .latency import Bindable, Timings, latency
@@ -13,6 +14,7 @@ from .session import Array, ExecutionOptions, Feeds, Session, TensorSpec, availa
 __all__ = [
     "Array",
     "Bindable",
+    "Binding",
     "ExecutionOptions",
     "Feeds",
     "Ratio",
