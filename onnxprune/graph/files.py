@@ -12,31 +12,32 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx.external_data_helper as external
-import onnx.inliner
-import onnx.reference
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from ..errors import InputError
 from .core import PROTOBUF_LIMIT, VALUE_TYPES, Array, Graph
+from .form import require_names, settled
+from .functions import inlined
 
 
 def load(path: str | os.PathLike[str], *, weights: bool = True) -> Graph:
-    """Read an ONNX file; local functions are inlined.
+    """Read an ONNX file: its form is checked, its nodes are in order, its local functions inlined.
 
     Args:
         path: the file.
         weights: read external data as well; without it only the graph itself is read.
 
     Raises:
-        InputError: there is no such file, it is not an ONNX model, or its external data is missing or
-            lies outside the model's folder.
+        InputError: there is no such file, it is not an ONNX model or has a wrong form, or its external data
+            is missing or lies outside the model's folder.
     """
     file = Path(path)
     model = _parse(file)
+    require_names(model, str(file))
     _load_external(model, file, weights)
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+    model = inlined(model, str(file))
+    settled(model, str(file))
     return Graph(model, file)
 
 
