@@ -13,7 +13,7 @@ from rich.console import Group as Renderables
 from rich.table import Table
 from rich.text import Text
 
-from .errors import InputError, UsageError
+from .errors import InputError, RunFailed, UsageError
 from .graph import Graph, infer, load, one_sample, symbolic_dims
 from .runtime import (
     Bindable,
@@ -167,11 +167,11 @@ def check_dims(there: Collection[str], dims: Mapping[str, int]) -> None:
 
 
 def with_hint_of_sizes(error: InputError, guessed: Collection[str]) -> InputError:
-    """An error of running a model, with what may be wrong: sizes that nobody gave."""
-    if not guessed or error.hint:
+    """An error, with what may be wrong if a node failed: sizes that nobody gave."""
+    if not guessed or error.hint or not isinstance(error, RunFailed):
         return error
     hint = f"give the sizes that it needs, with --dim NAME=SIZE for {', '.join(sorted(guessed))}"
-    return InputError(error.reason, where=error.where, hint=hint)
+    return RunFailed(error.reason, where=error.where, hint=hint)
 
 
 def in_words(found: Ratio) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from .fidelity import SQUASHED, squashed, telling
 from .graph import Facts, Graph
-from .runtime import random_feeds
+from .runtime import random_feeds, silence
 from .sessions import open_session
 
 GROWTH = 1.5
@@ -61,10 +64,32 @@ def _slim(graph: Graph, **options: Any) -> Graph:
         if output.type.HasField("tensor_type"):
             output.type.tensor_type.ClearField("shape")
     # Weights that happen to be equal stay apart: a plan names them, and another checkpoint's are not.
-    model = onnxslim.slim(given, skip_optimizations=["weight_tying"], **options)
+    with _unheard():
+        model = onnxslim.slim(given, skip_optimizations=["weight_tying"], **options)
     model.doc_string = graph.model.doc_string
     _declare_as_before(model.graph, graph)
     return Graph(model, graph.path)
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Not a line of onnxslim: whenever it is called, it sets up its own log, and turns ONNX Runtime's on."""
+    from onnxslim import utils
+
+    set_up = utils.init_logging
+
+    def silenced(verbose: bool = False) -> logging.Logger:
+        logger: logging.Logger = set_up(verbose)
+        logger.setLevel(logging.CRITICAL + 1)
+        utils.G_LOGGER.severity = logging.CRITICAL + 1
+        silence()
+        return logger
+
+    utils.init_logging = silenced
+    try:
+        yield
+    finally:
+        utils.init_logging = set_up
 
 
 def _declare_as_before(cleaned: Any, graph: Graph) -> None:

@@ -7,6 +7,7 @@ as a path where weights lie in files beside the model.
 from .feeds import random_feeds
 from .kernels import kernel_seconds
 from .latency import Bindable, Timings, latency
+from .memory import require_room
 from .ratio import Ratio, ratio
 from .session import (
     Array,
@@ -15,6 +16,7 @@ from .session import (
     Session,
     TensorSpec,
     available_providers,
+    silence,
     version,
 )
 
@@ -32,5 +34,7 @@ __all__ = [
     "latency",
     "random_feeds",
     "ratio",
+    "require_room",
+    "silence",
     "version",
 ]

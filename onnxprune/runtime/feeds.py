@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from ..errors import InputError
+from .memory import require_room
 from .session import Array, TensorSpec
 
 
@@ -32,7 +33,7 @@ def random_feeds(
         The arrays by input name, of the inputs' dtypes.
 
     Raises:
-        InputError: an input isn't a tensor of numbers or booleans.
+        InputError: an input isn't a tensor of numbers or booleans, or is too large for memory.
     """
     sizes = dict(dims or {})
     feeds = {}
@@ -50,6 +51,9 @@ def _draw(spec: TensorSpec, shape: list[int], rng: np.random.Generator) -> Array
     if spec.dtype == object:
         where = f"input '{spec.name}'"
         raise InputError("can't draw random values of its type", where=where, hint="give samples")
+    require_room(
+        shape, max(spec.dtype, np.dtype(np.float64), key=lambda d: d.itemsize), f"input '{spec.name}'"
+    )
     if spec.dtype.kind == "b":
         return rng.integers(0, 2, shape).astype(spec.dtype)
     if spec.dtype.kind in "iu":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from ..errors import InputError, UsageError
+from ..errors import InputError, RunFailed, UsageError
 from .messages import digest
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -40,6 +41,10 @@ _FOREIGN_DTYPES: dict[str, tuple[npt.DTypeLike, int]] = {
 _FOREIGN_NUMBERS = {np.dtype(dtype): number for dtype, number in _FOREIGN_DTYPES.values()}
 
 _SILENT = 4  # ONNX Runtime logs from this severity on: fatal only, for errors come as exceptions
+
+_NO_MEMORY = re.compile(r"bad_alloc|Failed to allocate memory|BFCArena::AllocateRawInternal")
+
+ort.disable_telemetry_events()  # nobody is told what runs here
 
 
 @dataclass(frozen=True)
@@ -130,7 +135,8 @@ class Session:
             The outputs by name, in the order asked for. What isn't a tensor is wrapped in a 0-d object array.
 
         Raises:
-            InputError: the feeds don't fit the model, or a node fails.
+            InputError: the feeds don't fit the model.
+            RunFailed: a node fails.
         """
         names = self._names(outputs)
         return dict(zip(names, self.bind(feeds, names)(), strict=True))
@@ -144,7 +150,7 @@ class Session:
 
         Returns:
             A function without arguments that runs the model and returns the outputs in the order asked for.
-            It raises InputError when a node fails.
+            It raises RunFailed when a node fails.
 
         Raises:
             InputError: the feeds don't fit the model.
@@ -161,7 +167,7 @@ class Session:
             call, decode = self._session.run, _as_array
 
         def run() -> list[Array]:
-            with _translated(self._where):
+            with _translated(self._where, RunFailed):
                 return [decode(value) for value in call(names, values)]
 
         return run
@@ -224,12 +230,20 @@ def _open(model: bytes | str, options: ExecutionOptions, where: str, trace: str 
 
 
 @contextmanager
-def _translated(where: str) -> Iterator[None]:
+def _translated(where: str, kind: type[InputError] = InputError) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # what ONNX Runtime raises has no base class but this
         node, reason = digest(str(error))
-        raise InputError(reason, where=f"{where}: {node}" if node else where) from error
+        hint = None
+        if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+            reason, hint = "not enough memory to run it", "give smaller sizes or fewer samples at once"
+        raise kind(reason, where=f"{where}: {node}" if node else where, hint=hint) from error
+
+
+def silence() -> None:
+    """No lines on stderr from sessions that another library opens; ours are silent by their options."""
+    ort.set_default_logger_severity(_SILENT)
 
 
 def _spec(argument: Any) -> TensorSpec:

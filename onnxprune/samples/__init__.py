@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..graph import Array, Graph, InputSpec, input_specs
+from ..runtime import require_room
 from .arrays import Held, from_arrays, from_npy, from_npz, from_records, opened
 from .core import Feeds, Samples
 from .images import PRESETS, SUFFIXES, Preprocessing, from_images
@@ -107,6 +108,9 @@ def _drawn(spec: InputSpec, rng: np.random.Generator) -> Array:
         d if isinstance(d, int) else 1 if a == 0 else open_size if a > 1 or len(spec.shape) < 4 else 3
         for a, d in enumerate(spec.shape)
     ]
+    require_room(
+        shape, max(spec.dtype, np.dtype(np.float64), key=lambda d: d.itemsize), f"input '{spec.name}'"
+    )
     if spec.dtype.kind == "b":
         return rng.integers(0, 2, shape).astype(bool)
     if spec.dtype.kind in "iu":
