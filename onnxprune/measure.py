@@ -21,7 +21,7 @@ from .graph import Array, Facts, Graph, Shape, input_specs, write_atomic
 from .moments import Kernel, Kind, Meter, Request, batch_size
 from .ops.cost import macs
 from .runtime import ExecutionOptions
-from .sessions import open_session
+from .sessions import blaming, open_session
 from .sites import Consumer, Key, activations, consumers, kernels_of, outputs, weights
 from .stats import ENOUGH, Moments, Need, Stats
 from .types import Analysis
@@ -79,7 +79,8 @@ def measure(
     Raises:
         InputError: there is no sample, or one does not fit the model.
     """
-    meter = Meter(graph, tuple(wanted.values()), seed)
+    with blaming(graph):
+        meter = Meter(graph, tuple(wanted.values()), seed)
     session = open_session(meter.graph, options) if wanted else None
     count = 0
     for feeds in batches:

@@ -12,6 +12,7 @@ from .graph import Facts, Graph, infer, symbolic_dims
 from .profile import Measure, Profile, Setting, Stopwatch, cached, load, profile, remember
 from .rewrite import rewrite
 from .runtime import ExecutionOptions, kernel_seconds
+from .sessions import blaming
 from .types import Analysis
 
 
@@ -65,15 +66,17 @@ def profiled(
     here = Setting.here(timing.options)
     table = cached(here) if timing.table_in is None else load(timing.table_in)
     stopwatch = Stopwatch(table, timing.options, measure=measure, frozen=table.setting != here)
-    found = profile(
-        graph,
-        analysis,
-        lambda kept: rewrite(graph, facts, analysis, kept),
-        stopwatch,
-        sizes(graph, timing.dims, timing.batch),
-        multiple=multiple,
-        progress=progress,
-    )
+    known = sizes(graph, timing.dims, timing.batch)
+    with blaming(graph, known):
+        found = profile(
+            graph,
+            analysis,
+            lambda kept: rewrite(graph, facts, analysis, kept),
+            stopwatch,
+            known,
+            multiple=multiple,
+            progress=progress,
+        )
     if table.setting == here:
         remember(stopwatch.used)
     if timing.table_out is not None:

@@ -10,6 +10,7 @@ from ..errors import InputError
 from ..graph import Facts, Graph, infer, load, symbolic_dims
 from ..ops import MACS
 from ..ops.cost import macs
+from ..sessions import blaming
 from .dead import dead_channels
 from .files import compressed_size, files
 from .memory import peak
@@ -74,9 +75,10 @@ def measure(subject: Subject, costly: Collection[str] = ()) -> Measurement:
     """
     graph, facts = subject.graph, subject.facts
     paths = files(subject.path)
-    operators = graph.operators()
-    memory = peak(graph, facts)
-    costs = macs(graph, facts)
+    with blaming(graph, facts.dims):
+        operators = graph.operators()
+        memory = peak(graph, facts)
+        costs = macs(graph, facts)
     numbers: dict[str, float] = {
         "size": sum(p.stat().st_size for p in paths),
         "params": graph.parameters(),

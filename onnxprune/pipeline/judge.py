@@ -15,7 +15,7 @@ from ..ops.cost import macs as count_macs
 from ..runtime import Session, TensorSpec, latency, random_feeds
 from ..runtime import ratio as latency_ratio
 from ..search import no_gain
-from ..sessions import open_session
+from ..sessions import blaming, open_session
 from ..speed import Timing
 from ..types import Accuracy, Drift, Drop, Size, Speed, Verdict
 from ..validate import accuracy, drift
@@ -148,18 +148,19 @@ def compare(
             raise InputError(f"its {kind} differ from those of {left.where}", where=right.where)
     given = None if calib is None else opened(calib, left, seed)
     dims = sample_sizes(given, left)
-    data = [assumed(infer(left), before, seed)] if given is None else given.batches(batch)
-    marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, left)
-    timed = feeds_for(before.inputs, sizes(left, dims))
-    return Verdict(
-        before=size(left, dims),
-        after=size(right, dims),
-        surgery_error=None,
-        exact=False,
-        drift=drift(before, after, data),
-        accuracy=_accuracies(before, after, marked, batch),
-        speed=_speed(before, after, timed) if measure_latency else None,
-    )
+    with blaming(left, dims), blaming(right, dims):
+        data = [assumed(infer(left), before, seed)] if given is None else given.batches(batch)
+        marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, left)
+        timed = feeds_for(before.inputs, sizes(left, dims))
+        return Verdict(
+            before=size(left, dims),
+            after=size(right, dims),
+            surgery_error=None,
+            exact=False,
+            drift=drift(before, after, data),
+            accuracy=_accuracies(before, after, marked, batch),
+            speed=_speed(before, after, timed) if measure_latency else None,
+        )
 
 
 def size(graph: Graph, dims: Mapping[str, int] | None = None) -> Size:

@@ -15,6 +15,7 @@ from ..fold import folded
 from ..graph import Facts, Graph, infer, load, one_sample, require_finite, symbolic_dims, with_known_branches
 from ..ops.cost import macs
 from ..repair import Normal, normals
+from ..sessions import blaming
 from ..types import Analysis
 from .keep import without
 
@@ -90,14 +91,15 @@ def prepare(
             reason = "what the model computes from constants is stored instead"
             notes.append(f"cleaning makes the file {growth:.1f} times as large ({reason}): see --no-simplify")
     progress("Analysing channels")
-    graph = folded(graph)
-    facts = infer(graph, dims)
-    resolved = with_known_branches(graph, facts)
-    if resolved is not graph:
-        graph, facts = resolved, infer(resolved, dims)
-    analysis = analyze(graph, facts, granularity=granularity, approximate=allow_approximate)
-    analysis, idle = without(analysis, keep, original, graph)
-    return Prepared(original, graph, facts, analysis, (*notes, *idle), normals(original))
+    with blaming(original, dims):
+        graph = folded(graph)
+        facts = infer(graph, dims)
+        resolved = with_known_branches(graph, facts)
+        if resolved is not graph:
+            graph, facts = resolved, infer(resolved, dims)
+        analysis = analyze(graph, facts, granularity=granularity, approximate=allow_approximate)
+        analysis, idle = without(analysis, keep, original, graph)
+        return Prepared(original, graph, facts, analysis, (*notes, *idle), normals(original))
 
 
 def require_groups(ready: Prepared) -> None:

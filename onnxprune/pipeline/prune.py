@@ -20,6 +20,7 @@ from ..graph import Graph, load
 from ..quality import Function
 from ..repair import Mode
 from ..search import Kind
+from ..sessions import blaming
 from ..speed import Timing
 from ..stats import Stats
 from ..types import Plan
@@ -381,10 +382,11 @@ def apply(  # noqa: PLR0913
         settings, evidence = replace(settings, repair="none"), Evidence(notes=(note,))
     marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, ready.original)
     job = Job(ready, evidence, plain, settings, marked, timing, measure_latency, progress=progress)
-    pruned = proved(job, kept)
-    if weights == "random":
-        pruned = untrained(pruned, settings.seed if seed is None else seed)
-    return finished(job, pruned, made)
+    with blaming(original, timing.dims):
+        pruned = proved(job, kept)
+        if weights == "random":
+            pruned = untrained(pruned, settings.seed if seed is None else seed)
+        return finished(job, pruned, made)
 
 
 def _by_inbound(settings: Settings) -> Settings:

@@ -13,6 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from ..ops.record import Inconsistent
+from ..sessions import blaming
 from ..types import Cause
 from .job import Job
 from .prepare import require_groups
@@ -31,7 +32,8 @@ def consistently(job: Job, run: Callable[[Job], T]) -> T:
     while True:
         require_groups(job.ready)
         try:
-            return run(job)
+            with blaming(job.ready.original, job.timing.dims):
+                return run(job)
         except Inconsistent as trouble:
             job = _without(job, trouble)
 
