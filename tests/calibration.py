@@ -7,8 +7,8 @@ import onnx
 from onnx import TensorProto, numpy_helper
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 
-from onnxprune.channels import analyze
 from onnxprune.graph import Graph, infer
+from onnxprune.reductions.channels.find import analyze
 from onnxprune.runtime import Session
 
 

@@ -13,13 +13,13 @@ import onnx
 from nets import Net, run
 from onnx import helper
 
-from onnxprune.channels import analyze
+from onnxprune.contracts.groups import Group
+from onnxprune.contracts.selection import keep_best
 from onnxprune.graph import Graph, infer
+from onnxprune.reductions.channels.cut import rewrite
+from onnxprune.reductions.channels.find import analyze
 from onnxprune.repair import Surgery
-from onnxprune.rewrite import rewrite
 from onnxprune.runtime import Session
-from onnxprune.selection import keep_best
-from onnxprune.types import Group
 
 Feeds = dict[str, np.ndarray]
 

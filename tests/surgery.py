@@ -16,13 +16,14 @@ import onnx
 from nets import run
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxprune.channels import Granularity, analyze
+from onnxprune.contracts.analysis import Analysis
+from onnxprune.contracts.selection import keep_best
 from onnxprune.graph import Graph, infer
 from onnxprune.ops import RULES
 from onnxprune.ops.op import Rule
-from onnxprune.rewrite import rewrite
-from onnxprune.selection import keep_best
-from onnxprune.types import Analysis, Mask
+from onnxprune.reductions.channels.cut import rewrite
+from onnxprune.reductions.channels.find import Granularity, analyze
+from onnxprune.types import Mask
 
 TOLERANCE = 2e-5
 

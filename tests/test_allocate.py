@@ -12,17 +12,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx.helper import make_node
 
-from onnxprune.allocate import Descent, Ladder, by_ratio, corrected, macs_model, parameters_model
-from onnxprune.channels import analyze
+from onnxprune.contracts.analysis import ChannelGroup
+from onnxprune.cost.macs import macs as count_macs
+from onnxprune.cost.model import macs_model, parameters_model
 from onnxprune.errors import Infeasible
 from onnxprune.graph import infer
-from onnxprune.ops.cost import macs as count_macs
-from onnxprune.rewrite import rewrite
-from onnxprune.types import Group
+from onnxprune.reductions.channels.cut import rewrite
+from onnxprune.reductions.channels.find import analyze
+from onnxprune.strategies.descent import Descent
+from onnxprune.strategies.ladder import Ladder, corrected
+from onnxprune.strategies.uniform import by_ratio
 
 
-def group(size: int) -> Group:
-    return Group("g", np.arange(size), (0,))
+def group(size: int) -> ChannelGroup:
+    return ChannelGroup("g", "g", "channel", size, units=np.arange(size), nodes=(0,))
 
 
 scores = st.lists(st.floats(0, 1e3, width=32), min_size=4, max_size=40).map(np.asarray)

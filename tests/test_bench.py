@@ -10,10 +10,11 @@ import pytest
 from nets import Dims, Net
 from rich.console import Console
 
-from onnxprune.bench import compare, comparison_table, feeds_for, in_words, side_by_side, sizes
 from onnxprune.cli.options import parsed_dims
+from onnxprune.cost.sizes import feeds_for, sizes
 from onnxprune.errors import InputError, UsageError
 from onnxprune.graph import load
+from onnxprune.profile.bench import compare, comparison_table, in_words, side_by_side
 from onnxprune.runtime import ExecutionOptions, Ratio, TensorSpec
 
 IMAGE = TensorSpec("image", np.dtype(np.float32), ("batch", 3, "size", 8))

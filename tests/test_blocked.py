@@ -18,11 +18,12 @@ from onnx import TensorProto, helper
 from test_approximate import NORMS, stream
 from test_traps import looped, plus
 
-from onnxprune.channels import analyze
+from onnxprune.contracts.analysis import Analysis
 from onnxprune.graph import Graph, infer
 from onnxprune.ops import RULES
 from onnxprune.ops.record import APPROXIMATE
-from onnxprune.types import Analysis, Cause
+from onnxprune.reductions.channels.find import analyze
+from onnxprune.types import Cause
 
 Build = Callable[[Net, bool], Any]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from onnxprune.budget import LATENCY, MACS, MEMORY, PARAMS, SIZE, drop, limit, share
+from onnxprune.contracts.budget import LATENCY, MACS, MEMORY, PARAMS, SIZE, drop, limit, share
 from onnxprune.errors import UsageError
 
 

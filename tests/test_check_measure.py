@@ -12,7 +12,7 @@ from projects import Project
 
 from onnxprune.check.dead import dead_channels
 from onnxprune.check.measure import measure, open_model
-from onnxprune.check.memory import peak
+from onnxprune.cost.memory import peak
 from onnxprune.graph import Graph, infer
 
 

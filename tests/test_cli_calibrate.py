@@ -9,7 +9,7 @@ import onnx
 import pytest
 from calibration import images, residual_net
 
-from onnxprune import measure
+from onnxprune import calibration
 from onnxprune.cli import run
 
 
@@ -38,7 +38,7 @@ def test_parts_are_merged_into_what_the_whole_gives(here):
     for part in ("all", "first", "rest"):
         assert calibrate("--calib", f"{part}.npz", "-o", f"{part}.stats.npz") == 0
     assert run(["calibrate", "--merge", "first.stats.npz", "rest.stats.npz", "-o", "both.npz", "-q"]) == 0
-    whole, both = measure.load("all.stats.npz"), measure.load("both.npz")
+    whole, both = calibration.load("all.stats.npz"), calibration.load("both.npz")
     assert both.samples == whole.samples == 64
     for key, moments in whole.moments.items():
         assert both.moments[key].rows == moments.rows

@@ -11,14 +11,14 @@ import pytest
 from calibration import analysed, build, dumped, images, in_batches, residual_net, rows_of
 from onnx.helper import make_node
 
-from onnxprune import measure, samples
+from onnxprune import calibration, samples
 from onnxprune.criteria import CRITERIA, Context, Criterion, get, names, rules
 from onnxprune.criteria.base import readings
 from onnxprune.criteria.lasso import minimised
 from onnxprune.criteria.obs import Elimination, Obs
 from onnxprune.errors import UsageError
 from onnxprune.graph import Edits, Graph
-from onnxprune.sites import activations, consumers, filters, outputs
+from onnxprune.reductions.channels.sites import activations, consumers, filters, outputs
 
 EVERYTHING = frozenset({"consumers", "norms", "pooled", "zeros", "kernels"})
 
@@ -26,8 +26,8 @@ EVERYTHING = frozenset({"consumers", "norms", "pooled", "zeros", "kernels"})
 def context(graph, x, *sizes, positions=0, name="image", seed=0):
     """A context with all statistics over samples `x`, and these."""
     facts, analysis = analysed(graph)
-    wanted = measure.requests(graph, facts, analysis, EVERYTHING, positions)
-    stats = measure.measure(graph, wanted, in_batches({name: x}, *(sizes or (16,))), source="test")
+    wanted = calibration.requests(graph, facts, analysis, EVERYTHING, positions)
+    stats = calibration.measure(graph, wanted, in_batches({name: x}, *(sizes or (16,))), source="test")
     return Context(graph, analysis, stats, seed, samples.load({name: x}, graph), facts)
 
 
@@ -446,8 +446,8 @@ def test_says_what_it_needs(residual, name):
     """With no more than that, it works."""
     graph, analysis = residual.graph, residual.analysis
     facts, _ = analysed(graph)
-    wanted = measure.requests(graph, facts, analysis, get(name).needs, 0)
-    stats = measure.measure(graph, wanted, in_batches({"image": images()}, 16))
+    wanted = calibration.requests(graph, facts, analysis, get(name).needs, 0)
+    stats = calibration.measure(graph, wanted, in_batches({"image": images()}, 16))
     same(get(name).scores(replace(residual, stats=stats)), get(name).scores(residual), 1e-3)
 
 

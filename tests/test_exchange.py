@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from nets import Net
 
+from onnxprune.execution.timing import Timing
 from onnxprune.graph import Graph
 from onnxprune.pipeline import Budget, Settings, exchange, prune
 from onnxprune.pipeline.prune import begin
 from onnxprune.pipeline.route import Route, route, within
-from onnxprune.speed import Timing
 
 MODELS = Path(__file__).parents[1] / "models"
 

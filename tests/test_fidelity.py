@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxprune.fidelity import Expected, Loss
+from onnxprune.quality.loss import Expected, Loss
 
 random = np.random.default_rng(0)
 

@@ -6,18 +6,20 @@ import numpy as np
 import pytest
 from nets import Net
 
-from onnxprune.allocate import Descent, Ladder, macs_model
-from onnxprune.budget import LATENCY, MACS, MEMORY, PARAMS, SIZE, Limit, limit
-from onnxprune.channels import analyze
-from onnxprune.check.memory import peak
+from onnxprune.contracts.budget import LATENCY, MACS, MEMORY, PARAMS, SIZE, Limit, limit
+from onnxprune.cost.macs import macs
+from onnxprune.cost.memory import peak
+from onnxprune.cost.model import macs_model
 from onnxprune.errors import Infeasible
-from onnxprune.goals import Goals, caps, meet
+from onnxprune.execution.timing import Timing
 from onnxprune.graph import Graph, infer
-from onnxprune.ops.cost import macs
-from onnxprune.rewrite import rewrite
+from onnxprune.reductions.channels.cut import rewrite
+from onnxprune.reductions.channels.find import analyze
 from onnxprune.runtime import ExecutionOptions
-from onnxprune.search import Cap
-from onnxprune.speed import Timing
+from onnxprune.strategies.descent import Descent
+from onnxprune.strategies.goals import Goals, caps, meet
+from onnxprune.strategies.ladder import Ladder
+from onnxprune.strategies.limits import Cap
 
 
 class Case:

@@ -7,12 +7,22 @@ import pytest
 from calibration import analysed, build, dumped, images, in_batches, residual_net
 from onnx.helper import make_node
 
-from onnxprune import measure
+from onnxprune import calibration
+from onnxprune.contracts.request import Request
 from onnxprune.criteria import Context, get
 from onnxprune.graph import Edits
-from onnxprune.inbound import compensated, keep_kernels, masks, narrowed, notes, read_units, rewritten, zeroed
-from onnxprune.rewrite import rewrite
-from onnxprune.sites import consumers
+from onnxprune.reductions.channels.cut import rewrite
+from onnxprune.reductions.channels.sites import consumers
+from onnxprune.reductions.weights.kernels import (
+    compensated,
+    keep_kernels,
+    masks,
+    narrowed,
+    notes,
+    read_units,
+    rewritten,
+    zeroed,
+)
 
 V = np.array([[9.0, 1, 5, 0], [0, 8, 2, 6], [1, 2, 3, 4], [5, 5, 6, 5]])
 
@@ -54,8 +64,8 @@ def wide(taps=3, seed=0):
 
 def found(graph, name="x"):
     facts, analysis = analysed(graph)
-    wanted = measure.requests(graph, facts, analysis, frozenset({"kernels"}))
-    stats = measure.measure(graph, wanted, in_batches({name: images()}, 16))
+    wanted = calibration.requests(graph, facts, analysis, frozenset({"kernels"}))
+    stats = calibration.measure(graph, wanted, in_batches({name: images()}, 16))
     variances = get("inbound-variance").kernels(Context(graph, analysis, stats))
     return facts, analysis, consumers(graph, analysis), variances
 
@@ -123,8 +133,8 @@ def test_filters_that_do_not_divide_are_zeroed_and_said_so():
 
 
 def moments_of(graph, tensor, x):
-    request = measure.Request(tensor, 1, (1, 12, 9, 7), frozenset({"gram"}))
-    return measure.measure(graph, {(tensor, 1): request}, in_batches({"x": x}, 16)).moments[tensor, 1]
+    request = Request(tensor, 1, (1, 12, 9, 7), frozenset({"gram"}))
+    return calibration.measure(graph, {(tensor, 1): request}, in_batches({"x": x}, 16)).moments[tensor, 1]
 
 
 def test_kernels_make_up_for_those_that_go():

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from calibration import analysed, dumped, images, in_batches, residual_net, rows_of
 
-from onnxprune import measure
+from onnxprune import calibration
+from onnxprune.calibration import files, places
+from onnxprune.calibration.meter import Meter
+from onnxprune.contracts.stats import Moments, Stats, total
+from onnxprune.cost.macs import macs
 from onnxprune.errors import InputError
 from onnxprune.graph import Edits
-from onnxprune.ops.cost import macs
 from onnxprune.runtime import Session
-from onnxprune.stats import Moments, Stats, total
 
 EVERYTHING = frozenset({"consumers", "norms", "pooled", "zeros", "kernels"})
 
@@ -22,8 +24,8 @@ EVERYTHING = frozenset({"consumers", "norms", "pooled", "zeros", "kernels"})
 def gather(x, *sizes, needs=EVERYTHING, positions=0, source="test"):
     graph = residual_net()
     facts, analysis = analysed(graph)
-    wanted = measure.requests(graph, facts, analysis, needs, positions)
-    return measure.measure(graph, wanted, in_batches({"image": x}, *sizes), source=source)
+    wanted = calibration.requests(graph, facts, analysis, needs, positions)
+    return calibration.measure(graph, wanted, in_batches({"image": x}, *sizes), source=source)
 
 
 def same(a: Stats, b: Stats, rtol=1e-4):
@@ -61,7 +63,7 @@ def test_each_need_brings_its_own():
 
 
 def test_wide_tensors_have_no_gram_matrix(monkeypatch):
-    monkeypatch.setattr(measure, "GRAM_LIMIT", 8)
+    monkeypatch.setattr(places, "GRAM_LIMIT", 8)
     stats = gather(images(), 8, needs=frozenset({"consumers"}))
     assert stats.moments["a", 1].gram is not None
     wide = stats.moments["d", 1]
@@ -73,8 +75,8 @@ def test_wide_tensors_have_no_gram_matrix(monkeypatch):
 def test_gram_matrices_stay_within_their_share(monkeypatch):
     graph = residual_net()
     facts, analysis = analysed(graph)
-    monkeypatch.setattr(measure, "GRAM_SHARE", 0.05)
-    wanted = measure.requests(graph, facts, analysis, frozenset({"consumers"}))
+    monkeypatch.setattr(places, "GRAM_SHARE", 0.05)
+    wanted = calibration.requests(graph, facts, analysis, frozenset({"consumers"}))
     found = [r.positions for r in wanted.values()]
     assert found[-1] is None, "one position is all there is behind the pool"
     (some,) = set(found[:-1])
@@ -84,22 +86,22 @@ def test_gram_matrices_stay_within_their_share(monkeypatch):
     def cost(positions):
         return batch * (positions * (8 * 8 + 8 * 8 + 12 * 12) + 6 * 6)
 
-    assert measure.MIN_POSITIONS < some < 63
+    assert places.MIN_POSITIONS < some < 63
     assert cost(some) <= budget < cost(some + 1)
 
 
 def test_few_samples_are_looked_at_in_more_places(monkeypatch):
     graph = residual_net()
     facts, analysis = analysed(graph)
-    monkeypatch.setattr(measure, "GRAM_SHARE", 0)
+    monkeypatch.setattr(places, "GRAM_SHARE", 0)
 
     def looked_at(samples):
-        found = measure.requests(graph, facts, analysis, frozenset({"consumers"}), samples=samples)
+        found = calibration.requests(graph, facts, analysis, frozenset({"consumers"}), samples=samples)
         return [(r.shape[r.axis], r.positions) for r in found.values() if r.positions is not None]
 
-    assert {p for _, p in looked_at(None)} == {p for _, p in looked_at(1000)} == {measure.MIN_POSITIONS}
+    assert {p for _, p in looked_at(None)} == {p for _, p in looked_at(1000)} == {places.MIN_POSITIONS}
     assert {p == -(-4 * c // 10) for c, p in looked_at(10)} == {True}
-    assert {p for _, p in looked_at(1)} == {measure.MAX_POSITIONS}
+    assert {p for _, p in looked_at(1)} == {places.MAX_POSITIONS}
 
 
 def test_batch_sizes_do_not_matter():
@@ -134,7 +136,7 @@ def test_no_samples():
 
 def test_progress_counts_samples():
     graph, seen = residual_net(), []
-    measure.measure(graph, {}, in_batches({"image": images(10)}, 4), progress=seen.append)
+    calibration.measure(graph, {}, in_batches({"image": images(10)}, 4), progress=seen.append)
     assert seen == [4, 8, 10]
 
 
@@ -148,18 +150,18 @@ def test_warnings():
 class TestFiles:
     def test_there_and_back(self, tmp_path):
         stats = gather(images(), 8)
-        size = measure.save(stats, tmp_path / "s.npz")
+        size = calibration.save(stats, tmp_path / "s.npz")
         assert size == (tmp_path / "s.npz").stat().st_size
-        same(measure.load(tmp_path / "s.npz"), stats, rtol=0)
-        assert measure.load(tmp_path / "s.npz").source == "test"
+        same(calibration.load(tmp_path / "s.npz"), stats, rtol=0)
+        assert calibration.load(tmp_path / "s.npz").source == "test"
 
     def test_same_statistics_are_the_same_bytes(self, tmp_path):
         for name in ("a", "b"):
-            measure.save(gather(images(), 8), tmp_path / name)
+            calibration.save(gather(images(), 8), tmp_path / name)
         assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
     def test_nothing_is_pickled(self, tmp_path):
-        measure.save(gather(images(), 8), tmp_path / "s.npz")
+        calibration.save(gather(images(), 8), tmp_path / "s.npz")
         with np.load(tmp_path / "s.npz", allow_pickle=False) as file:
             assert all(file[name].dtype != object for name in file)
 
@@ -167,31 +169,31 @@ class TestFiles:
     def test_other_files(self, tmp_path, text):
         (tmp_path / "s.npz").write_bytes(text)
         with pytest.raises(InputError, match=r"s\.npz: is not a file of statistics"):
-            measure.load(tmp_path / "s.npz")
+            calibration.load(tmp_path / "s.npz")
 
     def test_other_npz(self, tmp_path):
         np.savez(tmp_path / "s.npz", image=np.zeros(3))
         np.savez(tmp_path / "t.npz", about=np.frombuffer(b"[1]", np.uint8))
         for name in ("s.npz", "t.npz"):
             with pytest.raises(InputError, match="is not a file of statistics"):
-                measure.load(tmp_path / name)
+                calibration.load(tmp_path / name)
 
     def test_later_formats(self, tmp_path):
-        about = json.dumps({"format": measure.FORMAT + 1}).encode()
+        about = json.dumps({"format": files.FORMAT + 1}).encode()
         np.savez(tmp_path / "s.npz", about=np.frombuffer(about, np.uint8))
         with pytest.raises(InputError, match="has format 2, not 1"):
-            measure.load(tmp_path / "s.npz")
+            calibration.load(tmp_path / "s.npz")
 
     def test_missing(self, tmp_path):
         with pytest.raises(InputError, match="can't be read"):
-            measure.load(tmp_path / "none.npz")
+            calibration.load(tmp_path / "none.npz")
 
     def test_of_another_model(self):
         graph, stats = residual_net(), gather(images(4), 4)
-        measure.require_same(stats, graph, "s.npz")
+        calibration.require_same(stats, graph, "s.npz")
         other = graph.edited(Edits(constants={"thin.w": graph.array("thin.w") * 2}))
         with pytest.raises(InputError, match=r"s\.npz: these statistics are of another model"):
-            measure.require_same(stats, other, "s.npz")
+            calibration.require_same(stats, other, "s.npz")
 
 
 def test_what_comes_out_does_not_grow_with_the_batch():
@@ -199,8 +201,8 @@ def test_what_comes_out_does_not_grow_with_the_batch():
     graph = residual_net()
     facts, analysis = analysed(graph)
     needs = EVERYTHING - {"pooled"}
-    wanted = tuple(measure.requests(graph, facts, analysis, needs, 0).values())
-    meter = measure.Meter(graph, wanted)
+    wanted = tuple(calibration.requests(graph, facts, analysis, needs, 0).values())
+    meter = Meter(graph, wanted)
     session = Session(meter.graph.serialized())
     sizes = [
         sum(v.nbytes for v in session.run(meter.feeds({"image": images(count)})).values())

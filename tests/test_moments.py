@@ -9,8 +9,10 @@ import pytest
 from calibration import build, dumped, images, in_batches, residual_net, rows_of
 from onnx.helper import make_node
 
+from onnxprune.calibration.emitter import POSITIONS
+from onnxprune.calibration.meter import Meter
+from onnxprune.contracts.request import Kernel, Request
 from onnxprune.errors import InputError, UsageError
-from onnxprune.moments import POSITIONS, Kernel, Meter, Request
 from onnxprune.runtime import Session
 
 ALL = frozenset({"gram", "zeros", "squares", "norms", "pooled"})

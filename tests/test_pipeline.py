@@ -13,11 +13,11 @@ from test_cli_prune import WIDTH, classifier
 import onnxprune
 from onnxprune import pipeline
 from onnxprune.errors import Infeasible, ProofFailed, UsageError
+from onnxprune.execution.timing import Timing
 from onnxprune.graph import Edits, Graph, load
-from onnxprune.rewrite import rewrite
+from onnxprune.proof.compare import surgery_error
+from onnxprune.reductions.channels.cut import rewrite
 from onnxprune.runtime import Session
-from onnxprune.speed import Timing
-from onnxprune.validate import surgery_error
 
 
 @pytest.fixture(scope="module")

@@ -10,20 +10,22 @@ import onnx
 import pytest
 from nets import Net
 
-from onnxprune import goals, pipeline
-from onnxprune.bench import sizes
-from onnxprune.channels import analyze
-from onnxprune.check.memory import peak
+from onnxprune import pipeline
 from onnxprune.cli import run
+from onnxprune.cost.macs import macs
+from onnxprune.cost.memory import peak
+from onnxprune.cost.sizes import sizes
 from onnxprune.errors import CheckFailed, Infeasible, UsageError
+from onnxprune.execution.timing import Timing
 from onnxprune.graph import Graph, infer
-from onnxprune.ops.cost import macs
 from onnxprune.pipeline import Budget, Settings, pareto, prune
+from onnxprune.pipeline.latency import profiled
 from onnxprune.pipeline.steps import origins
-from onnxprune.rewrite import rewrite
+from onnxprune.reductions.channels.cut import rewrite
+from onnxprune.reductions.channels.find import analyze
 from onnxprune.runtime import ExecutionOptions, Session
 from onnxprune.runtime.latency import Timings
-from onnxprune.speed import Timing, profiled
+from onnxprune.strategies import goals
 
 
 def classifier() -> onnx.ModelProto:

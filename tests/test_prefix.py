@@ -11,8 +11,8 @@ import pytest
 from nets import Net, run
 from repairs import operated, samples, values
 
+from onnxprune.execution.prefix import Prefix, Shelf
 from onnxprune.graph import Graph
-from onnxprune.prefix import Prefix, Shelf
 from onnxprune.repair.sequential import fold
 
 

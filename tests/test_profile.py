@@ -10,20 +10,21 @@ import onnx
 import pytest
 from nets import Net
 
-from onnxprune.allocate import latency_model
-from onnxprune.bench import sizes
-from onnxprune.channels import analyze
+from onnxprune.cost.latency import latency_model
+from onnxprune.cost.macs import macs
+from onnxprune.cost.rate import Rate, fitting
+from onnxprune.cost.sizes import sizes
 from onnxprune.errors import InputError
+from onnxprune.execution.timing import Timing
 from onnxprune.graph import Graph, infer
-from onnxprune.ops.cost import macs
-from onnxprune.ops.rate import Rate, fitting
+from onnxprune.pipeline.latency import latency_cost, profiled
 from onnxprune.profile import Setting, Stopwatch, Table, cached, layers, load, profile, remember
 from onnxprune.profile.fit import Point, bound, fitted, follows
 from onnxprune.profile.widths import Offset, liked, rounded, variants
-from onnxprune.rewrite import rewrite
+from onnxprune.reductions.channels.cut import rewrite
+from onnxprune.reductions.channels.find import analyze
 from onnxprune.runtime import ExecutionOptions, Session, kernel_seconds
 from onnxprune.runtime.kernels import _totals
-from onnxprune.speed import Timing, latency_cost, profiled
 
 HERE = Setting("CPUExecutionProvider", 1, True, "1.0", "a fake")
 

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from nets import Dims, Net
 
-from onnxprune.channels import analyze
+from onnxprune.calibration.places import requests
+from onnxprune.calibration.run import measure
 from onnxprune.graph import Graph, infer
-from onnxprune.measure import measure, requests
+from onnxprune.reductions.channels.find import analyze
+from onnxprune.reductions.channels.mask import masked
 from onnxprune.repair import projected
 from onnxprune.runtime import Session
-from onnxprune.validate import masked
 
 SQUARE, PRIMES = Dims(2, 6, 6, 6), Dims(2, 7, 5, 3)
 

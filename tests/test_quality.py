@@ -7,9 +7,9 @@ import pytest
 from nets import Net
 
 from onnxprune.errors import InputError, UsageError
-from onnxprune.quality import Classes, Closeness, Custom, Marks, dropped, imported
+from onnxprune.quality.drift import accuracy, top_classes
+from onnxprune.quality.metrics import Classes, Closeness, Custom, Marks, dropped, imported
 from onnxprune.runtime import Session
-from onnxprune.validate import accuracy, top_classes
 
 
 def scaled(factor: float, shape=("batch", 4)) -> Session:

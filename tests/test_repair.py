@@ -10,14 +10,15 @@ from onnx import TensorProto, helper, numpy_helper
 from repairs import operated, samples
 from test_ops import dynamic_product, qdq_conv
 
+from onnxprune.calibration.places import requests
+from onnxprune.calibration.run import measure
 from onnxprune.criteria import Context, get
-from onnxprune.fidelity import Judge
 from onnxprune.graph import Graph
-from onnxprune.measure import measure, requests
 from onnxprune.pipeline import prepare
+from onnxprune.quality.loss import Judge
+from onnxprune.reductions.channels.sites import consumers
 from onnxprune.repair import repair
 from onnxprune.repair.coding import Code, decoded
-from onnxprune.sites import consumers
 
 
 def predictable(n, x=None):

@@ -10,9 +10,9 @@ from nets import Net, run
 from repairs import operated
 from scipy.stats import norm
 
+from onnxprune.calibration.expectation import expected, normals
 from onnxprune.graph import Graph, infer
-from onnxprune.repair import normals, repair
-from onnxprune.repair.expectation import expected
+from onnxprune.repair import repair
 
 random = np.random.default_rng(0)
 BETA, GAMMA = random.standard_normal(6), random.standard_normal(6)

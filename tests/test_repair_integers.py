@@ -8,14 +8,15 @@ from nets import Net
 from onnx import TensorProto
 from repairs import operated, samples, values
 
+from onnxprune.calibration.places import DEFAULT_NEEDS, requests
+from onnxprune.calibration.run import measure
 from onnxprune.criteria import Context, get
-from onnxprune.fidelity import Judge
 from onnxprune.graph import Graph
-from onnxprune.measure import DEFAULT_NEEDS, measure, requests
 from onnxprune.pipeline import prepare, prune
+from onnxprune.quality.loss import Judge
+from onnxprune.reductions.channels.mask import masked
 from onnxprune.repair import projected, repair
 from onnxprune.repair.integers import lifted, lowered
-from onnxprune.validate import masked
 
 
 def weight_of(n: Net, *shape: int, axis: int | None, zero: bool):

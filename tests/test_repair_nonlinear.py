@@ -7,8 +7,8 @@ import pytest
 from nets import Net
 from repairs import Columns, least_squares, operated, samples, values
 
-from onnxprune.fidelity import Judge
 from onnxprune.graph import Graph
+from onnxprune.quality.loss import Judge
 from onnxprune.repair import targets
 from onnxprune.repair.consumers import consumers
 from onnxprune.repair.nonlinear import Rows, refitted

@@ -10,11 +10,11 @@ import pytest
 from nets import PRIMES, SQUARE, Net, run
 from repairs import operated, samples
 
+from onnxprune.cost.macs import macs
 from onnxprune.graph import infer
-from onnxprune.ops.cost import macs
+from onnxprune.reductions.channels.cut import rewrite
 from onnxprune.repair import repair
 from onnxprune.repair.reuse import arranged, narrowed, stranded
-from onnxprune.rewrite import rewrite
 
 BOTH = pytest.mark.parametrize("dims", [PRIMES, SQUARE], ids=["primes", "square"])
 

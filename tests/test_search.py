@@ -9,23 +9,15 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from onnxprune.contracts.verdict import Size, Speed
 from onnxprune.errors import UsageError
-from onnxprune.search import (
-    Cap,
-    Choice,
-    Effort,
-    curve,
-    drop_interval,
-    drop_refused,
-    edge,
-    no_gain,
-    pareto_table,
-    plot,
-    schedule,
-    too_tight,
-    worst,
-)
-from onnxprune.types import Size, Speed
+from onnxprune.quality.interval import drop_interval
+from onnxprune.report.pareto import pareto_table, plot
+from onnxprune.strategies.edge import Effort, edge
+from onnxprune.strategies.limits import Cap, worst
+from onnxprune.strategies.pareto import Choice, curve
+from onnxprune.strategies.refusal import drop_refused, no_gain, too_tight
+from onnxprune.strategies.schedule import schedule
 
 
 class TestEdge:

@@ -9,15 +9,17 @@ import pytest
 from nets import Net
 
 from onnxprune import samples
-from onnxprune.allocate import Descent, Ladder, macs_model
+from onnxprune.cost.model import macs_model
 from onnxprune.criteria import get
-from onnxprune.fidelity import Judge, telling
 from onnxprune.graph import Graph
 from onnxprune.pipeline import Evidence, Settings, choice, gather, prepare
 from onnxprune.pipeline.choice import ladders
 from onnxprune.pipeline.judge import size
 from onnxprune.pipeline.sensitivity import LEVELS, _without, sensitivities
 from onnxprune.pipeline.settings import Widths
+from onnxprune.quality.loss import Judge, telling
+from onnxprune.strategies.descent import Descent
+from onnxprune.strategies.ladder import Ladder
 
 
 def two_branches() -> Graph:

@@ -9,18 +9,18 @@ import onnx
 import pytest
 from nets import Net
 
+import onnxprune.execution.sessions
 import onnxprune.graph.core
 import onnxprune.graph.files
-import onnxprune.sessions
+from onnxprune.execution.sessions import open_session
 from onnxprune.graph import Graph
 from onnxprune.pipeline import prune
-from onnxprune.sessions import open_session
 
 
 @pytest.fixture
 def small_limit(monkeypatch):
     """As if protobuf held no more than this."""
-    for module in (onnxprune.graph.core, onnxprune.graph.files, onnxprune.sessions):
+    for module in (onnxprune.graph.core, onnxprune.graph.files, onnxprune.execution.sessions):
         monkeypatch.setattr(module, "PROTOBUF_LIMIT", 12_000)
 
 

@@ -15,7 +15,6 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 from surgery import check, operate
 from test_ops import ROWS, Row, build, group_norm, judge, pixel_shuffle, shuffle, squeeze_excite
 
-from onnxprune.channels import analyze
 from onnxprune.errors import OnnxpruneError
 from onnxprune.graph import Graph, infer
 from onnxprune.ops import RULES
@@ -23,7 +22,8 @@ from onnxprune.ops.label import Block, Label
 from onnxprune.ops.op import Op, Rule
 from onnxprune.ops.record import Selection
 from onnxprune.ops.walk import Walk
-from onnxprune.rewrite import rewrite
+from onnxprune.reductions.channels.cut import rewrite
+from onnxprune.reductions.channels.find import analyze
 
 NEWEST = [pytest.param(row, id=f"{row.op}-{row.variant}".replace(" ", "-")) for row in ROWS]
 

@@ -9,7 +9,7 @@ import pytest
 from calibration import analysed, build, dumped, images, residual_net
 from onnx.helper import make_node
 
-from onnxprune import measure, prune, samples
+from onnxprune import calibration, prune, samples
 from onnxprune.criteria import Context, get
 from onnxprune.criteria.taylor import Taylor
 from onnxprune.errors import UsageError
@@ -139,8 +139,8 @@ def test_more_than_there_is_time_for_is_refused():
 
 def test_statistics_alone_are_not_enough():
     ready = prepare(residual_net())
-    wanted = measure.requests(ready.graph, ready.facts, ready.analysis, get("taylor").needs)
-    stats = measure.measure(ready.graph, wanted, [{"image": images()}])
+    wanted = calibration.requests(ready.graph, ready.facts, ready.analysis, get("taylor").needs)
+    stats = calibration.measure(ready.graph, wanted, [{"image": images()}])
     with pytest.raises(UsageError, match="statistics alone are not enough"):
         prune(residual_net(), macs=0.6, criterion="taylor", stats=stats)
 

@@ -13,8 +13,8 @@ import onnxprune
 from onnxprune.cli import run
 from onnxprune.errors import InputError, OnnxpruneError, UsageError
 from onnxprune.graph import Graph
+from onnxprune.reductions.weights.single import layers, masks
 from onnxprune.runtime import Session
-from onnxprune.unstructured import layers, masks
 
 RANDOM = np.random.default_rng(7)
 

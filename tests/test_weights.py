@@ -16,7 +16,7 @@ from test_traps import TRAPS
 
 from onnxprune.cli import run
 from onnxprune.graph import Graph
-from onnxprune.weights import Weight, narrowed, shape_after, weights
+from onnxprune.reductions.channels.weights import Weight, narrowed, shape_after, weights
 
 __all__ = ["here"]
 

@@ -16,7 +16,7 @@ import onnxprune
 from onnxprune.cli import run
 from onnxprune.errors import InputError
 from onnxprune.graph import Graph
-from onnxprune.initial import drawn
+from onnxprune.repair.initial import drawn
 from onnxprune.runtime import Session
 
 MODELS = Path(__file__).parent.parent / "models"

@@ -29,9 +29,9 @@ import onnxruntime as ort
 from onnxruntime.quantization.calibrate import CalibrationDataReader, CalibrationMethod, create_calibrator
 from pages import replaced, table
 
-from onnxprune import measure, pipeline
+from onnxprune import calibration, pipeline
+from onnxprune.calibration.meter import Meter
 from onnxprune.graph import input_specs, load
-from onnxprune.moments import Meter
 from onnxprune.runtime import ExecutionOptions, Session
 
 ROOT = Path(__file__).parents[1]
@@ -66,7 +66,7 @@ def batches(model: Path, count: int, batch: int) -> Iterator[Feeds]:
 
 def prepared_meter(model: Path) -> Meter:
     ready = pipeline.prepare(model)
-    wanted = measure.requests(ready.graph, ready.facts, ready.analysis, measure.DEFAULT_NEEDS)
+    wanted = calibration.requests(ready.graph, ready.facts, ready.analysis, calibration.DEFAULT_NEEDS)
     return Meter(ready.graph, tuple(wanted.values()))
 
 
@@ -130,9 +130,9 @@ def once(model: Path, what: str, count: int, batch: int) -> None:
         quantization(model, what, count, batch, 1)
         return
     ready = pipeline.prepare(model)
-    wanted = measure.requests(ready.graph, ready.facts, ready.analysis, measure.DEFAULT_NEEDS)
+    wanted = calibration.requests(ready.graph, ready.facts, ready.analysis, calibration.DEFAULT_NEEDS)
     options = ExecutionOptions(threads=1)
-    measure.measure(ready.graph, wanted, batches(model, count, batch), options=options)
+    calibration.measure(ready.graph, wanted, batches(model, count, batch), options=options)
 
 
 def peak_here() -> float:

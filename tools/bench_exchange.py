@@ -14,13 +14,13 @@ import time
 from pathlib import Path
 
 from onnxprune import samples
-from onnxprune.fidelity import Judge
+from onnxprune.execution.timing import Timing
 from onnxprune.pipeline import Budget, Settings
 from onnxprune.pipeline.exchange import exchanged
 from onnxprune.pipeline.job import tried
 from onnxprune.pipeline.prune import begin
 from onnxprune.pipeline.route import route, within
-from onnxprune.speed import Timing
+from onnxprune.quality.loss import Judge
 
 MODELS = Path(__file__).parents[1] / "models"
 DIGITS = [

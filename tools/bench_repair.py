@@ -16,17 +16,20 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxprune.allocate import Descent, Ladder, macs_model
+from onnxprune.calibration.places import requests
+from onnxprune.calibration.run import measure
+from onnxprune.cost.model import macs_model
 from onnxprune.criteria import Context, get
+from onnxprune.execution.sessions import open_session
 from onnxprune.graph import Graph
-from onnxprune.measure import measure, requests
 from onnxprune.pipeline import Prepared, prepare
 from onnxprune.pipeline.route import LIKED
+from onnxprune.quality.drift import accuracy
+from onnxprune.reductions.channels.cut import rewrite
 from onnxprune.repair import Mode, Surgery, repair
-from onnxprune.rewrite import rewrite
 from onnxprune.runtime import Session
-from onnxprune.sessions import open_session
-from onnxprune.validate import accuracy
+from onnxprune.strategies.descent import Descent
+from onnxprune.strategies.ladder import Ladder
 
 MODELS = Path(__file__).parents[1] / "models"
 BATCH = 32

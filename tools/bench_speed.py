@@ -24,19 +24,22 @@ import numpy as np
 import onnx
 from onnx import ModelProto, numpy_helper
 
-from onnxprune.allocate import Cost, Descent, Ladder, macs_model
-from onnxprune.bench import feeds_for, sizes
-from onnxprune.budget import LATENCY, limit
+from onnxprune.contracts.budget import LATENCY, limit
+from onnxprune.cost.macs import macs
+from onnxprune.cost.model import Cost, macs_model
+from onnxprune.cost.rate import fitting
+from onnxprune.cost.sizes import feeds_for, sizes
 from onnxprune.errors import OnnxpruneError
-from onnxprune.goals import Goals, caps, meet
+from onnxprune.execution.timing import Timing
 from onnxprune.graph import Graph, infer
-from onnxprune.ops.cost import macs
-from onnxprune.ops.rate import fitting
 from onnxprune.pipeline import Prepared, prepare
+from onnxprune.pipeline.latency import latency_cost, profiled
 from onnxprune.profile import Profile
-from onnxprune.rewrite import rewrite
+from onnxprune.reductions.channels.cut import rewrite
 from onnxprune.runtime import ExecutionOptions, Ratio, Session, latency, ratio
-from onnxprune.speed import Timing, latency_cost, profiled
+from onnxprune.strategies.descent import Descent
+from onnxprune.strategies.goals import Goals, caps, meet
+from onnxprune.strategies.ladder import Ladder
 from onnxprune.types import Mask
 
 MODELS = Path(__file__).parent.parent / "models"

@@ -21,10 +21,10 @@ from board.task import Task
 
 from onnxprune import prune
 from onnxprune.errors import OnnxpruneError
+from onnxprune.execution.timing import Timing
 from onnxprune.graph import load
 from onnxprune.pipeline import Result
 from onnxprune.runtime import ExecutionOptions, Ratio, Session, latency, ratio
-from onnxprune.speed import Timing
 
 LATENCY = 0.6
 SHARES = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3)

@@ -20,13 +20,15 @@ import numpy as np
 from pages import replaced, table
 
 from onnxprune import pipeline
-from onnxprune.allocate import Descent, Ladder, macs_model
+from onnxprune.cost.model import macs_model
 from onnxprune.criteria import CRITERIA, Criterion
 from onnxprune.errors import UsageError
 from onnxprune.graph import Graph
 from onnxprune.pipeline.job import Job, tried
 from onnxprune.repair import Mode
 from onnxprune.runtime import Session
+from onnxprune.strategies.descent import Descent
+from onnxprune.strategies.ladder import Ladder
 from onnxprune.types import Mask
 
 MODELS = Path(__file__).parents[1] / "models"

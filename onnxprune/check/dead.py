@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 import numpy as np
 
 from ..graph import Array, Graph, Node
-from ..types import Mask
-
-_POSITIONS: Mapping[str, tuple[int, ...]] = MappingProxyType(
-    {"Conv": (1,), "ConvTranspose": (1,), "Gemm": (1,), "MatMul": (1, 0)}
-)
-"""Which inputs may be the weight."""
+from ..ops.layers import LINEAR, Layout
 
 _COPIES = frozenset({"Cast", "DequantizeLinear", "Identity"})
 """What may stand between a stored weight and its reader, and keeps its shape and its zeros."""
@@ -25,28 +17,33 @@ def dead_channels(graph: Graph) -> int:
     Such a channel gives its bias whatever the input: the next pruning can take it. A weight that several
     nodes read in the same way counts once. Reads one weight at a time.
     """
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[str, Layout | int]] = set()
     total = 0
     for node in graph.nodes:
-        position = _weight(graph, node)
-        if position is None:
+        found = _weight(graph, node)
+        if found is None:
             continue
-        name, zero_point = _stored(graph, node.inputs[position])
-        key = (name, f"{node.op} {position} {node.attrs.get('transB', 0)} {node.attrs.get('group', 1)}")
-        if key not in seen:
-            seen.add(key)
+        position, name, zero_point = found
+        # A stack of matrices, which MatMul alone takes, has no layout: its outputs are columns, or rows.
+        layout = LINEAR[node.op].layout(node, position, graph.shape_of_constant(name)) or -1 - position
+        if (name, layout) not in seen:
+            seen.add((name, layout))
             weight = graph.array(name)
             used = weight != _zero(graph, node.inputs[position], zero_point, weight.ndim)
-            total += int((~_by_channel(node, position, used)).sum())
+            sums = used.any(layout) if isinstance(layout, int) else layout.matrix(used).any(-1)
+            total += int((~sums.astype(bool)).sum())
     return total
 
 
-def _weight(graph: Graph, node: Node) -> int | None:
-    """Which input of a node is its constant weight."""
-    for position in _POSITIONS.get(node.op, ()):
-        name = _stored(graph, node.inputs[position])[0]
+def _weight(graph: Graph, node: Node) -> tuple[int, str, str | None] | None:
+    """Which input of a linear layer is its weight, the constant behind it, and its zero point."""
+    row = LINEAR.get(node.op)
+    if row is None or row.recurrent or row.zero is not None:
+        return None
+    for position in row.weights:
+        name, zero_point = _stored(graph, node.inputs[position])
         if name in graph.constants and len(graph.shape_of_constant(name)) >= 2:
-            return position
+            return position, name, zero_point
     return None
 
 
@@ -71,17 +68,3 @@ def _zero(graph: Graph, name: str, zero_point: str | None, rank: int) -> Array:
     node = graph.producer.get(name)
     axis = int(node.attrs.get("axis", 1)) % rank if node is not None else 1
     return value.reshape([-1 if a == axis else 1 for a in range(rank)])
-
-
-def _by_channel(node: Node, position: int, used: Mask) -> Mask:
-    """Whether each output channel has any weight, from whether each weight is one."""
-    if node.op == "Conv":
-        axes: tuple[int, ...] = tuple(range(1, used.ndim))
-    elif node.op == "ConvTranspose":  # (inputs, outputs / groups, *kernel)
-        used = used.reshape(int(node.attrs.get("group", 1)), -1, *used.shape[1:])
-        axes = (1, *range(3, used.ndim))
-    elif node.op == "Gemm":
-        axes = (1 if node.attrs.get("transB", 0) else 0,)
-    else:
-        axes = (used.ndim - (2 if position == 1 else 1),)
-    return np.asarray(used.any(axis=axes))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..errors import InputError
+from ..execution.sessions import blaming
 from ..graph import Graph, type_text
-from ..sessions import blaming
 from .layers import Layer, layers, operator_changes, pair
 from .measure import Measurement, Subject, measure
 from .same import different_weights, structure

@@ -9,8 +9,8 @@ from difflib import SequenceMatcher
 
 import numpy as np
 
+from ..cost.macs import macs
 from ..graph import Graph, Node
-from ..ops.cost import macs
 from .measure import Subject
 
 

@@ -6,14 +6,14 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..cost.macs import macs
+from ..cost.memory import peak
 from ..errors import InputError
+from ..execution.sessions import blaming
 from ..graph import Facts, Graph, infer, load, symbolic_dims
 from ..ops import MACS
-from ..ops.cost import macs
-from ..sessions import blaming
 from .dead import dead_channels
 from .files import compressed_size, files
-from .memory import peak
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..bench import comparison_table, side_by_side
+from ..profile.bench import comparison_table, side_by_side
 from ..runtime import ExecutionOptions
 from .options import Batch, Dims, Provider, Threads, parsed_dims
 from .output import Output, as_json

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from .. import measure, pipeline
+from .. import calibration, pipeline
+from ..contracts.stats import Need, Stats, total
 from ..criteria import get as get_criterion
 from ..errors import InputError, UsageError
 from ..runtime import ExecutionOptions
-from ..stats import Need, Stats, total
 from .options import Threads
 from .output import Output, check_target
 from .sampling import BatchSize, sampled
@@ -55,10 +55,10 @@ def calibrate(
         with output.progress() as progress:
             ready = pipeline.prepare(files[0], simplify=simplify, progress=progress)
             samples = pipeline.opened(calib, ready.graph, seed)
-            wanted = measure.requests(
+            wanted = calibration.requests(
                 ready.graph, ready.facts, ready.analysis, needs_of(criteria), positions, samples.count
             )
-            stats = measure.measure(
+            stats = calibration.measure(
                 ready.graph,
                 wanted,
                 samples.batches(batch),
@@ -67,7 +67,7 @@ def calibrate(
                 options=ExecutionOptions(threads=threads),
                 progress=lambda done: progress(f"Sample {done} of {samples.count}"),
             )
-    measure.save(stats, out)
+    calibration.save(stats, out)
     for warning in stats.warnings():
         output.show(f"note: {warning}")
     output.show(f"{stats.samples} samples, {len(stats.moments)} tensors: the statistics are in {out}")
@@ -80,7 +80,7 @@ def needs_of(criteria: list[str] | None) -> frozenset[Need]:
         UsageError: there is no such criterion.
     """
     if not criteria:
-        return measure.DEFAULT_NEEDS
+        return calibration.DEFAULT_NEEDS
     return frozenset().union(*(get_criterion(name).needs for name in criteria))
 
 
@@ -90,7 +90,7 @@ def merged(files: list[Path]) -> Stats:
     Raises:
         InputError: a file can't be read, or is of another model or for other criteria.
     """
-    found = [measure.load(path) for path in files]
+    found = [calibration.load(path) for path in files]
     for path, stats in zip(files, found, strict=True):
         if stats.fingerprint != found[0].fingerprint:
             raise InputError(f"is of another model than '{files[0]}'", where=str(path))

@@ -8,10 +8,10 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from ..channels import Granularity
 from ..errors import UsageError
+from ..execution.timing import Timing
+from ..reductions.channels.find import Granularity
 from ..runtime import ExecutionOptions
-from ..speed import Timing
 
 Provider: TypeAlias = Annotated[
     str, typer.Option(metavar="NAME", help="The execution provider of ONNX Runtime.")

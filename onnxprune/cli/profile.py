@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from ..pipeline import prepare
+from ..pipeline.latency import profiled
 from ..profile import profile_table
-from ..speed import profiled
 from .options import Batch, Dims, ProfileIn, ProfileOut, Provider, Threads, timed
 from .output import Output, as_json
 

@@ -11,10 +11,11 @@ import typer
 from .. import pipeline
 from .. import plan as plans
 from ..errors import UsageError
+from ..reductions.weights.single import Among
 from ..repair import Mode
 from ..report import VERSION, plan_table, report, seconds_line, verdict_table, weights_line
-from ..search import Kind, pareto_table, plot
-from ..unstructured import Among
+from ..report.pareto import pareto_table, plot
+from ..strategies.schedule import Kind
 from .options import Approximate, Attention, Dims, ProfileIn, ProfileOut, Provider, Threads, timed
 from .output import Output, as_json, check_target, files_of, write_text
 from .sampling import Labels, sampled

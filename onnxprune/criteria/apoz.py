@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..contracts.groups import Scores
+from ..contracts.stats import Need
 from ..errors import UsageError
-from ..sites import activations
-from ..stats import Need
-from ..types import Scores
+from ..reductions.channels.sites import activations
 from .base import Context, by_key, require_samples
 
 

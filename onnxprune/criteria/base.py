@@ -8,12 +8,15 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from ..contracts.analysis import Analysis, ChannelGroup
+from ..contracts.groups import Scores
+from ..contracts.stats import Moments, Need, Stats
 from ..errors import UsageError
 from ..graph import Facts, Graph
+from ..ops.layers.storage import weights
+from ..reductions.channels.sites import Consumer, Filters, Key, consumers, filters
 from ..samples import Samples
-from ..sites import Consumer, Filters, Key, consumers, filters, weights
-from ..stats import Moments, Need, Stats
-from ..types import Analysis, Floats, Group, Scores, Units
+from ..types import Floats, Units
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Criterion(Protocol):
         """
 
 
-def combined(group: Group, parts: Iterable[tuple[Units, Floats]]) -> Floats:
+def combined(group: ChannelGroup, parts: Iterable[tuple[Units, Floats]]) -> Floats:
     """One score for each unit of a group: its mean over the nodes that have a part in it.
 
     Every node's values are first divided by their mean, so that a layer of large weights doesn't outvote one
@@ -191,7 +194,7 @@ class Reading:
         return float(np.vdot(self.weight @ self.weight.T, self.second))
 
 
-def readings(context: Context, group: Group, by_node: Sequence[Consumer]) -> Iterator[Reading]:
+def readings(context: Context, group: ChannelGroup, by_node: Sequence[Consumer]) -> Iterator[Reading]:
     """What each consumer reads of a group.
 
     A kernel larger than 1x1 is taken as that many taps that each read the same channels: cross-moments

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..contracts.analysis import ChannelGroup
+from ..contracts.groups import Scores
+from ..contracts.stats import Need
 from ..errors import UsageError
-from ..sites import axis_of, values
-from ..stats import Need
-from ..types import Floats, Group, Scores, Units
+from ..ops.layers.storage import values
+from ..reductions.channels.sites import axis_of
+from ..types import Floats, Units
 from .base import Context, combined
 from .l2 import L2
 
@@ -47,7 +50,7 @@ class BnScale:
         )
 
 
-def _scales(context: Context, group: Group) -> Iterator[tuple[Units, Floats]]:
+def _scales(context: Context, group: ChannelGroup) -> Iterator[tuple[Units, Floats]]:
     for node in context.graph.nodes:
         if node.op != "BatchNormalization":
             continue

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..sites import activations, outputs
-from ..stats import Moments, Need, known
-from ..types import Floats, Scores
+from ..contracts.groups import Scores
+from ..contracts.stats import Moments, Need, known
+from ..reductions.channels.sites import activations, outputs
+from ..types import Floats
 from .base import Context, by_key, require_samples
 
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..stats import Need
-from ..types import Floats, Scores
+from ..contracts.groups import Scores
+from ..contracts.stats import Need
+from ..types import Floats
 from .base import Context, Reading, by_reading, interaction, require_samples
 
 

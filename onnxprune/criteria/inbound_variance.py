@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..sites import consumers, kernels_of
-from ..stats import Need
-from ..types import Floats, Scores
+from ..contracts.groups import Scores
+from ..contracts.stats import Need
+from ..reductions.channels.sites import consumers, kernels_of
+from ..types import Floats
 from .base import Context, by_filter, moments, require_samples
 
 

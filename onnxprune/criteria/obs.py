@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, eigh
 
-from ..stats import Need
-from ..types import Floats, Scores, Units
+from ..contracts.groups import Scores
+from ..contracts.stats import Need
+from ..types import Floats, Units
 from .base import Context, Reading, by_order, by_reading, require_samples
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..sites import outputs
-from ..stats import Need
-from ..types import Scores
+from ..contracts.groups import Scores
+from ..contracts.stats import Need
+from ..reductions.channels.sites import outputs
 from .base import Context, by_key, require_samples
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..stats import Need
-from ..types import Scores
+from ..contracts.groups import Scores
+from ..contracts.stats import Need
 from .base import Context
 
 

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..contracts.analysis import Analysis, ChannelGroup, Reader
+from ..contracts.groups import Scores
+from ..contracts.stats import Need
 from ..errors import UsageError
-from ..fidelity import are_scores, squashed
+from ..execution.prefix import Prefix, Shelf, behind
+from ..execution.sessions import open_session
 from ..graph import Array, Edits, Facts, Graph, infer, is_floating, make_node
-from ..prefix import Prefix, Shelf, behind
-from ..sessions import open_session
-from ..sites import hands_on, merged, spread
-from ..stats import Need
-from ..types import Analysis, Floats, Group, Reader, Scores, Units
+from ..quality.loss import are_scores, squashed
+from ..reductions.channels.sites import hands_on, merged, spread
+from ..types import Floats, Units
 from .base import Context
 
 _UNIT = "onnxprune.gate.unit"
@@ -94,13 +96,15 @@ class Taylor:
         return tuple(found)
 
 
-def _given(group: Group, step: float) -> list[Mapping[str, Array]]:
+def _given(group: ChannelGroup, step: float) -> list[Mapping[str, Array]]:
     """For each unit in turn its gate a little wider, and a little narrower."""
     values = [{name: np.asarray(1 + s * step, dtype) for dtype, name in _GATES.items()} for s in (1, -1)]
     return [{_UNIT: np.asarray(unit, np.int64), **gate} for unit in group.units for gate in values]
 
 
-def _gated(graph: Graph, facts: Facts, analysis: Analysis, group: Group, where: str) -> tuple[int, Graph]:
+def _gated(
+    graph: Graph, facts: Facts, analysis: Analysis, group: ChannelGroup, where: str
+) -> tuple[int, Graph]:
     """The index of the first node that reads a group, and the graph with a unit and its gate as inputs.
 
     Raises:

@@ -14,10 +14,10 @@ import onnx.reference
 from numpy.typing import NDArray
 from onnx import TensorProto, TypeProto, numpy_helper
 
-from ..shapes import BASES, SHAPES
 from .core import Array, Graph, Node, Shape
 from .editing import make_node
 from .inputs import symbolic_dims
+from .shapes import BASES, SHAPES
 from .values import VALUE_LIMIT, evaluate, is_value
 
 TINY = 16

@@ -9,15 +9,7 @@ import numpy as np
 
 from ..graph import Array, Node, Shape, make_node
 from .label import Block, Ids, Label
-from .record import (
-    APPROXIMATE,
-    GRID_LIMIT,
-    Frozen,
-    Inconsistent,
-    Letter,
-    Mask,
-    Produced,
-)
+from .record import APPROXIMATE, GRID_LIMIT, Frozen, Inconsistent, Letter, Mask, Produced
 
 if TYPE_CHECKING:
     from .walk import Walk

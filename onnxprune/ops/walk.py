@@ -19,14 +19,7 @@ import numpy as np
 from ..graph import TINY, Array, Facts, Graph, Node, Shape, evaluate
 from .label import Block, Ids, Label, locate, rectangle, uniform
 from .op import Op, Rule
-from .record import (
-    ConstantLabel,
-    Cover,
-    Frozen,
-    Inconsistent,
-    Record,
-    Selection,
-)
+from .record import ConstantLabel, Cover, Frozen, Inconsistent, Record, Selection
 
 _WITH_BODIES = ("If", "Loop", "Scan")
 

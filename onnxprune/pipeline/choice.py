@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..allocate import Cost, Ladder, corrected, drowned
-from ..types import Scores
+from ..contracts.groups import Scores
+from ..cost.model import Cost
+from ..strategies.ladder import Ladder, corrected, drowned
 from .evidence import Evidence
 from .prepare import Prepared, Progress
 from .sensitivity import LEVELS, sensitivities

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..errors import UsageError
-from ..search import Choice, curve, shares
-from ..sessions import open_session
+from ..execution.sessions import open_session
+from ..strategies.pareto import Choice, curve, shares
 from .job import Job, proved, silent
 from .promise import exams, most, whole_exam
 from .route import Route, route, within

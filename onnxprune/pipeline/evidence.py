@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import measure, samples
+from .. import calibration, samples
+from ..calibration.meter import batch_size
+from ..contracts.stats import Need, Stats
 from ..criteria import Context, Criterion
 from ..errors import InputError
 from ..graph import Array, Graph, input_specs
-from ..moments import batch_size
 from ..samples import DataReader, Preprocessing, Samples
-from ..stats import Need, Stats
 from .prepare import Prepared, Progress
 
 Feeds = Mapping[str, Array]
@@ -83,7 +83,7 @@ def gather(
         InputError: a sample doesn't fit the model, or the statistics are of another one.
     """
     if stats is not None:
-        measure.require_same(stats, ready.graph, "--stats")
+        calibration.require_same(stats, ready.graph, "--stats")
     if calib is None:
         return Evidence(stats=stats, notes=stats.warnings() if stats else ())
     fit, choice, held = _split(calib, shares, seed)
@@ -98,7 +98,7 @@ def gather(
 
 def needed(criterion: Criterion, evaluations: int) -> frozenset[Need]:
     """What a criterion looks up, and what groups are measured with: that takes repairing their consumers."""
-    return criterion.needs | measure.DEFAULT_NEEDS if evaluations else criterion.needs
+    return criterion.needs | calibration.DEFAULT_NEEDS if evaluations else criterion.needs
 
 
 def statistics(
@@ -117,9 +117,9 @@ def statistics(
     """
     if not needs:
         return None
-    return measure.measure(
+    return calibration.measure(
         ready.graph,
-        measure.requests(ready.graph, ready.facts, ready.analysis, needs, samples=fit.count),
+        calibration.requests(ready.graph, ready.facts, ready.analysis, needs, samples=fit.count),
         fit.batches(batch),
         seed=seed,
         source=fit.source,

@@ -13,7 +13,7 @@ from itertools import product
 
 import numpy as np
 
-from ..fidelity import Judge
+from ..quality.loss import Judge
 from ..samples import Samples
 from ..types import Floats, Mask
 from .job import FITTED, JUDGED, Job, silent, tried

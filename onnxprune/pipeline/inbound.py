@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .. import measure
+from .. import calibration
+from ..contracts.request import Request
 from ..criteria.inbound_variance import InboundVariance
 from ..graph import Graph, infer
-from ..inbound import Masks, compensated, masks, narrowed, notes, read_units, rewritten
-from ..moments import Request
-from ..sites import consumers
+from ..reductions.channels.sites import consumers
+from ..reductions.weights.kernels import Masks, compensated, masks, narrowed, notes, read_units, rewritten
 from .evidence import context
 from .job import Job, Made, proved
 from .judge import speed_of
@@ -52,6 +52,8 @@ def _compensated(job: Job, graph: Graph, left: Masks) -> Graph:
         node = graph.readers[weight][0][0]
         shape = shapes.get(node.inputs[0]) or ()
         request = Request(node.inputs[0], 1, shape, frozenset({"gram"}))
-        stats = measure.measure(graph, {(weight, 1): request}, job.evidence.fit.batches(job.settings.batch))
+        stats = calibration.measure(
+            graph, {(weight, 1): request}, job.evidence.fit.batches(job.settings.batch)
+        )
         graph = compensated(graph, {weight: left[weight]}, {weight: stats.moments[weight, 1]})
     return graph

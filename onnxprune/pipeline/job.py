@@ -6,11 +6,11 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from ..criteria import Criterion
+from ..execution.sessions import open_session
+from ..execution.timing import Timing
 from ..graph import Graph
+from ..reductions.channels.cut import rewrite
 from ..repair import Outcome, Surgery, repair
-from ..rewrite import rewrite
-from ..sessions import open_session
-from ..speed import Timing
 from ..types import Mask
 from .evidence import Evidence, Feeds, Labelled
 from .judge import assumed

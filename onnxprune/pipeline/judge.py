@@ -8,17 +8,17 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ..bench import feeds_for, sizes
+from ..contracts.verdict import Accuracy, Drift, Drop, Size, Speed, Verdict
+from ..cost.macs import macs as count_macs
+from ..cost.sizes import feeds_for, sizes
 from ..errors import CheckFailed, InputError
+from ..execution.sessions import blaming, open_session
+from ..execution.timing import Timing
 from ..graph import Array, Facts, Graph, infer, load, one_sample
-from ..ops.cost import macs as count_macs
+from ..quality.drift import accuracy, drift
 from ..runtime import Session, TensorSpec, latency, random_feeds
 from ..runtime import ratio as latency_ratio
-from ..search import no_gain
-from ..sessions import blaming, open_session
-from ..speed import Timing
-from ..types import Accuracy, Drift, Drop, Size, Speed, Verdict
-from ..validate import accuracy, drift
+from ..strategies.refusal import no_gain
 from .evidence import (
     Calibration,
     Evidence,

@@ -8,10 +8,11 @@ from functools import partial
 
 import numpy as np
 
+from ..contracts.analysis import Analysis
 from ..errors import UsageError
 from ..graph import Graph
-from ..types import Analysis, Cause
-from ..weights import prepares, readers
+from ..reductions.channels.weights import prepares, readers
+from ..types import Cause
 from .stuck import blocked
 
 

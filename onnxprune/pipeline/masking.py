@@ -6,22 +6,18 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..contracts.analysis import Analysis
+from ..execution.sessions import open_session
 from ..graph import Array, Edits, Graph
-from ..sessions import open_session
-from ..types import Analysis, Mask
-from ..validate import masked, surgery_error
+from ..ops.layers import LINEAR
+from ..proof.compare import surgery_error
+from ..reductions.channels.mask import masked
+from ..types import Mask
 from .job import Job, Made, inputs
 from .judge import size
 
-_MAKES = {
-    "Conv": (1, 2),
-    "ConvTranspose": (1, 2),
-    "Gemm": (0, 1, 2),
-    "MatMul": (0, 1),
-    "Add": (0, 1),
-    "BatchNormalization": (1, 2),
-}
-"""Inputs where constants may be zero for units that nobody reads: what comes of it is finite."""
+_AFFINE = {"Add": (0, 1), "BatchNormalization": (1, 2)}
+"""Inputs of operators that are no linear layers where a zero for a unit that nobody reads is finite."""
 
 
 def as_mask(job: Job, made: Made) -> Made:
@@ -67,4 +63,12 @@ def _silent(graph: Graph, analysis: Analysis, kept: Mask) -> Graph:
 def _may_be_zero(graph: Graph, name: str) -> bool:
     if name not in graph.constants or not graph.is_weight(name) or graph.dtype(name).kind == "i":
         return False
-    return all(i in _MAKES.get(node.op, ()) for node, i in graph.readers[name])
+    return all(i in _made_of(node.op) for node, i in graph.readers[name])
+
+
+def _made_of(op: str) -> tuple[int, ...]:
+    """Inputs where constants may be zero for units that nobody reads: what comes of it is finite."""
+    row = LINEAR.get(op)
+    if row is None or row.recurrent or row.zero is not None:
+        return _AFFINE.get(op, ())
+    return row.weights if row.bias is None else (*row.weights, row.bias)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from ..errors import ProofFailed
-from ..fidelity import squashed, telling
+from ..execution.sessions import open_session
 from ..graph import Graph
-from ..rewrite import rewrite
+from ..proof.compare import surgery_error
+from ..quality.loss import squashed, telling
+from ..reductions.channels.cut import rewrite
+from ..reductions.channels.mask import masked
 from ..runtime import ExecutionOptions
-from ..sessions import open_session
 from ..types import Mask
-from ..validate import masked, surgery_error
 from .evidence import Feeds
 from .prepare import Prepared
 

@@ -7,16 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ..bench import check_dims, with_hint_of_sizes
-from ..channels import Granularity, analyze
-from ..cleanup import GROWTH, cleaned
+from ..calibration.expectation import Normal, normals
+from ..contracts.analysis import Analysis
+from ..cost.macs import macs
+from ..cost.sizes import check_dims, with_hint_of_sizes
 from ..errors import Infeasible, InputError
-from ..fold import folded
+from ..execution.sessions import blaming
 from ..graph import Facts, Graph, infer, load, one_sample, require_finite, symbolic_dims, with_known_branches
-from ..ops.cost import macs
-from ..repair import Normal, normals
-from ..sessions import blaming
-from ..types import Analysis
+from ..reductions.channels.find import Granularity, analyze
+from ..rewrites.clean import GROWTH, cleaned
+from ..rewrites.constants import folded
 from .keep import without
 
 Progress = Callable[[str], None]

@@ -7,15 +7,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ..contracts.verdict import Drop
 from ..errors import Infeasible, UsageError
+from ..execution.sessions import open_session
 from ..graph import Array, Graph
-from ..quality import Batches, Classes, Closeness, Custom, Exam, Function, Marks, dropped, imported
+from ..quality.drift import top_classes
+from ..quality.metrics import Batches, Classes, Closeness, Custom, Exam, Function, Marks, dropped, imported
 from ..runtime import Session
 from ..samples import Samples
-from ..search import Effort, drop_refused, edge
-from ..sessions import open_session
-from ..types import Drop, Mask
-from ..validate import top_classes
+from ..strategies.edge import Effort, edge
+from ..strategies.refusal import drop_refused
+from ..types import Mask
 from .evidence import Labelled, require_classes
 from .job import Job, silent, tried
 from .route import Route

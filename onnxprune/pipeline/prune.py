@@ -9,22 +9,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from .. import measure
+from .. import calibration
 from .. import plan as plans
-from ..channels import Granularity
+from ..contracts.plan import Plan
+from ..contracts.stats import Stats
 from ..criteria import Criterion
 from ..criteria import get as get_criterion
 from ..criteria.inbound_variance import InboundVariance
 from ..errors import InputError, UsageError
+from ..execution.sessions import blaming
+from ..execution.timing import Timing
 from ..graph import Graph, load
-from ..quality import Function
+from ..quality.metrics import Function
+from ..reductions.channels.find import Granularity
+from ..reductions.channels.plan import fit
+from ..reductions.weights.single import Among
 from ..repair import Mode
-from ..search import Kind
-from ..sessions import blaming
-from ..speed import Timing
-from ..stats import Stats
-from ..types import Plan
-from ..unstructured import Among
+from ..strategies.schedule import Kind
 from .curve import Pareto, along
 from .evidence import (
     HELD_BACK,
@@ -286,7 +287,7 @@ def begin(
         require_classes(marked.labels)
     promised = budget is not None and budget.drop is not None and marked is None
     measured = settings.evaluations if budget is None or budget.of_costs else 0
-    known = measure.load(stats) if isinstance(stats, str | os.PathLike) else stats
+    known = calibration.load(stats) if isinstance(stats, str | os.PathLike) else stats
     evidence = gather(
         ready,
         frozenset() if single else needed(criterion, measured),
@@ -356,7 +357,7 @@ def apply(  # noqa: PLR0913
         dims=timing.dims,
         progress=progress,
     )
-    kept = plans.fit(plan, ready.graph, ready.analysis)
+    kept = fit(plan, ready.graph, ready.analysis)
     made.pop("masked", None)
     if "inbound" in made:
         raise InputError(

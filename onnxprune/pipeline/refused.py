@@ -12,8 +12,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from ..execution.sessions import blaming
 from ..ops.record import Inconsistent
-from ..sessions import blaming
 from ..types import Cause
 from .job import Job
 from .prepare import require_groups

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..allocate import Cost, Descent, macs_model, parameters_model
-from ..bench import check_dims, sizes
+from ..contracts.selection import keep_best
+from ..cost.model import Cost, macs_model, parameters_model
+from ..cost.sizes import check_dims, sizes
 from ..errors import Infeasible
-from ..goals import Goals, caps, meet
 from ..graph import Graph, infer, symbolic_dims
 from ..profile import Profile
-from ..rewrite import rewrite
-from ..search import worst
-from ..selection import keep_best
-from ..speed import latency_cost, profiled
+from ..reductions.channels.cut import rewrite
+from ..strategies.descent import Descent
+from ..strategies.goals import Goals, caps, meet
+from ..strategies.limits import worst
 from ..types import Mask
 from .choice import ladders
 from .evidence import context
 from .job import Job, Made, proved
+from .latency import latency_cost, profiled
 from .settings import Widths
 
 LIKED = 16

@@ -7,15 +7,16 @@ from contextlib import closing
 
 import numpy as np
 
-from ..allocate import Ladder
-from ..fidelity import Judge
+from ..contracts.analysis import ChannelGroup
+from ..contracts.stats import Stats
+from ..execution.prefix import Prefix, Shelf, behind
 from ..graph import Graph
-from ..prefix import Prefix, Shelf, behind
+from ..quality.loss import Judge
+from ..reductions.channels.cut import rewrite
+from ..reductions.channels.mask import masked
 from ..repair import projected
-from ..rewrite import rewrite
-from ..stats import Stats
-from ..types import Group, Mask
-from ..validate import masked
+from ..strategies.ladder import Ladder
+from ..types import Mask
 from .evidence import Feeds
 from .prepare import Prepared, Progress
 
@@ -64,7 +65,7 @@ def sensitivities(
     return found
 
 
-def _start(ready: Prepared, group: Group) -> int:
+def _start(ready: Prepared, group: ChannelGroup) -> int:
     """Where the first node stands that is another without units of this group."""
     if group.approximate:
         return 0

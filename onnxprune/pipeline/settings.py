@@ -8,17 +8,17 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Literal
 
-from .. import budget
-from ..channels import Granularity
+from ..contracts import budget
+from ..contracts.groups import Group
+from ..cost.rate import fitting
 from ..criteria import Criterion, rules
 from ..errors import UsageError
-from ..goals import Goals
-from ..ops.rate import fitting
-from ..quality import Function
+from ..quality.metrics import Function
+from ..reductions.channels.find import Granularity
+from ..reductions.weights.single import Among
 from ..repair import Mode
-from ..search import Kind
-from ..types import Group
-from ..unstructured import Among
+from ..strategies.goals import Goals
+from ..strategies.schedule import Kind
 
 Amount = float | str
 """A share of what the original has (0.5, "50%"), or an amount with its unit ("8MB")."""

@@ -6,15 +6,17 @@ import os
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .. import plan as plans
-from ..allocate import by_ratio, by_rule
+from ..contracts.plan import Plan
+from ..contracts.verdict import Drop, Verdict
 from ..criteria import rules
 from ..errors import CheckFailed, Infeasible, UsageError
-from ..goals import caps
+from ..execution.sessions import open_session
 from ..graph import Graph, save
+from ..reductions.channels.plan import make_plan
 from ..repair import Outcome
-from ..sessions import open_session
-from ..types import Drop, Mask, Plan, Verdict
+from ..strategies.goals import caps
+from ..strategies.uniform import by_ratio, by_rule
+from ..types import Mask
 from .evidence import context
 from .exchange import exchanged
 from .inbound import with_inbound
@@ -145,7 +147,7 @@ def finished(
     if settings.masked and not made.untouched:
         made = as_mask(job, made)
     graph = ready.original if made.untouched else made.graph
-    plan = plans.make_plan(ready.graph, ready.analysis, made.kept, options)
+    plan = make_plan(ready.graph, ready.analysis, made.kept, options)
     job.progress("Comparing with the original")
     verdict = judge(
         ready,

@@ -11,11 +11,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..allocate import Ladder, macs_model
-from ..channels import analyze
+from ..contracts.analysis import Analysis
+from ..cost.model import macs_model
 from ..graph import infer
-from ..search import schedule
-from ..types import Analysis, Mask, Units
+from ..reductions.channels.find import analyze
+from ..strategies.ladder import Ladder
+from ..strategies.schedule import schedule
+from ..types import Mask, Units
 from .choice import ladders
 from .evidence import context, needed, statistics
 from .job import Job, tried

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from ..types import Analysis, Blocked, Cause, Group, Mask
+from ..contracts.analysis import Analysis, ChannelGroup
+from ..contracts.groups import Blocked
+from ..types import Cause, Mask
 
 
 def blocked(analysis: Analysis, units: Mask, why: Callable[[int], Cause]) -> Analysis:
@@ -16,7 +18,7 @@ def blocked(analysis: Analysis, units: Mask, why: Callable[[int], Cause]) -> Ana
         units: bool (analysis.count,).
         why: for the index of a node that makes them, why its channels stay.
     """
-    groups: list[Group] = []
+    groups: list[ChannelGroup] = []
     stuck, causes, cause_of = list(analysis.blocked), list(analysis.causes), analysis.cause_of.copy()
     for group in analysis.groups:
         if not units[group.units].any():

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from .. import measure
+from .. import calibration
+from ..contracts.request import Request
+from ..contracts.stats import Stats
 from ..errors import Infeasible, UsageError
-from ..moments import Request
+from ..reductions.weights.single import Layer, layers, masks, notes, zeroed
 from ..repair import Outcome
-from ..stats import Stats
-from ..unstructured import Layer, layers, masks, notes, zeroed
 from .job import Job, Made
 from .keep import fits
 from .settings import Settings
@@ -98,7 +98,7 @@ def _measured(job: Job, found: Sequence[Layer]) -> Stats:
     samples = job.evidence.fit
     if samples is None:
         raise UsageError("'wanda' needs samples", where="--sparsity", hint="give --calib")
-    return measure.measure(
+    return calibration.measure(
         job.ready.graph, wanted, samples.batches(job.settings.batch), source=samples.source
     )
 

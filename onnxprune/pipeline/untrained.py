@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..initial import drawn
+from ..repair.initial import drawn
 from .job import Made
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..ops.rate import Rate
+from ..cost.rate import Rate
 
 Bound = Literal["compute", "memory", "fixed"]
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ..cost.macs import macs as count_macs
+from ..cost.rate import boundary, traffic
 from ..graph import Facts, Graph, Node, cut
 from ..ops import elementwise
-from ..ops.cost import macs as count_macs
-from ..ops.rate import boundary, traffic
 
 _FOLLOWERS = frozenset(elementwise.RULES) | {
     "BatchNormalization",

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..contracts.analysis import Analysis
+from ..cost.rate import Rate
 from ..graph import Facts, Graph, infer
-from ..ops.rate import Rate
-from ..types import Analysis, Mask
+from ..types import Mask
 from .fit import Bound, Point, bound, fitted
 from .layers import Layer, layers
 from .stopwatch import Stopwatch, Variant

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..ops.rate import fitting
-from ..selection import keep_best
-from ..types import Analysis, Mask
+from ..contracts.analysis import Analysis
+from ..contracts.selection import keep_best
+from ..cost.rate import fitting
+from ..types import Mask
 
 SHARES = (0.75, 0.5, 0.25)
 """Of the channels, for all groups alike."""

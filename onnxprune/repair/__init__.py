@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Literal
 
+from ..calibration.expectation import Normal, normals
 from ..errors import InputError
-from ..fidelity import Judge
 from ..graph import Array, Graph
+from ..quality.loss import Judge
 from .coding import decoded, encoded
 from .consumers import quantised
-from .expectation import Normal, normals
 from .integers import layers_of, lifted, lowered
 from .merging import compensate, merge
 from .projection import projected

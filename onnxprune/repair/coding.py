@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..graph import Array, Edits, Graph, Node, make_node
-from ..sites import along, dequantized, nearest, stored
-
-_PARAMETERS = {"Conv": (1, 2), "ConvTranspose": (1, 2), "Gemm": (0, 1, 2), "MatMul": (0, 1)}
-"""Which inputs may hold weights or biases."""
+from ..ops.layers import LINEAR
+from ..ops.layers.storage import along, dequantized, nearest, stored
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,15 @@ def _stores_weights(graph: Graph, node: Node) -> bool:
         return False
     reader, i = readers[0]
     alone = len(graph.readers[node.inputs[0]]) == 1
-    return alone and i in _PARAMETERS.get(reader.op, ())
+    return alone and i in _parameters(reader.op)
+
+
+def _parameters(op: str) -> tuple[int, ...]:
+    """Which inputs of a layer of floats may hold its weight or bias."""
+    row = LINEAR.get(op)
+    if row is None or row.recurrent or row.zero is not None:
+        return ()
+    return row.weights if row.bias is None else (*row.weights, row.bias)
 
 
 def _code(graph: Graph, node: Node) -> Code:

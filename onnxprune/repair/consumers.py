@@ -5,24 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from ..graph import Graph, Node, Shape, is_floating
+from ..execution.prefix import reads
+from ..graph import Graph, Node, is_floating
 from ..ops import quant
-from ..prefix import reads
-from .convolution import Convolution, Transposed
-from .layout import Layout
-from .product import Gates, Product
+from ..ops.layers import LinearLayer, is_depthwise, layer_at
 from .surgery import Surgery
-
-_WEIGHTS = {
-    "Conv": (1,),
-    "ConvTranspose": (1,),
-    "Gemm": (1, 0),
-    "MatMul": (1, 0),
-    "LSTM": (1,),
-    "GRU": (1,),
-    "RNN": (1,),
-}
-"""Which inputs may be the weight; the data is the other one of the first two."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +43,9 @@ def consumers(surgery: Surgery, *, depthwise: bool = False) -> list[Consumer]:
     for node in surgery.pruned.nodes:
         if not _is_inexact(surgery, node):
             continue
-        side = weight_of(surgery.pruned, node)
-        if side is not None and (depthwise or not is_depthwise(surgery.pruned, node)):
-            recurrent = node.op in ("LSTM", "GRU", "RNN")
-            found.append(Consumer(node.outputs[0], side, node.inputs[1 - side], recurrent))
+        layer = fitted_layer(surgery.pruned, node)
+        if layer is not None and (depthwise or not is_depthwise(surgery.pruned, node)):
+            found.append(Consumer(layer.output, layer.input, layer.data, layer.row.recurrent))
     return found
 
 
@@ -70,11 +56,6 @@ def quantised(surgery: Surgery, fitted: Collection[str]) -> int:
     return sum(node.op in quant.MACS and node.outputs[0] not in fitted for node in nodes)
 
 
-def weight_of(graph: Graph, node: Node) -> int | None:
-    """Which input is a floating-point weight that no other node reads, while the other one is data."""
-    return next((i for i in _WEIGHTS.get(node.op, ()) if _is_weight(graph, node, i)), None)
-
-
 def _is_inexact(surgery: Surgery, node: Node) -> bool:
     return (
         bool(node.outputs)
@@ -83,38 +64,12 @@ def _is_inexact(surgery: Surgery, node: Node) -> bool:
     )
 
 
-def _is_weight(graph: Graph, node: Node, i: int) -> bool:
-    name = node.inputs[i]
-    if name not in graph.constants or node.inputs[1 - i] in graph.constants or len(graph.readers[name]) > 1:
-        return False
-    return is_floating(graph.dtype(name))
-
-
-def is_depthwise(graph: Graph, node: Node) -> bool:
-    """Whether a node is a convolution that makes each channel of one channel."""
-    return node.op == "Conv" and graph.shape_of_constant(node.inputs[1])[1] == 1 != node.attrs.get("group", 1)
-
-
-def layout(node: Node, side: int, weight: Shape, y: Shape) -> Layout | None:
-    """How a node's patches, outputs and weights lie, if they can be told.
-
-    Args:
-        node: the node.
-        side: which input is the weight.
-        weight: its shape.
-        y: shape of the output.
-    """
-    if node.op == "Conv":
-        return Convolution.of(node, weight)
-    if node.op == "ConvTranspose":
-        return Transposed.of(node, weight)
-    if node.op == "Gemm":
-        turned = bool(node.attrs.get("transA", 0)), bool(node.attrs.get("transB", 0))
-        factor = float(node.attrs.get("alpha", 1.0))
-        return Product(side == 1, turned[1 - side], turned[side], factor) if factor else None
-    if node.op == "MatMul":
-        return Product(side == 1) if len(weight) == 2 and len(y) > 1 else None
-    return Gates(bool(node.attrs.get("layout", 0)))
+def fitted_layer(graph: Graph, node: Node) -> LinearLayer | None:
+    """The linear layer that a node is, if its weight is of floats and no other node reads it."""
+    layer = layer_at(graph, node)
+    if layer is None or len(graph.readers[layer.weight]) > 1 or not is_floating(graph.dtype(layer.weight)):
+        return None
+    return layer
 
 
 def stages(graph: Graph, keys: Collection[str]) -> dict[int, int]:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..graph import Array, Edits, Graph, Node, make_node
-from ..sites import along, dequantized, nearest, only_reader
+from ..graph.behind import fresh
+from ..ops.layers.storage import along, dequantized, nearest
+from ..reductions.channels.sites import only_reader
 from ..types import Floats
-from .behind import fresh
 
 Use = tuple[Node, int]
 

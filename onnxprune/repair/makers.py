@@ -7,13 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..contracts.analysis import Analysis, ChannelGroup
 from ..graph import Array, Graph, Node
 from ..ops.label import rank
-from ..sites import axis_of, filters, values
-from ..types import Analysis, Floats, Group, Units
-from .consumers import is_depthwise
-
-_BIASED = {"Conv": 2, "ConvTranspose": 2, "Gemm": 2}
+from ..ops.layers import LINEAR, is_depthwise
+from ..ops.layers.storage import values
+from ..reductions.channels.sites import axis_of, filters
+from ..types import Floats, Units
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Mixed(Exception):
     """Something between filters and their readers is not known to keep their proportions."""
 
 
-def makers(graph: Graph, analysis: Analysis, group: Group) -> list[Maker]:
+def makers(graph: Graph, analysis: Analysis, group: ChannelGroup) -> list[Maker]:
     """The nodes that make a group, those that read one another in order.
 
     Raises:
@@ -65,7 +65,7 @@ def makers(graph: Graph, analysis: Analysis, group: Group) -> list[Maker]:
     return found
 
 
-def by_unit(group: Group, rows: Floats, units: Units) -> Floats:
+def by_unit(group: ChannelGroup, rows: Floats, units: Units) -> Floats:
     """(group.size, d): the rows of each unit one behind the other, zeros where it has none."""
     times = rank(units)
     result = np.zeros((group.size, int(times.max(initial=0)) + 1, rows.shape[1]))
@@ -73,7 +73,7 @@ def by_unit(group: Group, rows: Floats, units: Units) -> Floats:
     return result.reshape(group.size, -1)
 
 
-def _touching(graph: Graph, analysis: Analysis, group: Group) -> set[int]:
+def _touching(graph: Graph, analysis: Analysis, group: ChannelGroup) -> set[int]:
     mine = (
         n
         for n, places in analysis.tensors.items()
@@ -83,7 +83,8 @@ def _touching(graph: Graph, analysis: Analysis, group: Group) -> set[int]:
 
 
 def _biases(graph: Graph, node: Node) -> Iterator[Array]:
-    at = _BIASED.get(node.op)
+    row = LINEAR.get(node.op)
+    at = None if row is None or row.recurrent else row.bias
     if at is not None and len(node.inputs) > at and node.inputs[at]:
         value = values(graph, node.inputs[at])
         if value is not None:
@@ -113,7 +114,7 @@ def _affine(graph: Graph, node: Node) -> tuple[Floats, Floats]:
     return scale, shift - mean * scale
 
 
-def _along(analysis: Analysis, group: Group, tensor: str, vector: Array) -> Floats:
+def _along(analysis: Analysis, group: ChannelGroup, tensor: str, vector: Array) -> Floats:
     """(group.size, t): the entries of a vector over the channels of a tensor, by unit."""
     place = axis_of(analysis, tensor, group.units)
     if vector.size == 1:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..calibration.expectation import expected
+from ..contracts.analysis import ChannelGroup, Reader
 from ..graph import Edits, Graph
 from ..ops.label import block_on, locate, rank
-from ..types import Floats, Group, Mask, Reader, Units
+from ..ops.layers.bias import intercept, shift
+from ..types import Floats, Mask, Units
 from .consumers import Consumer, consumers
-from .expectation import expected
-from .intercept import intercept, shift
 from .makers import Maker, Mixed, makers
 from .surgery import Surgery
 
@@ -54,7 +55,7 @@ def _redirected(surgery: Surgery, partner: Units, factor: Floats) -> Graph:
     return surgery.pruned.edited(edits) if edits else surgery.pruned
 
 
-def _match(surgery: Surgery, group: Group, partner: Units, factor: Floats) -> None:
+def _match(surgery: Surgery, group: ChannelGroup, partner: Units, factor: Floats) -> None:
     """Find for each unit that is gone the one that stays with the most similar filters."""
     stays = surgery.kept[group.units]
     if stays.all() or not stays.any():

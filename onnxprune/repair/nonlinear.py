@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..execution.prefix import Shelf
 from ..graph import Array
-from ..prefix import Shelf
 from ..types import Floats
 from .regression import Covariance, Fit
 

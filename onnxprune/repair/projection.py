@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..contracts.analysis import Analysis, ChannelGroup
+from ..contracts.stats import Moments, Stats
+from ..execution.linalg import solve, threads_for
 from ..graph import Edits, Graph
-from ..linalg import solve, threads_for
-from ..sites import Consumer, consumers, nearest, weights, zero_point
-from ..stats import Moments, Stats
-from ..types import Analysis, Floats, Group, Mask, Units
-from .intercept import intercept, shift
+from ..ops.layers.bias import intercept, shift
+from ..ops.layers.storage import nearest, weights, zero_point
+from ..reductions.channels.sites import Consumer, consumers
+from ..types import Floats, Mask, Units
 
 RIDGE = 1e-3
 """Added to the covariance, relative to its mean diagonal, together with channels / rows."""
 
 
 def projected(
-    reference: Graph, graph: Graph, analysis: Analysis, stats: Stats, group: Group, kept: Mask
+    reference: Graph, graph: Graph, analysis: Analysis, stats: Stats, group: ChannelGroup, kept: Mask
 ) -> Graph:
     """The masked graph with the consumers of a group making up for what they no longer read.
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..execution.linalg import solve
 from ..graph import Array
-from ..linalg import solve
 from ..types import Floats
 
 PENALTIES: tuple[float, ...] = tuple(10.0**k for k in range(-7, 4))

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from ..execution.prefix import ancestors, free_nodes
+from ..execution.sessions import open_session
 from ..graph import Array, Graph, Node, Shape, segment
-from ..prefix import ancestors, free_nodes
-from ..sessions import open_session
-from .behind import is_free
+from ..graph.behind import is_free
+from ..ops.layers.bias import AddBehind, intercept
 from .consumers import Consumer, stages
-from .intercept import AddBehind, intercept
 from .surgery import Surgery
 
 _POINTWISE = frozenset(

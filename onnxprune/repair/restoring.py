@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import Array, Edits, Graph, Node, make_node
+from ..graph.behind import fresh, insert
+from ..ops.layers.layout import Layout
 from ..types import Floats
-from .behind import fresh, insert
-from .layout import Layout
 from .regression import Covariance, Fit, fit
 
 

@@ -12,15 +12,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..cost.macs import macs
 from ..graph import Node
-from ..ops.cost import macs
-from ..sites import hands_on
+from ..graph.behind import is_free
+from ..ops.layers import is_depthwise
+from ..reductions.channels.sites import hands_on
 from ..types import Units
-from .behind import is_free
-from .consumers import consumers, is_depthwise, weight_of
+from .consumers import consumers, fitted_layer
 from .surgery import Surgery
-
-_RESTORED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 
 @dataclass(frozen=True)
@@ -98,16 +97,16 @@ def arranged(surgery: Surgery, candidates: Iterable[int]) -> Surgery:
 
 def _layer(surgery: Surgery, node: Node, cost: Mapping[int, int]) -> _Layer | None:
     graph, y = surgery.graph, node.outputs[0]
-    side, shape = weight_of(graph, node), surgery.facts.shapes.get(y)
-    if node.op not in _RESTORED or side is None or (node.op == "Gemm" and side == 0):
+    layer, shape = fitted_layer(graph, node), surgery.facts.shapes.get(y)
+    if layer is None or layer.row.recurrent or (layer.row.bias is not None and layer.input == 0):
         return None
     if shape is None or node.index not in cost or not is_free(graph, y):
         return None
-    axis = 1 if node.op.startswith("Conv") else len(shape) - (1 if side else 2)
+    axis = layer.layout.outputs % len(shape)
     place = next((p for p in surgery.analysis.tensors.get(y, ()) if p.axes == (axis,)), None)
     if place is None:
         return None
-    groups = int(node.attrs.get("group", 1))
+    groups = layer.layout.groups
     stays = surgery.kept[place.units].reshape(groups, -1).sum(1)
     if not stays.all() or (stays != stays[0]).any():
         return None

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import InputError
+from ..execution.linalg import threads_for
+from ..execution.prefix import Prefix, Shelf, ancestors
 from ..graph import Array, Edits, Graph, Node, Shape
-from ..linalg import threads_for
-from ..prefix import Prefix, Shelf, ancestors
-from .consumers import Consumer, consumers, layout, stages
-from .intercept import Intercept, intercept
-from .layout import Layout
+from ..ops.layers import Layout, layer_at
+from ..ops.layers.bias import Intercept, intercept
+from .consumers import Consumer, consumers, stages
 from .nonlinear import Rows, refitted
 from .regression import Covariance, Fit, Sums, fit
 from .response import Function, function
@@ -196,7 +196,8 @@ class _Job:
 
     def _begin(self, y: Shape) -> None:
         """Find out how things lie, now that the rank is known."""
-        self._layout = layout(self._node, self.consumer.weight, self._weight.shape, y)
+        layer = layer_at(self._now, self._node)
+        self._layout = None if layer is None or len(y) < 2 else layer.layout
         beside, dtype = self._wanted.shortcut, self._weight.dtype
         if self._layout is not None and not self.consumer.recurrent and self._keep is None:
             start = beside.sum if beside else self.consumer.key

@@ -8,14 +8,15 @@ from functools import cached_property
 
 import numpy as np
 
+from ..calibration.expectation import Normal
+from ..contracts.analysis import Analysis
+from ..execution.prefix import reads
 from ..graph import Array, Facts, Graph
 from ..ops import RULES
 from ..ops.label import Label, locate
 from ..ops.record import ConstantLabel, Record, Selection
 from ..ops.walk import Walk
-from ..prefix import reads
-from ..types import Analysis, Mask
-from .expectation import Normal
+from ..types import Mask
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..execution.prefix import Prefix, Shelf, ancestors
 from ..graph import Array, Graph, Shape
-from ..prefix import Prefix, Shelf, ancestors
-from .consumers import Consumer, layout
-from .layout import Entries, Layout, Rows
+from ..ops.layers import Entries, Layout, Rows, layer_at
+from .consumers import Consumer
 from .response import Shortcut, shortcut
 from .surgery import Surgery
 
@@ -116,7 +116,7 @@ class _View:
     def taken(self, value: Array, index: int, count: int, random: np.random.Generator) -> list[Target]:
         """Of batch `index` of `count`; nothing where it can't be told how its rows lie."""
         y = self._gates(value) if self._consumer.recurrent else value
-        place = layout(self._node, self._consumer.weight, self._weight.shape, y.shape)
+        place = self._place(y.shape)
         if place is None:
             return []
         y, entries = self._stays(y, place.outputs)
@@ -124,6 +124,10 @@ class _View:
         return [
             Target(half, rows, y.shape, place.targets(y, rows, entries)) for half, rows in chosen if rows.size
         ]
+
+    def _place(self, y: Shape) -> Layout | None:
+        layer = layer_at(self._surgery.pruned, self._node)
+        return None if layer is None or len(y) < 2 else layer.layout
 
     def _stays(self, y: Array, outputs: int) -> tuple[Array, Entries]:
         """What stays of the wanted outputs, or all and which of them; picking rows first is much cheaper."""

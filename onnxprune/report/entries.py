@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..contracts.analysis import Analysis
 from ..graph import Graph, Node
-from ..types import Analysis, Cause
-from ..weights import Weight
+from ..reductions.channels.weights import Weight
+from ..types import Cause
 
 VERSION = 1
 """Of the JSON that `inspect --json`, `prune --report` and `validate --json` write."""

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from ..contracts.analysis import Analysis
+from ..contracts.verdict import Size
+from ..cost.macs import macs as count_macs
 from ..graph import Facts, Graph, infer, one_sample
 from ..ops import MACS
-from ..ops.cost import macs as count_macs
-from ..types import Analysis, Size
-from ..weights import weights
+from ..reductions.channels.weights import weights
 from .entries import VERSION, WeightSummary, cause_entry, name_of, weight_entry
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from ..contracts.analysis import Analysis
+from ..contracts.plan import Plan
+from ..contracts.verdict import Verdict
 from ..graph import Graph
-from ..types import Analysis, Mask, Plan, Verdict
-from ..weights import narrowed, shape_after, weights
+from ..reductions.channels.weights import narrowed, shape_after, weights
+from ..types import Mask
 from .entries import VERSION, cause_entry, name_of, weight_entry
 
 

@@ -12,8 +12,9 @@ from rich.console import JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..types import Plan, Verdict
-from ..weights import Fate
+from ..contracts.plan import Plan
+from ..contracts.verdict import Verdict
+from ..reductions.channels.weights import Fate
 from .entries import WeightSummary
 from .inspection import Inspection
 

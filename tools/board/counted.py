@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from onnxprune.contracts.verdict import Size
 from onnxprune.graph import Graph
 from onnxprune.pipeline import opened, sample_sizes, size
-from onnxprune.types import Size
 
 
 def counted(graph: Graph, samples: Mapping[str, npt.NDArray[np.generic]]) -> Size:

@@ -1,0 +1,170 @@
+"""What to gather: one request for each tensor that any of the needs is about."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..contracts.analysis import Analysis
+from ..contracts.request import Kernel, Kind, Request
+from ..contracts.stats import ENOUGH, Need
+from ..cost.macs import macs
+from ..graph import Facts, Graph, Shape, input_specs
+from ..ops.layers.storage import weights
+from ..reductions.channels.sites import Consumer, Key, activations, consumers, kernels_of, outputs
+
+DEFAULT_NEEDS: frozenset[Need] = frozenset({"consumers"})
+"""What fits into one and a half times the time of plain inference: see `tools/bench_calibration.py`."""
+
+
+GRAM_LIMIT = 4096
+"""Of wider tensors only the diagonal of the Gram matrix is gathered: a matrix of this width takes 128 MB."""
+
+
+GRAM_SHARE = 0.15
+"""Gram matrices may take this share of the network's own multiply-accumulates."""
+
+
+MIN_POSITIONS = 2
+"""So many positions of each sample are looked at in any case."""
+
+
+MAX_POSITIONS = 32
+"""No more than so many are: neighbours are alike, and another sample says more."""
+
+
+NEAR = 8
+"""Turning a tensor around pays if at least one of so many of its positions is looked at."""
+
+
+_BLOCKED = frozenset(
+    {"Relu", "Clip", "LeakyRelu", "Sigmoid", "Tanh", "Add", "Sum", "Mul", "Concat", "MaxPool", "AveragePool"}
+)
+"""What ONNX Runtime computes in the layout of convolutions if its inputs are in it."""
+
+
+def requests(
+    graph: Graph,
+    facts: Facts,
+    analysis: Analysis,
+    needs: frozenset[Need],
+    positions: int | None = None,
+    samples: int | None = None,
+) -> dict[Key, Request]:
+    """One request for each tensor that any of the needs is about, and for each consumer's kernels.
+
+    Args:
+        graph: the graph.
+        facts: its shapes.
+        analysis: its groups.
+        needs: what to gather.
+        positions: Gram matrices and zeros look at this many positions of each sample; 0: at all; `None`: at
+            as many as keep Gram matrices within `GRAM_SHARE` of the network itself.
+        samples: how many there will be, if that is known: with few of them more positions of each are looked
+            at, for a Gram matrix of fewer rows than channels says little.
+    """
+    kinds = _kinds(graph, facts, analysis, needs)
+    shapes = {key: shape for key in kinds if (shape := facts.shapes.get(key[0])) is not None}
+    batch, fixed = _batch(graph, facts)
+    least: dict[Key, int] = {}
+    if positions is None:
+        grams = {k: s for k, s in shapes.items() if "gram" in kinds[k]}
+        budget = GRAM_SHARE * sum(macs(graph, facts).values())
+        positions = _positions([(s, k[1]) for k, s in grams.items()], budget)
+        if samples:
+            least = {k: min(-(-ENOUGH * s[k[1]] // samples), MAX_POSITIONS) for k, s in grams.items()}
+    result = {}
+    for key, shape in shapes.items():
+        length = _length(shape, key[1])
+        per_row = not kinds[key].isdisjoint(("gram", "zeros"))
+        drawn = positions and max(positions, least.get(key, 0))
+        some = drawn if per_row and 0 < drawn < length and shape[0] == batch and key[1] else None
+        known = length if fixed and shape[0] == batch else None
+        turn = some is not None and (length <= NEAR * some or _is_blocked(graph, key[0]))
+        result[key] = Request(key[0], key[1], shape, frozenset(kinds[key]), some, length=known, turn=turn)
+    if "kernels" in needs:
+        for consumer in consumers(graph, analysis):
+            read = facts.shapes.get(consumer.activation[0])
+            kernel = _kernel(graph, consumer)
+            if read is not None and kernel is not None:
+                request = Request(*consumer.activation, read, frozenset({"kernels"}), kernel=kernel)
+                result[kernels_of(consumer)] = request
+    return result
+
+
+def _kinds(graph: Graph, facts: Facts, analysis: Analysis, needs: frozenset[Need]) -> dict[Key, set[Kind]]:
+    kinds: defaultdict[Key, set[Kind]] = defaultdict(set)
+    if "consumers" in needs:
+        for consumer in consumers(graph, analysis):
+            width = len(consumer.units)
+            kinds[consumer.activation].update(("gram",) if width <= GRAM_LIMIT else ("sum", "squares"))
+    for group in analysis.groups:
+        made, active = outputs(graph, analysis, group), activations(graph, analysis, group)
+        if "norms" in needs:
+            for key, _ in made:
+                kinds[key].add("norms")
+        if "pooled" in needs:
+            for key, _ in active or made:
+                kinds[key].add("pooled")
+        if "zeros" in needs:
+            for key, _ in active:
+                kinds[key].add("zeros")
+    return {key: found for key, found in kinds.items() if facts.shapes.get(key[0]) is not None}
+
+
+def _batch(graph: Graph, facts: Facts) -> tuple[int, bool]:
+    """How many samples the shapes are of, and whether nothing but their number is open.
+
+    Tensors whose first axis has another length hold several rows for each sample (windows, tokens), or time.
+    """
+    shapes = {spec.name: facts.shapes.get(spec.name) or () for spec in input_specs(graph)}
+    first = {shape[0] for shape in shapes.values() if shape}
+    opened = [d for spec in input_specs(graph) for d in spec.shape[1:] if not isinstance(d, int)]
+    return (first.pop() if len(first) == 1 else 1), not opened
+
+
+def _length(shape: Shape, axis: int) -> int:
+    """Positions of one sample."""
+    return math.prod(d for a, d in enumerate(shape) if a not in (0, axis))
+
+
+def _is_blocked(graph: Graph, tensor: str) -> bool:
+    """Whether ONNX Runtime probably keeps a tensor in the layout of convolutions."""
+    made = graph.producer.get(tensor)
+    if made is None or made.op not in _BLOCKED:
+        return made is not None and made.op in ("Conv", "BatchNormalization")
+    return all(_is_blocked(graph, i) for i in made.inputs if i and i not in graph.constants)
+
+
+def _positions(tensors: Sequence[tuple[Shape, int]], budget: float) -> int:
+    """The most positions of each sample for which Gram matrices stay within a budget of multiplications."""
+
+    def cost(positions: int) -> float:
+        return sum(
+            (shape[0] if axis else 1) * min(_length(shape, axis), positions) * shape[axis] ** 2
+            for shape, axis in tensors
+        )
+
+    low, high = MIN_POSITIONS, max((_length(shape, axis) for shape, axis in tensors), default=0)
+    if high <= low:
+        return 0
+    high = min(high, MAX_POSITIONS)
+    while low < high:
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if cost(middle) <= budget else (low, middle - 1)
+    return low
+
+
+def _kernel(graph: Graph, consumer: Consumer) -> Kernel | None:
+    """The kernels of a consumer; `None` where it has groups, or is no convolution or matrix product."""
+    node = graph.nodes[consumer.node]
+    weight = weights(graph, consumer.weight).astype(np.float64)
+    if node.op == "Conv" and node.attrs.get("group", 1) == 1:
+        said = ("auto_pad", "dilations", "pads", "strides")
+        return Kernel(weight, {k: v for k, v in node.attrs.items() if k in said})
+    if node.op in ("Gemm", "MatMul") and weight.ndim == 2:
+        return Kernel(np.moveaxis(weight, consumer.reader.place.axes[0], 1), {})
+    return None

@@ -1,0 +1,78 @@
+"""One pass of samples through the graph, and what is kept of it: sums."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+
+from ..contracts.request import Request
+from ..contracts.stats import Stats
+from ..errors import InputError
+from ..execution.sessions import blaming, open_session
+from ..graph import Array, Graph
+from ..reductions.channels.sites import Key
+from ..runtime import ExecutionOptions
+from .meter import Meter, batch_size
+
+
+def measure(
+    graph: Graph,
+    wanted: Mapping[Key, Request],
+    batches: Iterable[Mapping[str, Array]],
+    *,
+    seed: int = 0,
+    source: str = "",
+    options: ExecutionOptions | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Stats:
+    """Run batches of samples through the graph once and add up what criteria need.
+
+    Everything comes from this one pass: also the entropy's histogram, as pooled values are kept for each
+    sample (four bytes per channel and sample: the only part that grows with the samples).
+
+    Args:
+        graph: the graph.
+        wanted: what to gather, from `requests`.
+        batches: inputs by name, first axis samples.
+        seed: of the positions to look at.
+        source: where the samples came from, in words.
+        options: how to run.
+        progress: told how many samples are done.
+
+    Raises:
+        InputError: there is no sample, or one does not fit the model.
+    """
+    with blaming(graph):
+        meter = Meter(graph, tuple(wanted.values()), seed)
+    session = open_session(meter.graph, options) if wanted else None
+    count = 0
+    for feeds in batches:
+        if session is not None:
+            try:
+                meter.add(session.run(meter.feeds(feeds)))
+            except InputError as error:
+                raise _blamed(error, feeds, source) from None
+        count += batch_size(feeds)
+        progress(count)
+    if count == 0:
+        raise InputError("there are no samples", where=source or None)
+    return Stats(identity(graph), count, source, dict(zip(wanted, meter.moments, strict=True)))
+
+
+def _blamed(error: InputError, feeds: Mapping[str, Array], source: str) -> InputError:
+    """The error, told of an input if it began there."""
+    for name, array in feeds.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            reason = f"a sample of input '{name}' holds NaN or infinity"
+            return InputError(reason, where=source or None, hint="leave such samples out")
+    return error
+
+
+def identity(graph: Graph) -> str:
+    """SHA-256 over nodes, links and weights: statistics are of these weights, a plan fits others, too."""
+    digest = hashlib.sha256(graph.fingerprint().encode())
+    for name in sorted(graph.constants):
+        digest.update(graph.constants[name].SerializeToString(deterministic=True))
+    return digest.hexdigest()

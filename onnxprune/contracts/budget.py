@@ -1,0 +1,164 @@
+"""What people say for a budget: `0.5`, `50%`, `8MB`, `5ms`, `300 MMACs`, `1pt`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from ..errors import UsageError
+
+_NUMBER = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([^0-9\s]*)\s*")
+
+_COUNT = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+_BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30}
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What is limited, and how its amounts are written.
+
+    Attributes:
+        name: in words, for messages.
+        units: how many base units each spelling stands for.
+        example: of an amount, for messages.
+    """
+
+    name: str
+    units: Mapping[str, float]
+    example: str
+
+
+def _counted(*nouns: str) -> Mapping[str, float]:
+    return MappingProxyType({prefix + noun: n for prefix, n in _COUNT.items() for noun in ("", *nouns)})
+
+
+_BYTES = MappingProxyType({"B": 1.0} | {p + "B": n for p, n in (_COUNT | _BINARY | {"K": 1e3}).items()})
+
+MACS = Quantity("MACs", _counted("MAC", "MACs"), "300 MMACs")
+PARAMS = Quantity("parameters", _counted("", "params"), "2M")
+SIZE = Quantity("file size", _BYTES, "8MB")
+MEMORY = Quantity("peak memory", _BYTES, "64MB")
+LATENCY = Quantity("latency", MappingProxyType({"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}), "5ms")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How much of a quantity may stay: a share of what the original has, or an amount.
+
+    Attributes:
+        quantity: what is limited.
+        share: in (0, 1), of the original; `None` where an amount is given.
+        amount: in base units (MACs, parameters, bytes, seconds); `None` where a share is given.
+    """
+
+    quantity: Quantity
+    share: float | None = None
+    amount: float | None = None
+
+    def of(self, total: float) -> float:
+        """The limit in base units, for an original that has `total` of them."""
+        return self.share * total if self.share is not None else self.amount or 0.0
+
+    def times(self, factor: float) -> Limit:
+        """A limit some times as large."""
+        return Limit(
+            self.quantity,
+            None if self.share is None else self.share * factor,
+            None if self.amount is None else self.amount * factor,
+        )
+
+    def __str__(self) -> str:
+        """As one would say it: `0.5 of the latency`, or `8 MB`."""
+        return self.written(self.share if self.share is not None else self.amount or 0.0)
+
+    def written(self, value: float) -> str:
+        """A value as this limit is given: a share of the original, or in base units."""
+        if self.share is not None:
+            return f"{value:.4g} of the {self.quantity.name}"
+        units = ((unit, value / scale) for unit, scale in self.quantity.units.items())
+        spelled = [f"{number:.4g} {unit}" for unit, number in units if 1 <= number < 1000]
+        return min(spelled, key=len, default=f"{value:.4g} {self.quantity.name}")
+
+
+def limit(text: str, quantity: Quantity, *, option: str) -> Limit:
+    """Read how much of a quantity may stay.
+
+    Args:
+        text: a share (`0.5`, `50%`), or an amount with its unit (`8MB`).
+        quantity: what is limited.
+        option: where it was given, for messages.
+
+    Raises:
+        UsageError: it is neither, or the share is not between 0 and 1.
+    """
+    number, unit = _parts(
+        text, option, f"say a share such as 0.5 or 50%, or an amount such as {quantity.example}"
+    )
+    if unit in ("", "%"):
+        hint = f"an amount has a unit, such as {quantity.example}"
+        return Limit(quantity, share=_inside(number / 100 if unit else number, text, option, hint))
+    scale = _scale(unit, quantity, text, option)
+    if number <= 0:
+        raise UsageError(f"'{text}' is not above zero", where=option)
+    return Limit(quantity, amount=number * scale)
+
+
+def share(text: str, *, option: str) -> float:
+    """Read a share in (0, 1): `0.5` or `50%`.
+
+    Raises:
+        UsageError: it is not a share.
+    """
+    hint = "say a share such as 0.5 or 50%"
+    number, unit = _parts(text, option, hint)
+    if unit not in ("", "%"):
+        raise UsageError(f"'{text}' is not a share", where=option, hint=hint)
+    return _inside(number / 100 if unit else number, text, option, None)
+
+
+def drop(text: str, *, option: str = "--max-drop") -> float:
+    """Read how far a metric may fall, absolutely: `0.01`, `1%` and `1pt` are the same. In [0, 1).
+
+    Raises:
+        UsageError: it is not a drop.
+    """
+    hint = "say a drop such as 0.01, 1% or 1pt"
+    number, unit = _parts(text, option, hint)
+    if unit not in ("", "%", "pt", "pts", "pp"):
+        raise UsageError(f"'{text}' is not a drop", where=option, hint=hint)
+    value = number / 100 if unit else number
+    if value >= 1:
+        raise UsageError(f"'{text}' would allow losing everything", where=option, hint=hint)
+    return value
+
+
+def _parts(text: str, option: str, hint: str) -> tuple[float, str]:
+    found = _NUMBER.fullmatch(text)
+    if found is None:
+        raise UsageError(f"'{text}' is not a number with an optional unit", where=option, hint=hint)
+    number = float(found[1])
+    if not math.isfinite(number):
+        raise UsageError(f"'{text}' is not a number that means anything", where=option, hint=hint)
+    return number, found[2]
+
+
+def _inside(value: float, text: str, option: str, hint: str | None) -> float:
+    if not 0 < value < 1:
+        raise UsageError(f"{text} is not between 0 and 1", where=option, hint=hint)
+    return value
+
+
+def _scale(unit: str, quantity: Quantity, text: str, option: str) -> float:
+    """What a unit stands for; its case matters only where it tells units apart."""
+    if unit in quantity.units:
+        return quantity.units[unit]
+    same = {scale for spelling, scale in quantity.units.items() if spelling.lower() == unit.lower()}
+    if len(same) == 1:
+        return same.pop()
+    known = ", ".join(quantity.units)
+    raise UsageError(
+        f"'{text}': '{unit}' is no unit of {quantity.name}", where=option, hint=f"there are: {known}"
+    )

@@ -1,0 +1,177 @@
+"""Sums over samples of what flows through a graph: all that calibration leaves behind.
+
+Everything here is a plain sum (or, for pooled values, a list) over rows or samples. So the statistics of two
+disjoint sets of samples add up to those of both, in any order, on any machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import UsageError
+
+Floats = NDArray[np.float64]
+
+Need = Literal["consumers", "norms", "pooled", "zeros", "kernels"]
+"""What to gather: Gram matrices of what consumers read; per-sample norms and pooled values of what filters
+make; zeros after ReLU; norms of every single kernel's output."""
+
+
+ENOUGH = 4
+"""Rows per channel from which on a Gram matrix is worth something."""
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Sums over one tensor. What was not asked for is `None`.
+
+    A *row* is one position of one sample: a pixel, a token; C numbers. C is the length of the channel axis.
+
+    Attributes:
+        rows: how many rows are in `sum`, `squares`, `zeros` and `gram`.
+        sum: float64 (C,).
+        squares: float64 (C,), of x²; the diagonal of `gram`.
+        zeros: float64 (C,), number of rows that are exactly zero.
+        gram: float64 (C, C), of x xᵀ, not centred.
+        samples: how many samples are in what follows.
+        norms: float64 (C,), sum over samples of the Frobenius norm of the channel.
+        norm_squares: float64 (C,), sum of its square.
+        pooled: float32 (samples, C), mean of each channel over the positions of each sample.
+        kernel_norms: float64 (T, S), sum over samples of the norm of filter t on input channel s.
+        kernel_squares: float64 (T, S), sum of its square.
+    """
+
+    rows: int = 0
+    sum: Floats | None = None
+    squares: Floats | None = None
+    zeros: Floats | None = None
+    gram: Floats | None = None
+    samples: int = 0
+    norms: Floats | None = None
+    norm_squares: Floats | None = None
+    pooled: NDArray[np.float32] | None = None
+    kernel_norms: Floats | None = None
+    kernel_squares: Floats | None = None
+
+    def __add__(self, other: Moments) -> Moments:
+        """The moments of both sets of samples; only what both have."""
+        joined: dict[str, Any] = {}
+        for field in fields(self):
+            a, b = getattr(self, field.name), getattr(other, field.name)
+            if a is None or b is None:
+                joined[field.name] = None
+            elif field.name == "pooled":
+                joined[field.name] = np.concatenate([a, b])
+            else:
+                joined[field.name] = a + b
+        return Moments(**joined)
+
+    @property
+    def mean(self) -> Floats:
+        """float64 (C,), over rows."""
+        return known(self.sum, "sum") / self.rows
+
+    @property
+    def second(self) -> Floats:
+        """float64 (C,), the mean of x² over rows."""
+        squares = self.squares if self.gram is None else np.diagonal(self.gram)
+        return known(squares, "squares") / self.rows
+
+    @property
+    def covariance(self) -> Floats:
+        """float64 (C, C), centred second moments over rows (divided by their number)."""
+        return known(self.gram, "gram") / self.rows - np.outer(self.mean, self.mean)
+
+    @property
+    def zero_fraction(self) -> Floats:
+        """float64 (C,), the fraction of rows that are exactly zero."""
+        return known(self.zeros, "zeros") / self.rows
+
+    @property
+    def norm_variance(self) -> Floats:
+        """float64 (C,), variance over samples of the channel's Frobenius norm."""
+        return _variance(known(self.norms, "norms"), known(self.norm_squares, "norm_squares"), self.samples)
+
+    @property
+    def kernel_variance(self) -> Floats:
+        """float64 (T, S), variance over samples of the norm of filter t on input channel s."""
+        norms = known(self.kernel_norms, "kernel_norms")
+        return _variance(norms, known(self.kernel_squares, "kernel_squares"), self.samples)
+
+
+def known(array: NDArray[Any] | None, name: str) -> NDArray[Any]:
+    """An array of moments that must be there.
+
+    Raises:
+        UsageError: it was not asked for when they were gathered.
+    """
+    if array is None:
+        hint = "run 'onnxprune calibrate' with --for and this criterion"
+        raise UsageError(f"the statistics have no '{name}'", where="--stats", hint=hint)
+    return array
+
+
+def _variance(total: Floats, squares: Floats, count: int) -> Floats:
+    """Of what sums to `total`; rounding may leave it a little below zero, which it can't be."""
+    return np.maximum(squares / count - (total / count) ** 2, 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Stats:
+    """The statistics of a graph over some samples.
+
+    Attributes:
+        fingerprint: of the graph and its weights.
+        samples: how many samples were seen.
+        source: where they came from, in words; `random` where they were drawn.
+        moments: (tensor, channel axis) -> its moments.
+    """
+
+    fingerprint: str
+    samples: int
+    source: str
+    moments: Mapping[tuple[str, int], Moments]
+
+    def warnings(self) -> tuple[str, ...]:
+        """What to tell the user: random samples; tensors with few rows for their channels."""
+        found = []
+        if "random" in self.source.split("; "):
+            found.append(
+                "the samples are random: good to try things out, worth nothing for choosing channels"
+            )
+        few = {
+            tensor: (m.rows, len(m.gram))
+            for (tensor, _), m in self.moments.items()
+            if m.gram is not None and m.rows < ENOUGH * len(m.gram)
+        }
+        if few:
+            tensor, (rows, channels) = min(few.items(), key=lambda item: item[1][0] / item[1][1])
+            more = f" (and {len(few) - 1} more)" if len(few) > 1 else ""
+            found.append(f"few samples: '{tensor}'{more} has {rows} rows for {channels} channels")
+        return tuple(found)
+
+    def __add__(self, other: Stats) -> Stats:
+        """The statistics of both sets of samples.
+
+        Raises:
+            ValueError: they are of different graphs.
+        """
+        if self.fingerprint != other.fingerprint:
+            raise ValueError("the statistics are of different graphs")
+        common = [key for key in self.moments if key in other.moments]
+        source = self.source if self.source == other.source else f"{self.source}; {other.source}"
+        moments = {key: self.moments[key] + other.moments[key] for key in common}
+        return Stats(self.fingerprint, self.samples + other.samples, source, moments)
+
+
+def total(stats: Iterable[Stats]) -> Stats:
+    """The statistics of all these sets of samples; at least one."""
+    first, *rest = stats
+    for more in rest:
+        first = first + more
+    return first

@@ -1,0 +1,186 @@
+"""How good a model's answers are, and what a change of the model costs of it: what `--max-drop` promises."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..contracts.verdict import Drop
+from ..errors import InputError, UsageError
+from ..graph import Array
+from ..runtime import Session
+from ..types import Mask
+from .drift import drift, top_classes
+from .interval import drop_interval
+
+Batches = Callable[[], Iterable[Mapping[str, Array]]]
+"""Batches of inputs, as often as they are asked for."""
+
+Function = Callable[[Mapping[str, Array], "Array | None"], Any]
+"""Outputs by name, all samples together, and labels -> a score (the higher the better), or for every sample
+whether its answer is right: bool (samples,)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Marks:
+    """How good a model's answers are.
+
+    Attributes:
+        score: the higher the better.
+        right: bool (samples,), whether each answer is right, where answers are right or wrong.
+    """
+
+    score: float
+    right: Mask | None = None
+
+    @classmethod
+    def of(cls, right: NDArray[np.bool_]) -> Marks:
+        """The share of right answers."""
+        return cls(float(right.mean()), right)
+
+
+class Exam(Protocol):
+    """Questions, and how answers are marked."""
+
+    @property
+    def name(self) -> str:
+        """What is marked, in words."""
+
+    def marks(self, session: Session) -> Marks:
+        """Let a model answer."""
+
+
+@dataclass(frozen=True, eq=False)
+class Classes:
+    """The largest class score shall be that of the label.
+
+    Attributes:
+        name: `accuracy`, or `agreement` where labels are the original's own answers.
+        batches: inputs.
+        labels: integers (samples,).
+    """
+
+    name: str
+    batches: Batches
+    labels: Array
+
+    def marks(self, session: Session) -> Marks:
+        """Let a model answer.
+
+        Raises:
+            InputError: it has no class scores.
+        """
+        answers = top_classes(session, self.batches())
+        if answers is None or len(answers) != len(self.labels):
+            raise _no_classes()
+        return Marks.of(answers == self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Closeness:
+    """Outputs shall be those of the original: 1 less the relative error of the worst.
+
+    Attributes:
+        batches: inputs.
+        original: the original.
+        name: of the metric.
+    """
+
+    batches: Batches
+    original: Session
+    name: str = "closeness"
+
+    def marks(self, session: Session) -> Marks:
+        """Let a model answer."""
+        found = drift(self.original, session, self.batches())
+        return Marks(1.0 - max(found.relative.values(), default=0.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Custom:
+    """Marks from a function of the user's.
+
+    Attributes:
+        name: of the function.
+        function: marks outputs.
+        batches: inputs.
+        labels: what belongs to them; `None` without.
+    """
+
+    name: str
+    function: Function
+    batches: Batches
+    labels: Array | None
+
+    def marks(self, session: Session) -> Marks:
+        """Let a model answer.
+
+        Raises:
+            UsageError: the function fails, or gives no score.
+        """
+        runs = [session.run(feeds) for feeds in self.batches()]
+        outputs = {name: np.concatenate([np.atleast_1d(run[name]) for run in runs]) for name in runs[0]}
+        where = f"--metric {self.name}"
+        try:
+            found = np.asarray(self.function(outputs, self.labels))
+        except Exception as error:  # whatever a user's function raises
+            raise UsageError(f"raised {type(error).__name__}: {error}", where=where) from error
+        if found.dtype == bool and found.ndim == 1 and found.size:
+            return Marks.of(found)
+        if found.ndim or found.dtype.kind not in "fiub" or not math.isfinite(float(found)):
+            reason = f"gave {found.dtype} of shape {found.shape}"
+            hint = "it should give a number, or a bool for every sample"
+            raise UsageError(reason, where=where, hint=hint)
+        return Marks(float(found))
+
+
+def dropped(metric: str, before: Marks, after: Marks) -> Drop:
+    """How far a score fell, by samples where they can be compared one by one."""
+    if before.right is None or after.right is None or len(before.right) != len(after.right):
+        return Drop(metric, before.score, before.score - after.score)
+    lost = int((before.right & ~after.right).sum())
+    gained = int((~before.right & after.right).sum())
+    total = len(before.right)
+    spread = math.sqrt(lost + gained) / total
+    found = drop_interval(lost, gained, total)
+    return Drop(metric, before.score, found.value, found.low, found.high, spread, total)
+
+
+def _no_classes() -> InputError:
+    return InputError(
+        "no output of the model is scores of classes",
+        where="--metric",
+        hint="give a function of your own: --metric module:function",
+    )
+
+
+def imported(text: str) -> Function:
+    """The function that `module:function` names; modules of the working directory are found, too.
+
+    Raises:
+        UsageError: there is no such function.
+    """
+    where = f"--metric {text}"
+    module, _, name = text.partition(":")
+    if not module or not name:
+        hint = "say accuracy, agreement, or module:function"
+        raise UsageError("there is no such metric", where=where, hint=hint)
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except Exception as error:  # whatever a user's module raises
+        raise UsageError(f"can't be imported ({type(error).__name__}: {error})", where=where) from error
+    finally:
+        sys.path.remove(here)
+    if not callable(function):
+        raise UsageError("is not a function", where=where)
+    return function  # type: ignore[no-any-return]

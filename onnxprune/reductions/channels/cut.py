@@ -1,0 +1,109 @@
+"""Surgery: walk again with the units that stay, and take from every weight what arrives at it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from ...contracts.analysis import Analysis
+from ...graph import Array, Facts, Graph, Shape
+from ...ops import RULES
+from ...ops.label import Label, locate
+from ...ops.op import Rule
+from ...ops.record import ConstantLabel, Record, Selection
+from ...ops.walk import Walk
+from ...types import Mask
+
+
+def rewrite(
+    graph: Graph, facts: Facts, analysis: Analysis, kept: Mask, rules: Mapping[str, Rule] = RULES
+) -> Graph:
+    """A copy of the graph without the units that are not kept.
+
+    Args:
+        graph: the graph that was analysed.
+        facts: the facts it was analysed with.
+        analysis: its analysis.
+        kept: (analysis.count,), whether each unit stays.
+        rules: operator -> rule.
+
+    Raises:
+        Inconsistent: what is left would not fit together.
+    """
+    if kept.all():
+        return graph
+    stays = Selection(kept[analysis.unit], analysis.unit)
+    record = Walk(graph, facts, rules, stays, approximate=analysis.approximate).run()
+    _edit_constants(graph, record)
+    return graph.edited(record.edits)
+
+
+def _edit_constants(graph: Graph, record: Record) -> None:
+    by_name: dict[str, list[ConstantLabel]] = {}
+    for found in record.constants.values():
+        by_name.setdefault(found.name, []).append(found)
+    for name, uses in by_name.items():
+        changed = [u for u in uses if any(b.new.size != b.old.size for b in u.label)]
+        if not changed:
+            continue
+        array = graph.array(name)
+        if len(uses) == 1 and uses[0].untied is None and _is_only_use(graph, uses[0]):
+            record.edits.constants[name] = taken(array, uses[0].view, uses[0].label)
+            continue
+        for found in changed:
+            part = taken(array, found.view, found.label)
+            if found.untied is not None:
+                record.edits.folded[found.untied] = part
+            elif found.use is not None:
+                record.edits.literals[found.use] = part
+            else:
+                record.edits.constants[name] = part
+
+
+def _is_only_use(graph: Graph, found: ConstantLabel) -> bool:
+    alone = len(graph.readers[found.name]) == 1 and found.name not in graph.outputs
+    return found.use is None or alone
+
+
+def taken(array: Array, view: Shape, label: Label) -> Array:
+    """The part of a constant that its new label names."""
+    source = array.reshape(view)
+    lengths = list(view)
+    plain = all(len(b.axes) == 1 for b in label)
+    for block in label:
+        for axis, length in zip(block.axes, block.new.shape, strict=True):
+            lengths[axis] = length
+    if plain:
+        for block in label:
+            if block.new.size != block.old.size:
+                source = source.take(locate(block.old, block.new), block.axes[0])
+    else:
+        source = source[_index(label, view, lengths)]
+    return np.ascontiguousarray(source).reshape(_folded(array.shape, view, lengths))
+
+
+def _index(label: Label, view: Shape, lengths: list[int]) -> tuple[Array, ...]:
+    """An index array for each axis of the view; those of a grid depend on several axes of the result."""
+    index = [
+        np.arange(n).reshape([-1 if k == a else 1 for k in range(len(view))]) for a, n in enumerate(lengths)
+    ]
+    shared = [sum(a in b.axes for b in label) for a in range(len(view))]
+    for block in label:
+        places = np.unravel_index(locate(block.old, block.new), block.old.shape)
+        for k, (axis, whole) in enumerate(zip(block.axes, places, strict=True)):
+            alone = shared[axis] == 1
+            place = whole if alone else np.moveaxis(whole, k, 0).reshape(whole.shape[k], -1)[:, 0]
+            shape = [1] * len(view)
+            for a, n in zip(block.axes if alone else (axis,), place.shape, strict=True):
+                shape[a] = n
+            index[axis] = place.reshape(shape)
+    return tuple(index)
+
+
+def _folded(shape: Shape, view: Shape, lengths: list[int]) -> Shape:
+    """The new shape of an array whose view splits at most one of its axes in two."""
+    if view == shape:
+        return tuple(lengths)
+    split = next(a for a in range(len(shape)) if (*view[:a], view[a] * view[a + 1], *view[a + 2 :]) == shape)
+    return (*lengths[:split], lengths[split] * lengths[split + 1], *lengths[split + 2 :])
