@@ -74,5 +74,5 @@ def identity(graph: Graph) -> str:
     """SHA-256 over nodes, links and weights: statistics are of these weights, a plan fits others, too."""
     digest = hashlib.sha256(graph.fingerprint().encode())
     for name in sorted(graph.constants):
-        digest.update(graph.constants[name].SerializeToString(deterministic=True))
+        digest.update(graph.stored(name))
     return digest.hexdigest()

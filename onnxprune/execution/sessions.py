@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 
 from ..errors import OnnxpruneError
-from ..graph import PROTOBUF_LIMIT, Graph, save
+from ..graph import PROTOBUF_LIMIT, Graph, apart
 from ..runtime import ExecutionOptions, Session, random_feeds
 
 
 def open_session(graph: Graph, options: ExecutionOptions | None = None) -> Session:
-    """A session for a graph; one too large for protobuf takes the way over a temporary folder.
+    """A session for a graph; of one too large for protobuf, weights are passed as arrays.
 
     Raises:
         InputError: ONNX Runtime can't load it.
     """
     if graph.size() <= PROTOBUF_LIMIT:
         return Session(graph.serialized(), options, where=graph.where)
-    # What is loaded stays, without its files as well; a system that keeps open files keeps the folder.
-    with tempfile.TemporaryDirectory(prefix="onnxprune-", ignore_cleanup_errors=True) as folder:
-        path = Path(folder) / "model.onnx"
-        save(graph, path)
-        return Session(path, options)
+    model, weights = apart(graph)
+    return Session(model, options, where=graph.where, weights=weights)
 
 
 @contextmanager

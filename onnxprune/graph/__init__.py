@@ -1,18 +1,21 @@
 """ONNX models as graphs of nodes: load, save, shapes, values, edits.
 
-The only package that imports onnx and onnx_graphsurgeon. A `Graph` is never changed: `Graph.edited`
+The only package that imports onnx. A `Graph` is never changed: `Graph.edited`
 returns a new one, so that analysis can't mutate and every stage may keep what it was given.
 """
 
 from __future__ import annotations
 
+from .apart import apart
 from .branches import with_known_branches
 from .core import PROTOBUF_LIMIT, Array, Edits, Graph, Node, Shape, is_floating, nbytes, type_text
+from .delivery import Delivery, write_atomic
 from .editing import make_node
 from .facts import TINY, Facts, infer
-from .files import external_files, load, read_tensor, require_finite, save, write_atomic
+from .files import external_files, load, read_tensor, require_finite, save
 from .inputs import InputSpec, input_specs, one_sample, symbolic_dims
-from .parts import Appended, appended, between, cut, segment
+from .parts import Appended, appended, cut, of_constants, segment
+from .reading import contents, parsed, reason_of, require_file, text
 from .values import VALUE_LIMIT, evaluate, is_value
 
 __all__ = [
@@ -21,14 +24,16 @@ __all__ = [
     "VALUE_LIMIT",
     "Appended",
     "Array",
+    "Delivery",
     "Edits",
     "Facts",
     "Graph",
     "InputSpec",
     "Node",
     "Shape",
+    "apart",
     "appended",
-    "between",
+    "contents",
     "cut",
     "evaluate",
     "external_files",
@@ -39,12 +44,17 @@ __all__ = [
     "load",
     "make_node",
     "nbytes",
+    "of_constants",
     "one_sample",
+    "parsed",
     "read_tensor",
+    "reason_of",
+    "require_file",
     "require_finite",
     "save",
     "segment",
     "symbolic_dims",
+    "text",
     "type_text",
     "with_known_branches",
     "write_atomic",

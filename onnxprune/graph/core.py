@@ -20,6 +20,9 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 from ..errors import InputError
+from .encoding import encoded_size, header, without
+from .external import Places, is_external
+from .tensors import nbytes as nbytes_of
 
 Array = NDArray[Any]
 
@@ -126,10 +129,37 @@ class Graph:
             InputError: what is stored isn't what the shape says, or can't be read.
         """
         tensor = self.constants[name]
+        if is_external(tensor):
+            return Places(Path(self.where)).array(tensor)
         try:
-            return numpy_helper.to_array(tensor, str(self.path.parent) if self.path else "")
-        except (ValueError, TypeError, OSError, onnx.checker.ValidationError) as error:
+            return numpy_helper.to_array(tensor)
+        except (ValueError, TypeError) as error:
             raise InputError(f"tensor '{name}' can't be read ({error})", where=self.where) from None
+
+    def raw(self, name: str) -> NDArray[np.uint8]:
+        """The bytes of a constant as files have them.
+
+        Raises:
+            InputError: they can't be read.
+        """
+        tensor = self.constants[name]
+        if is_external(tensor):
+            return Places(Path(self.where)).read(tensor)
+        if tensor.HasField("raw_data"):
+            return np.frombuffer(tensor.raw_data, np.uint8)
+        return np.frombuffer(numpy_helper.from_array(self.array(name)).raw_data, np.uint8)
+
+    def stored(self, name: str) -> bytes:
+        """A constant with all that belongs to it, as bytes: the same wherever its values are.
+
+        Raises:
+            InputError: they can't be read.
+        """
+        tensor = self.constants[name]
+        if nbytes_of(tensor) > PROTOBUF_LIMIT // 2:
+            return header(tensor).SerializeToString(deterministic=True) + self.raw(name).tobytes()
+        inside = Places(Path(self.where)).inside(tensor) if is_external(tensor) else tensor
+        return inside.SerializeToString(deterministic=True)
 
     def shape_of_constant(self, name: str) -> Shape:
         """The shape of a constant, without reading its value."""
@@ -174,17 +204,25 @@ class Graph:
 
     @cached_property
     def _bytes(self) -> int:
-        return self.model.ByteSize()
+        outside = [t for t in self.model.graph.initializer if is_external(t)]
+        return encoded_size(self.model) + sum(nbytes_of(t) for t in outside)
 
     def serialized(self) -> bytes:
         """The model as bytes.
 
         Raises:
-            InputError: it is larger than protobuf allows; use `on_disk`.
+            InputError: it is larger than protobuf allows.
         """
         if self.size() > PROTOBUF_LIMIT:
             raise InputError("the model is larger than 2 GB", where=self.where)
-        return self.model.SerializeToString(deterministic=True)
+        model = self.model
+        if any(map(is_external, model.graph.initializer)):
+            model, outside = without(model, is_external)
+            inside = {t.name: Places(Path(self.where)).inside(t) for t in outside}
+            for tensor in model.graph.initializer:
+                if tensor.name in inside:
+                    tensor.CopyFrom(inside[tensor.name])
+        return model.SerializeToString(deterministic=True)
 
     def edited(self, edits: Edits) -> Graph:
         """A copy with the edits carried out."""

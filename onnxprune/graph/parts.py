@@ -11,7 +11,6 @@ import numpy as np
 import onnx
 import onnx.inliner
 import onnx.reference
-import onnx_graphsurgeon as gs
 from onnx import ModelProto, TensorProto
 
 from ..errors import InputError
@@ -20,20 +19,16 @@ from .editing import make_node, tensor_of
 from .facts import Facts
 
 
-def between(graph: Graph, inputs: Sequence[str], outputs: Sequence[str]) -> Graph:
-    """The part of the graph that computes `outputs` from `inputs`, as a graph of its own.
-
-    Values of the cut tensors keep their names. Shapes of new inputs are left open.
-    """
-    model = ModelProto()
-    model.CopyFrom(graph.model)
-    isolated = gs.import_onnx(model)
-    tensors = isolated.tensors()
-    isolated.inputs = [tensors[name] for name in inputs]
-    isolated.outputs = [tensors[name] for name in outputs]
-    for tensor in isolated.inputs:
-        tensor.inputs.clear()
-    return Graph(gs.export_onnx(isolated.cleanup(), do_type_check=False), graph.path)
+def of_constants(graph: Graph, outputs: Sequence[str]) -> Graph:
+    """The part of the graph that computes `outputs`, which depend on constants only, as a graph."""
+    needed: set[int] = set()
+    wanted = list(outputs)
+    while wanted:
+        node = graph.producer.get(wanted.pop())
+        if node is not None and node.index not in needed:
+            needed.add(node.index)
+            wanted += [*node.inputs, *node.captured]
+    return segment(graph, [graph.nodes[index] for index in sorted(needed)], {}, outputs)
 
 
 def cut(graph: Graph, nodes: Sequence[Node], facts: Facts) -> Graph:

@@ -56,10 +56,11 @@ def flaw(tensor: TensorProto) -> str | None:
 
 def nbytes(tensor: TensorProto) -> int:
     """The bytes of a tensor's values as raw or external data; types of fewer than eight bits are packed."""
-    return -(-math.prod(tensor.dims) * _bits(tensor.data_type) // 8)
+    return -(-math.prod(tensor.dims) * bits(tensor.data_type) // 8)
 
 
-def _bits(data_type: int) -> int:
+def bits(data_type: int) -> int:
+    """Bits of an element; strings have those of a pointer."""
     packed = re.fullmatch(r"U?(?:INT|FLOAT)([24])(?:E.*)?", _NAMES[data_type])
     return int(packed[1]) if packed else 8 * onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize
 
@@ -73,4 +74,4 @@ def _entries(tensor: TensorProto) -> int:
     count = math.prod(tensor.dims)
     if tensor.data_type in _COMPLEX:
         return 2 * count
-    return nbytes(tensor) if _bits(tensor.data_type) < 8 else count
+    return nbytes(tensor) if bits(tensor.data_type) < 8 else count

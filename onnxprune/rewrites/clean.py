@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..execution.sessions import open_session
-from ..graph import Facts, Graph
+from ..graph import PROTOBUF_LIMIT, Facts, Graph
 from ..quality.loss import SQUASHED, squashed, telling
 from ..runtime import random_feeds, silence
 
@@ -31,6 +31,8 @@ def cleaned(graph: Graph, facts: Facts) -> tuple[Graph, str | None]:
     Returns:
         The graph, and a note if cleaning was dropped.
     """
+    if graph.size() > PROTOBUF_LIMIT:
+        return graph, "cleaning was skipped: the model is larger than 2 GB"
     try:
         candidate = _slim(graph)
         if candidate.size() > GROWTH * graph.size():

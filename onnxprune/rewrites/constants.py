@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..execution.sessions import open_session
-from ..graph import Edits, Graph, Node, between
+from ..graph import Edits, Graph, Node, of_constants
 from ..ops import elementwise, index, layout, recurrent
 
 _FOLLOWED = frozenset({*layout.RULES, *index.RULES, *elementwise.RULES, "DequantizeLinear", "QuantizeLinear"})
@@ -22,7 +22,7 @@ def folded(graph: Graph) -> Graph:
     if not nodes:
         return graph
     names = [n.outputs[0] for n in nodes]
-    values = open_session(between(graph, [], names)).run({})
+    values = open_session(of_constants(graph, names)).run({})
     return graph.edited(Edits(folded={n.index: values[n.outputs[0]] for n in nodes}))
 
 

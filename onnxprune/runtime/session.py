@@ -87,6 +87,7 @@ class Session:
         options: how to execute it.
         trace: where to record what every kernel does, as the beginning of a path; see `end_trace`.
         where: what messages call a serialized model.
+        weights: values of initializers that a serialized model has in other files; they are not copied.
 
     Raises:
         InputError: ONNX Runtime can't load the model.
@@ -100,6 +101,7 @@ class Session:
         *,
         trace: str | None = None,
         where: str = "model",
+        weights: Mapping[str, Array] | None = None,
     ) -> None:
         options = options or ExecutionOptions()
         if isinstance(model, bytes):
@@ -109,7 +111,8 @@ class Session:
             if not Path(model).is_file():
                 raise InputError("there is no such file", where=self._where)
             model = self._where
-        self._session = _open(model, options, self._where, trace)
+        self._weights = {name: _aligned(array) for name, array in (weights or {}).items()}
+        self._session = _open(model, options, self._where, trace, self._weights)
         self._inputs = tuple(map(_spec, self._session.get_inputs()))
         self._outputs = tuple(map(_spec, self._session.get_outputs()))
         self._foreign = any(spec.dtype in _FOREIGN_NUMBERS for spec in self._inputs + self._outputs)
@@ -207,7 +210,13 @@ def available_providers() -> tuple[str, ...]:
     return tuple(ort.get_available_providers())
 
 
-def _open(model: bytes | str, options: ExecutionOptions, where: str, trace: str | None) -> Any:
+def _open(
+    model: bytes | str,
+    options: ExecutionOptions,
+    where: str,
+    trace: str | None,
+    weights: Mapping[str, Array],
+) -> Any:
     if options.provider not in available_providers():
         reason = f"ONNX Runtime has no execution provider '{options.provider}' here"
         raise UsageError(reason, hint=_these(available_providers()))
@@ -222,6 +231,8 @@ def _open(model: bytes | str, options: ExecutionOptions, where: str, trace: str 
         settings.profile_file_prefix = trace
     if not options.optimize:
         settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if weights:
+        settings.add_external_initializers(list(weights), list(map(_to_ort, weights.values())))
     with _translated(where):
         session = ort.InferenceSession(model, settings, providers=[options.provider], enable_fallback=0)
     if options.provider not in session.get_providers():
@@ -257,6 +268,10 @@ def _dtype(type_: str) -> np.dtype[Any]:
     if element in _FOREIGN_DTYPES:
         return np.dtype(_FOREIGN_DTYPES[element][0])
     return np.dtype(_NATIVE_DTYPES.get(element, object))
+
+
+def _aligned(array: Array) -> Array:
+    return array if array.flags.aligned and array.flags.c_contiguous else np.array(array, order="C")
 
 
 def _to_ort(array: Array) -> Any:
