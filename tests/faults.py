@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
+
+import pytest
 
 KILLED = -signal.SIGKILL
 CALLS = ("open", "fdopen", "fsync", "replace", "rename", "link", "unlink", "chmod", "write")
@@ -101,3 +104,10 @@ def killed_at_each_call(task: Callable[[], None], prepare: Callable[[], None]) -
         if code == 0:
             return
         assert code == KILLED
+
+
+def limit_protobuf(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
+    """As if protobuf held no more than so many bytes."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("onnxprune.") and hasattr(module, "PROTOBUF_LIMIT"):
+            monkeypatch.setattr(module, "PROTOBUF_LIMIT", limit)

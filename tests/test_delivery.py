@@ -13,11 +13,9 @@ import time
 import numpy as np
 import onnx
 import pytest
-from faults import Countdown, in_child, killed_at_each_call
+from faults import Countdown, in_child, killed_at_each_call, limit_protobuf
 from projects import network
 
-import onnxprune.graph.core
-import onnxprune.graph.files
 from onnxprune.errors import InputError
 from onnxprune.graph import Delivery, Graph, external_files, load, save, write_atomic
 from onnxprune.graph.delivery import sweep
@@ -26,8 +24,7 @@ from onnxprune.graph.delivery import sweep
 @pytest.fixture
 def small_limit(monkeypatch):
     """As if protobuf held no more than this."""
-    for module in (onnxprune.graph.core, onnxprune.graph.files):
-        monkeypatch.setattr(module, "PROTOBUF_LIMIT", 2000)
+    limit_protobuf(monkeypatch, 2000)
 
 
 def names(folder):

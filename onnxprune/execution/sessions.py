@@ -13,12 +13,12 @@ from ..runtime import ExecutionOptions, Session, random_feeds
 
 
 def open_session(graph: Graph, options: ExecutionOptions | None = None) -> Session:
-    """A session for a graph; of one too large for protobuf, weights are passed as arrays.
+    """A session for a graph; of one too large for protobuf, weights are passed as they are.
 
     Raises:
         InputError: ONNX Runtime can't load it.
     """
-    if graph.size() <= PROTOBUF_LIMIT:
+    if graph.size() <= PROTOBUF_LIMIT and not graph.is_apart:
         return Session(graph.serialized(), options, where=graph.where)
     model, weights = apart(graph)
     return Session(model, options, where=graph.where, weights=weights)

@@ -6,9 +6,9 @@ returns a new one, so that analysis can't mutate and every stage may keep what i
 
 from __future__ import annotations
 
-from .apart import apart
+from .apart import PROTOBUF_LIMIT, apart
 from .branches import with_known_branches
-from .core import PROTOBUF_LIMIT, Array, Edits, Graph, Node, Shape, is_floating, nbytes, type_text
+from .core import Array, Edits, Graph, Node, Shape, is_floating, nbytes, type_text
 from .delivery import Delivery, write_atomic
 from .editing import make_node
 from .facts import TINY, Facts, infer

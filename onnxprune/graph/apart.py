@@ -1,23 +1,28 @@
-"""A model that protobuf can't hold, for a runtime that takes weights as arrays."""
+"""Models apart from their weights, for what protobuf can't hold: values are passed or written as they are."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 from onnx import TensorProto
 
 from ..errors import InputError
-from .core import PROTOBUF_LIMIT, Array, Graph
 from .encoding import encoded_size, without
 from .external import is_external
 from .tensors import bits, nbytes
 
+if TYPE_CHECKING:
+    from .core import Array, Graph
+
 LARGE = 1024
-"""Bytes from which on a weight is passed as an array."""
+"""Bytes from which on a value is kept apart."""
+
+PROTOBUF_LIMIT = 2**31 - 1
+"""Bytes; no message of protobuf is larger."""
 
 
 def apart(graph: Graph) -> tuple[bytes, dict[str, Array]]:
-    """A model without its large weights, and these by name; nothing is copied that is mapped from a file.
-
-    In the place of a weight is a reference to a file that isn't there.
+    """A model without its large initializers, and these by name; what is mapped or held isn't copied.
 
     Raises:
         InputError: what is left is still larger than protobuf allows, or weights can't be read.
@@ -31,15 +36,23 @@ def apart(graph: Graph) -> tuple[bytes, dict[str, Array]]:
         if tensor.name in unread:
             del model.graph.initializer[k]
         elif tensor.name in names:
-            tensor.data_location = TensorProto.EXTERNAL
-            for key, value in (("location", "-"), ("offset", "0"), ("length", str(nbytes(tensor)))):
-                tensor.external_data.add(key=key, value=value)
+            refer(tensor)
     if encoded_size(model) > PROTOBUF_LIMIT:
         raise InputError("the model without its weights is larger than 2 GB", where=graph.where)
     return model.SerializeToString(deterministic=True), {name: graph.array(name) for name in names}
 
 
+def refer(tensor: TensorProto, location: str = "-", offset: int = 0) -> None:
+    """Make a tensor without values one whose values are in a file; `-` stands for one that isn't there."""
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", offset), ("length", nbytes(tensor))):
+        tensor.external_data.add(key=key, value=str(value))
+
+
+def is_plain(data_type: int) -> bool:
+    """Whether arrays of NumPy have the elements as files do: not strings, nor several to a byte."""
+    return data_type != TensorProto.STRING and bits(data_type) >= 8
+
+
 def _is_large(tensor: TensorProto) -> bool:
-    if tensor.data_type == TensorProto.STRING or bits(tensor.data_type) < 8:  # NumPy packs no values
-        return False
-    return is_external(tensor) or nbytes(tensor) >= LARGE
+    return is_plain(tensor.data_type) and (is_external(tensor) or nbytes(tensor) >= LARGE)

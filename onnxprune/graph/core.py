@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 from ..errors import InputError
+from .apart import PROTOBUF_LIMIT
 from .encoding import encoded_size, header, without
 from .external import Places, is_external
 from .tensors import nbytes as nbytes_of
@@ -28,9 +29,6 @@ Array = NDArray[Any]
 
 
 Shape = tuple[int, ...]
-
-
-PROTOBUF_LIMIT = 2**31 - 1
 
 
 VALUE_TYPES = frozenset({TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL})
@@ -91,11 +89,19 @@ class Graph:
     Args:
         model: the parsed model; owned by the graph from now on.
         path: where it came from, for messages and for external data.
+        held: values of initializers that are neither in `model` nor in a file, by name. Graphs share them:
+            what is held is never copied.
+
+    Attributes:
+        model: the model. Values that are external are in a file beside `path`, or held.
     """
 
-    def __init__(self, model: ModelProto, path: Path | None = None) -> None:
+    def __init__(
+        self, model: ModelProto, path: Path | None = None, held: Mapping[str, Array] | None = None
+    ) -> None:
         self.model = model
         self.path = path
+        self.held: Mapping[str, Array] = held or {}
         proto = model.graph
         self.constants: dict[str, TensorProto] = {t.name: t for t in proto.initializer}
         self.nodes: tuple[Node, ...] = tuple(_node(i, n) for i, n in enumerate(proto.node))
@@ -130,7 +136,7 @@ class Graph:
         """
         tensor = self.constants[name]
         if is_external(tensor):
-            return Places(Path(self.where)).array(tensor)
+            return self.held[name] if name in self.held else Places(Path(self.where)).array(tensor)
         try:
             return numpy_helper.to_array(tensor)
         except (ValueError, TypeError) as error:
@@ -144,7 +150,7 @@ class Graph:
         """
         tensor = self.constants[name]
         if is_external(tensor):
-            return Places(Path(self.where)).read(tensor)
+            return _bytes_of(self.held[name]) if name in self.held else Places(Path(self.where)).read(tensor)
         if tensor.HasField("raw_data"):
             return np.frombuffer(tensor.raw_data, np.uint8)
         return np.frombuffer(numpy_helper.from_array(self.array(name)).raw_data, np.uint8)
@@ -158,8 +164,7 @@ class Graph:
         tensor = self.constants[name]
         if nbytes_of(tensor) > PROTOBUF_LIMIT // 2:
             return header(tensor).SerializeToString(deterministic=True) + self.raw(name).tobytes()
-        inside = Places(Path(self.where)).inside(tensor) if is_external(tensor) else tensor
-        return inside.SerializeToString(deterministic=True)
+        return self._inside(tensor).SerializeToString(deterministic=True)
 
     def shape_of_constant(self, name: str) -> Shape:
         """The shape of a constant, without reading its value."""
@@ -215,20 +220,43 @@ class Graph:
         """
         if self.size() > PROTOBUF_LIMIT:
             raise InputError("the model is larger than 2 GB", where=self.where)
-        model = self.model
-        if any(map(is_external, model.graph.initializer)):
-            model, outside = without(model, is_external)
-            inside = {t.name: Places(Path(self.where)).inside(t) for t in outside}
-            for tensor in model.graph.initializer:
-                if tensor.name in inside:
-                    tensor.CopyFrom(inside[tensor.name])
-        return model.SerializeToString(deterministic=True)
+        return self.whole().SerializeToString(deterministic=True)
+
+    @cached_property
+    def is_apart(self) -> bool:
+        """Whether weights are somewhere else than in `model`."""
+        return any(map(is_external, self.model.graph.initializer))
+
+    def whole(self) -> ModelProto:
+        """The model with all its weights in it.
+
+        Raises:
+            InputError: they can't be read.
+        """
+        if not self.is_apart:
+            return self.model
+        model, outside = without(self.model, is_external)
+        inside = {t.name: self._inside(t) for t in outside}
+        for tensor in model.graph.initializer:
+            if tensor.name in inside:
+                tensor.CopyFrom(inside[tensor.name])
+        return model
+
+    def _inside(self, tensor: TensorProto) -> TensorProto:
+        """A tensor with its values in it."""
+        if not is_external(tensor):
+            return tensor
+        made = header(tensor)
+        made.raw_data = self.raw(tensor.name).tobytes()
+        return made
 
     def edited(self, edits: Edits) -> Graph:
         """A copy with the edits carried out."""
         from .editing import applied
 
-        return Graph(applied(self, edits), self.path)
+        held = dict(self.held)
+        model = applied(self, edits, held if self.is_apart else None)
+        return Graph(model, self.path, held)
 
     def tapped(self, outputs: Sequence[str]) -> Graph:
         """A copy that gives the named tensors, too, as outputs after its own."""
@@ -237,7 +265,11 @@ class Graph:
         for name in dict.fromkeys(outputs):
             if name not in have:
                 model.graph.output.add().name = name
-        return Graph(model, self.path)
+        return Graph(model, self.path, self.held)
+
+
+def _bytes_of(array: Array) -> NDArray[np.uint8]:
+    return np.asarray(array, order="C").reshape(-1).view(np.uint8)
 
 
 def _node(index: int, n: NodeProto) -> Node:

@@ -6,7 +6,7 @@ memory again, and beyond 2 GB it fails.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
@@ -68,6 +68,39 @@ def without(model: ModelProto, leave: Callable[[TensorProto], bool]) -> tuple[Mo
     return copy, left
 
 
+def encoded(model: ModelProto, values: Mapping[str, memoryview]) -> Iterator[bytes | memoryview]:
+    """A model as protobuf, piece by piece, with values for some initializers of its main graph.
+
+    Args:
+        model: the model.
+        values: of initializers that hold none themselves, by name.
+    """
+    top, graph = ModelProto(), GraphProto()
+    for field, value in model.ListFields():
+        if field.name != "graph":
+            _copy(top, field.name, value)
+    for field, value in model.graph.ListFields():
+        if field.name != "initializer":
+            _copy(graph, field.name, value)
+    shell = graph.SerializeToString(deterministic=True)
+    tensors = []
+    for tensor in model.graph.initializer:
+        raw = values.get(tensor.name)
+        shown = tensor if raw is None else header(tensor)
+        start = shown.SerializeToString(deterministic=True)
+        start += b"" if raw is None else _prefix(TensorProto.RAW_DATA_FIELD_NUMBER, raw.nbytes)
+        size = len(start) + (0 if raw is None else raw.nbytes)
+        tensors.append((_prefix(GraphProto.INITIALIZER_FIELD_NUMBER, size), start, raw))
+    total = len(shell) + sum(len(a) + len(b) + (0 if raw is None else raw.nbytes) for a, b, raw in tensors)
+    yield top.SerializeToString(deterministic=True)
+    yield _prefix(ModelProto.GRAPH_FIELD_NUMBER, total)
+    yield shell
+    for tag, start, raw in tensors:
+        yield tag + start
+        if raw is not None:
+            yield raw
+
+
 def header(tensor: TensorProto) -> TensorProto:
     """A tensor without its values, nor where they are."""
     made = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
@@ -105,3 +138,15 @@ def _is_many(value: Any) -> bool:
 def _varint(number: int) -> int:
     """Bytes that a number takes."""
     return max(1, -(-number.bit_length() // 7))
+
+
+def _prefix(field: int, size: int) -> bytes:
+    """What stands before a message or bytes of that size in a field."""
+    written = bytearray()
+    for number in (field << 3 | 2, size):
+        left = number
+        while left >= 0x80:
+            written.append(left & 0x7F | 0x80)
+            left >>= 7
+        written.append(left)
+    return bytes(written)

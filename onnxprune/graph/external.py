@@ -106,7 +106,9 @@ class Places:
             np.prod(tensor.dims, dtype=np.int64)
         ):
             return raw.view(dtype).reshape(tuple(tensor.dims))
-        return numpy_helper.to_array(self.inside(tensor))  # several values to a byte
+        return numpy_helper.to_array(
+            self.inside(tensor)
+        )  # several values to a byte, or bytes in another order
 
     def inside(self, tensor: TensorProto) -> TensorProto:
         """The same tensor with its values in it.

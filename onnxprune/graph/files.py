@@ -14,9 +14,10 @@ from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from ..errors import InputError
-from .core import PROTOBUF_LIMIT, VALUE_TYPES, Array, Graph
+from .apart import LARGE, PROTOBUF_LIMIT, refer
+from .core import VALUE_TYPES, Array, Graph
 from .delivery import Delivery
-from .encoding import without
+from .encoding import encoded, without
 from .external import LFS, Places, is_external, tensors
 from .external import external_files as named_files
 from .form import require_names, settled
@@ -25,7 +26,6 @@ from .reading import contents, reason_of, require_file
 from .tensors import flaw, nbytes
 
 _DATA = ".data"
-_SMALL = 1024  # bytes; what is less stays in the model
 _ALIGNED = 64  # bytes; where tensors begin in a file of weights
 
 
@@ -160,8 +160,12 @@ def save(graph: Graph, path: str | os.PathLike[str], delivery: Delivery | None =
     file = Path(os.path.realpath(file))
     delivery.after(lambda: _sweep_data(file))
     if graph.size() <= PROTOBUF_LIMIT:
-        return delivery.write(Path(path), graph.serialized())
-    model, weights = without(graph.model, lambda tensor: is_external(tensor) or nbytes(tensor) >= _SMALL)
+        outside = {t.name: graph.raw(t.name).data for t in graph.model.graph.initializer if is_external(t)}
+        with delivery.open(Path(path)) as staged:
+            for piece in encoded(graph.model, outside) if outside else [graph.serialized()]:
+                staged.file.write(piece)
+            return staged.file.tell()
+    model, weights = without(graph.model, lambda tensor: is_external(tensor) or nbytes(tensor) >= LARGE)
     headers = {tensor.name: tensor for tensor in model.graph.initializer}
     name = hashlib.sha256()
     with delivery.open(file.with_name(file.name + _DATA)) as data:
@@ -170,10 +174,7 @@ def save(graph: Graph, path: str | os.PathLike[str], delivery: Delivery | None =
             gap = bytes(-data.file.tell() % _ALIGNED)
             data.file.write(gap)
             name.update(gap)
-            place = {"location": "", "offset": data.file.tell(), "length": values.nbytes}
-            headers[tensor.name].data_location = TensorProto.EXTERNAL
-            for key, value in place.items():
-                headers[tensor.name].external_data.add(key=key, value=str(value))
+            refer(headers[tensor.name], offset=data.file.tell())
             data.file.write(values)
             name.update(values)
         size = data.file.tell()

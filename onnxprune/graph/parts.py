@@ -67,7 +67,7 @@ def cut(graph: Graph, nodes: Sequence[Node], facts: Facts) -> Graph:
     model = onnx.helper.make_model(
         proto, opset_imports=list(graph.model.opset_import), ir_version=graph.model.ir_version
     )
-    return Graph(model, graph.path)
+    return Graph(model, graph.path, graph.held)
 
 
 def segment(
@@ -95,7 +95,7 @@ def segment(
         part.input.add(name=name).type.tensor_type.elem_type = onnx.helper.np_dtype_to_tensor_dtype(dtype)
     for name in outputs:
         part.output.add().name = name
-    return Graph(model, graph.path)
+    return Graph(model, graph.path, graph.held)
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def appended(
     del proto.output[:]
     for name in outputs:
         proto.output.add().name = name
-    whole = Graph(model, graph.path)
+    whole = Graph(model, graph.path, graph.held)
     needed, wanted = set(), list(outputs)
     while wanted:
         node = whole.producer.get(wanted.pop())
@@ -144,4 +144,4 @@ def appended(
     for index in reversed(range(len(proto.node))):
         if index not in needed:
             del proto.node[index]
-    return Graph(model, graph.path)
+    return Graph(model, graph.path, graph.held)

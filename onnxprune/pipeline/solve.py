@@ -54,7 +54,7 @@ class Result:
     @property
     def model(self) -> Any:
         """The `onnx.ModelProto`."""
-        return self.graph.model
+        return self.graph.whole()
 
     def save(self, path: str | os.PathLike[str]) -> int:
         """Write the model, whole or not at all; returns the bytes written."""

@@ -31,7 +31,7 @@ def cleaned(graph: Graph, facts: Facts) -> tuple[Graph, str | None]:
     Returns:
         The graph, and a note if cleaning was dropped.
     """
-    if graph.size() > PROTOBUF_LIMIT:
+    if graph.size() > PROTOBUF_LIMIT or graph.is_apart:
         return graph, "cleaning was skipped: the model is larger than 2 GB"
     try:
         candidate = _slim(graph)
