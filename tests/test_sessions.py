@@ -41,7 +41,7 @@ def test_a_large_model_runs_and_leaves_no_file(small_limit, tmp_path, monkeypatc
     (found,) = session.run({graph.inputs[0]: x}).values()
     monkeypatch.undo()
     (expected,) = open_session(graph).run({graph.inputs[0]: x}).values()
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_a_large_model_is_measured_chosen_and_repaired_like_a_small_one(small_limit, monkeypatch):

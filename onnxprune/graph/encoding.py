@@ -104,7 +104,7 @@ def encoded(model: ModelProto, values: Mapping[str, memoryview]) -> Iterator[byt
 def header(tensor: TensorProto) -> TensorProto:
     """A tensor without its values, nor where they are."""
     made = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
-    if tensor.doc_string:
+    if tensor.HasField("doc_string"):
         made.doc_string = tensor.doc_string
     made.metadata_props.extend(tensor.metadata_props)
     return made

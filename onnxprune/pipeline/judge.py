@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -66,20 +67,28 @@ def judge(  # noqa: PLR0913  (all that a verdict is about)
         drop: what is promised of the result, if anything.
         notes: to hand on.
     """
-    before, after = open_session(ready.original), open_session(graph)
+    drifted, accurate = _compared(ready, graph, evidence, labels, settings)
     return Verdict(
         before=size(ready.original, timing.dims),
         after=size(graph, timing.dims),
         surgery_error=surgery,
         exact=exact,
-        drift=drift(before, after, evidence.held.batches(settings.batch))
-        if evidence.held is not None
-        else None,
-        accuracy=_accuracies(before, after, labels, settings.batch),
+        drift=drifted,
+        accuracy=accurate,
         drop=drop,
         speed=speed_of(ready.original, graph, timing) if measure_latency else None,
         warnings=(*ready.notes, *evidence.notes, *notes),
     )
+
+
+def _compared(
+    ready: Prepared, graph: Graph, evidence: Evidence, labels: Labelled | None, settings: Settings
+) -> tuple[Drift | None, tuple[Accuracy, Accuracy] | None]:
+    """Drift and accuracies, in sessions that are gone when others measure latency: each takes its memory."""
+    before, after = open_session(ready.original), open_session(graph)
+    held = evidence.held.batches(settings.batch) if evidence.held is not None else None
+    drifted = drift(before, after, held) if held is not None else None
+    return drifted, _accuracies(before, after, labels, settings.batch)
 
 
 def require_worth(verdict: Verdict, where: str, tried: str, *, in_place: bool = False) -> None:
@@ -185,7 +194,8 @@ def _accuracies(
 
 def speed_of(original: Graph, graph: Graph, timing: Timing) -> Speed:
     """Run two models side by side."""
-    before, after = open_session(original, timing.options), open_session(graph, timing.options)
+    options = replace(timing.options, prepack=True)
+    before, after = open_session(original, options), open_session(graph, options)
     return _speed(before, after, feeds_for(before.inputs, sizes(original, timing.dims, timing.batch)))
 
 

@@ -55,11 +55,14 @@ class ExecutionOptions:
         provider: the execution provider, one of `available_providers()`; the CPU does what it can't.
         threads: threads within an operator; 0 leaves the number to ONNX Runtime.
         optimize: whether ONNX Runtime may rewrite the graph (fuse, fold constants, change layouts).
+        prepack: whether weights are copied into the order that kernels like: a run is faster, and takes as
+            much memory again; by default unless weights are passed as arrays, for then they are large.
     """
 
     provider: str = "CPUExecutionProvider"
     threads: int = 0
     optimize: bool = True
+    prepack: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -231,6 +234,8 @@ def _open(
         settings.profile_file_prefix = trace
     if not options.optimize:
         settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if not (options.prepack or (options.prepack is None and not weights)):
+        settings.add_session_config_entry("session.disable_prepacking", "1")
     if weights:
         settings.add_external_initializers(list(weights), list(map(_to_ort, weights.values())))
     with _translated(where):
