@@ -352,8 +352,8 @@ def test_labels_that_do_not_fit(project, labels, message):
         (b"{", "is not JSON"),
         (b"[]", "is not a plan"),
         (b"{}", "is not a plan: at $: 'version' is a required property"),
-        (b"\xff", "can't be read (not text)"),
-        (None, "can't be read (No such file or directory)"),
+        (b"\xff", "can't be read (not text in UTF-8)"),
+        (None, "no such file"),
     ],
 )
 def test_a_plan_that_is_none(project, content, message):

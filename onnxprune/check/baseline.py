@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import os
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import InputError
-from ..graph import write_atomic
+from ..graph import contents, parsed, write_atomic
 from .git import Revision
 from .measure import Measurement, Subject, measure, open_model
 from .metrics import METRICS, SETS
 from .selection import Model, absolute
 
 VERSION = 1
+
+_LARGEST = 2.0**63
 
 
 @dataclass(frozen=True)
@@ -103,13 +105,9 @@ def recorded(file: Path, keys: Collection[str]) -> Recorded:
     Raises:
         InputError: it isn't a baseline.
     """
-    try:
-        data = file.read_bytes()
-    except FileNotFoundError:
+    if not os.path.lexists(file):
         return Recorded(str(file), {}, exists=False)
-    except OSError as error:
-        raise InputError(f"can't be read ({error.strerror})", where=str(file)) from None
-    models = loads(data, str(file))
+    models = loads(contents(file), str(file))
     return Recorded(str(file), models, free=frozenset(models.keys() - set(keys)))
 
 
@@ -120,8 +118,8 @@ def loads(data: bytes, where: str) -> dict[str, Measurement]:
         InputError: it is not JSON, or not a baseline of this version.
     """
     hint = "solve the conflict, or delete it and write it anew with 'onnxprune check --update'"
+    content = parsed(data, where, hint)
     try:
-        content = json.loads(data)
         if content["version"] != VERSION:
             raise InputError(
                 f"is a baseline of version {content['version']}, not {VERSION}", where=where, hint=hint
@@ -139,7 +137,7 @@ def _measurement(entry: Mapping[str, Any]) -> Measurement:
     sets = {key: entry[key] for key in SETS if key in entry}
     for key, value in numbers.items():
         # A value that compares with nothing, such as NaN, would pass any limit.
-        if not isinstance(value, int | float) or not 0 <= value < math.inf:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _LARGEST:
             raise ValueError(f"'{key}' is {value!r}")
     for key, names in sets.items():
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

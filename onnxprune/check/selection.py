@@ -95,6 +95,8 @@ def _match(settings: Settings, entry: Entry) -> list[Path]:
     root = settings.root.resolve()
     files: set[Path] = set()
     for pattern in entry.paths:
+        if "\0" in pattern:
+            raise InputError("a path holds a character that no path can", where=entry.where)
         names = glob.glob(pattern, root_dir=root, recursive=True)  # noqa: PTH207
         found = {absolute(root / name) for name in names if not _excluded(name, settings.exclude)}
         found = {file for file in found if file.is_file()}

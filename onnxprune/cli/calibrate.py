@@ -43,6 +43,7 @@ def calibrate(
     """Gather what criteria need to know of a model's activations, in one pass over samples."""
     check_target(files, out)
     output = Output(quiet)
+    notes: tuple[str, ...] = ()
     if merge:
         stats = merged(files)
     else:
@@ -55,6 +56,7 @@ def calibrate(
         with output.progress() as progress:
             ready = pipeline.prepare(files[0], simplify=simplify, progress=progress)
             samples = pipeline.opened(calib, ready.graph, seed)
+            notes = samples.notes
             wanted = calibration.requests(
                 ready.graph, ready.facts, ready.analysis, needs_of(criteria), positions, samples.count
             )
@@ -65,10 +67,10 @@ def calibrate(
                 seed=seed,
                 source=samples.source,
                 options=ExecutionOptions(threads=threads),
-                progress=lambda done: progress(f"Sample {done} of {samples.count}"),
+                progress=lambda done: progress(f"Sample {done} of {samples.rows}"),
             )
     calibration.save(stats, out)
-    for warning in stats.warnings():
+    for warning in (*notes, *stats.warnings()):
         output.show(f"note: {warning}")
     output.show(f"{stats.samples} samples, {len(stats.moments)} tensors: the statistics are in {out}")
 

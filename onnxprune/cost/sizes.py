@@ -10,6 +10,8 @@ from ..errors import InputError, RunFailed, UsageError
 from ..graph import Graph, infer, one_sample
 from ..runtime import Feeds, TensorSpec, random_feeds
 
+_LARGEST = 2**31 - 1
+
 
 def sizes(graph: Graph, dims: Mapping[str, int] | None = None, batch: int | None = None) -> dict[str, int]:
     """The sizes of all symbolic dimensions when a graph is timed.
@@ -36,10 +38,12 @@ def check_dims(there: Collection[str], dims: Mapping[str, int]) -> None:
     Raises:
         UsageError: a dimension was named that no model has.
     """
-    for name in dims:
+    for name, size in dims.items():
         if name not in there:
             hint = f"there are: {', '.join(sorted(there))}" if there else "all dimensions are fixed"
             raise UsageError(f"no input has a dimension '{name}'", where="--dim", hint=hint)
+        if size > _LARGEST:
+            raise UsageError(f"{size} is more than {_LARGEST:,}", where=f"--dim {name}")
 
 
 def with_hint_of_sizes(error: InputError, guessed: Collection[str]) -> InputError:

@@ -14,6 +14,7 @@ from .editing import make_node
 from .facts import TINY, Facts, infer
 from .files import external_files, load, read_tensor, require_finite, save
 from .inputs import InputSpec, input_specs, one_sample, symbolic_dims
+from .npz import Npz, mapped
 from .parts import Appended, appended, cut, of_constants, segment
 from .reading import contents, parsed, reason_of, require_file, text
 from .values import VALUE_LIMIT, evaluate, is_value
@@ -30,6 +31,7 @@ __all__ = [
     "Graph",
     "InputSpec",
     "Node",
+    "Npz",
     "Shape",
     "apart",
     "appended",
@@ -43,6 +45,7 @@ __all__ = [
     "is_value",
     "load",
     "make_node",
+    "mapped",
     "nbytes",
     "of_constants",
     "one_sample",

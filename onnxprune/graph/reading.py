@@ -62,8 +62,13 @@ def text(path: str | os.PathLike[str]) -> str:
         raise InputError("can't be read (not text in UTF-8)", where=os.fspath(path)) from None
 
 
-def parsed(data: str | bytes, where: str) -> Any:
+def parsed(data: str | bytes, where: str, hint: str | None = None) -> Any:
     """What JSON says.
+
+    Args:
+        data: text in UTF-8.
+        where: its file, for messages.
+        hint: what to do if it isn't JSON.
 
     Raises:
         InputError: it is not JSON, or nested so deep that it can't be read.
@@ -71,9 +76,9 @@ def parsed(data: str | bytes, where: str) -> Any:
     try:
         return json.loads(data)
     except RecursionError:
-        raise InputError("is not JSON that can be read (nested too deep)", where=where) from None
+        raise InputError("is not JSON (nested too deep)", where=where, hint=hint) from None
     except ValueError as error:
-        raise InputError(f"is not JSON ({error})", where=where) from None
+        raise InputError(f"is not JSON ({error})", where=where, hint=hint) from None
 
 
 def reason_of(error: Exception) -> str:

@@ -7,14 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from .. import calibration, samples
 from ..calibration.meter import batch_size
 from ..contracts.stats import Need, Stats
 from ..criteria import Context, Criterion
 from ..errors import InputError
-from ..graph import Array, Graph, input_specs
+from ..graph import Array, Graph, Npz, input_specs
 from ..samples import DataReader, Preprocessing, Samples
 from .prepare import Prepared, Progress
 
@@ -83,13 +81,13 @@ def gather(
         InputError: a sample doesn't fit the model, or the statistics are of another one.
     """
     if stats is not None:
-        calibration.require_same(stats, ready.graph, "--stats")
+        calibration.require_same(stats, ready.graph, "--stats", ready.facts)
     if calib is None:
         return Evidence(stats=stats, notes=stats.warnings() if stats else ())
     fit, choice, held = _split(calib, shares, seed)
-    notes: tuple[str, ...] = ()
+    notes = calib.notes
     if fit is held:
-        notes = ("there is one sample only: drift is measured on what was fitted",)
+        notes += ("there is one sample only: drift is measured on what was fitted",)
     if stats is None:
         stats = statistics(ready, needs, fit, batch=batch, seed=seed, progress=progress)
     notes += stats.warnings() if stats else ()
@@ -123,7 +121,7 @@ def statistics(
         fit.batches(batch),
         seed=seed,
         source=fit.source,
-        progress=lambda done: progress(f"Calibrating: sample {done} of {fit.count}"),
+        progress=lambda done: progress(f"Calibrating: sample {done} of {fit.rows}"),
     )
 
 
@@ -156,9 +154,9 @@ class Labelled:
 
     def batches(self, size: int = 32) -> Iterator[tuple[Feeds, Array]]:
         """Inputs and classes."""
-        at = 0
+        at, alone = 0, self.samples.manner.complete
         for feeds in self.samples.batches(size):
-            count = batch_size(feeds)
+            count = 1 if alone else batch_size(feeds)
             yield feeds, self.labels[at : at + count]
             at += count
 
@@ -171,17 +169,14 @@ def labelled(path: str | os.PathLike[str], graph: Graph) -> Labelled:
     """
     where = os.fspath(path)
     found = samples.load(path, graph)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            labels: Any = file.get("labels")
-    except (OSError, ValueError, TypeError, AttributeError):
-        labels = None
+    file = Npz(path) if where.endswith(".npz") else None
+    labels: Any = file.read("labels") if file is not None and "labels" in file.arrays else None
     if labels is None:
         raise InputError("has no array 'labels'", where=where, hint="give an .npz of inputs and labels")
-    if not labels.ndim or len(labels) != found.count:
-        reason = f"'labels' has shape {labels.shape}, and there are {found.count} samples"
+    if not labels.ndim or len(labels) != found.rows + found.manner.left_over:
+        reason = f"'labels' has shape {labels.shape}, and there are {found.rows} samples"
         raise InputError(reason, where=where)
-    return Labelled(found, labels)
+    return Labelled(found, labels[: found.rows])
 
 
 def is_classes(labels: Array) -> bool:

@@ -88,6 +88,8 @@ def _compared(
     before, after = open_session(ready.original), open_session(graph)
     held = evidence.held.batches(settings.batch) if evidence.held is not None else None
     drifted = drift(before, after, held) if held is not None else None
+    if drifted is not None and evidence.held is not None:
+        drifted = replace(drifted, samples=evidence.held.rows)
     return drifted, _accuracies(before, after, labels, settings.batch)
 
 
@@ -160,15 +162,17 @@ def compare(
     with blaming(left, dims), blaming(right, dims):
         data = [assumed(infer(left), before, seed)] if given is None else given.batches(batch)
         marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, left)
+        moved = drift(before, after, data)
         timed = feeds_for(before.inputs, sizes(left, dims))
         return Verdict(
             before=size(left, dims),
             after=size(right, dims),
             surgery_error=None,
             exact=False,
-            drift=drift(before, after, data),
+            drift=moved if given is None else replace(moved, samples=given.rows),
             accuracy=_accuracies(before, after, marked, batch),
             speed=_speed(before, after, timed) if measure_latency else None,
+            warnings=given.notes if given is not None else (),
         )
 
 

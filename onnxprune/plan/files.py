@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.resources
 import json
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..contracts.plan import Plan, PlannedGroup, PlannedTensor
 from ..errors import InputError
+from ..graph import parsed
+from ..graph import text as text_of
 
 VERSION = 1
 
@@ -32,10 +35,7 @@ def loads(text: str, where: str = "plan") -> Plan:
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import best_match
 
-    try:
-        data = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"is not JSON ({error})", where=where) from None
+    data = parsed(text, where)
     version = data.get("version", VERSION) if isinstance(data, dict) else VERSION
     if version != VERSION:
         raise InputError(f"is a plan of version {version}, not {VERSION}", where=where)
@@ -45,10 +45,12 @@ def loads(text: str, where: str = "plan") -> Plan:
     groups = tuple(
         PlannedGroup(
             g["name"],
-            g["size"],
-            g["kept"],
+            int(g["size"]),
+            int(g["kept"]),
             tuple(
-                PlannedTensor(t["name"], tuple(t["view"]), tuple(t["axes"]), tuple(sorted(set(t["kept"]))))
+                PlannedTensor(
+                    t["name"], _ints(t["view"]), _ints(t["axes"]), tuple(sorted(set(_ints(t["kept"]))))
+                )
                 for t in g["tensors"]
             ),
             g.get("approximate", False),
@@ -56,6 +58,11 @@ def loads(text: str, where: str = "plan") -> Plan:
         for g in data["groups"]
     )
     return Plan(data["fingerprint"], groups, data.get("options", {}))
+
+
+def _ints(numbers: Iterable[float]) -> tuple[int, ...]:
+    """Numbers that JSON may write as `3.0`."""
+    return tuple(map(int, numbers))
 
 
 def schema() -> dict[str, Any]:
@@ -70,9 +77,4 @@ def read(path: Path) -> Plan:
     Raises:
         InputError: there is no such file, or it is not a plan.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not text"
-        raise InputError(f"can't be read ({reason})", where=str(path)) from None
-    return loads(text, str(path))
+    return loads(text_of(path), str(path))
