@@ -12,7 +12,7 @@ from .core import Array, Edits, Graph, Node, Shape, is_floating, nbytes, type_te
 from .delivery import Delivery, write_atomic
 from .editing import make_node
 from .facts import TINY, Facts, infer
-from .files import external_files, load, read_tensor, require_finite, save
+from .files import data_files, external_files, load, read_tensor, require_finite, save
 from .inputs import InputSpec, input_specs, one_sample, symbolic_dims
 from .npz import Npz, mapped
 from .parts import Appended, appended, cut, of_constants, segment
@@ -37,6 +37,7 @@ __all__ = [
     "appended",
     "contents",
     "cut",
+    "data_files",
     "evaluate",
     "external_files",
     "infer",

@@ -69,6 +69,20 @@ def external_files(path: str | os.PathLike[str]) -> tuple[str, ...]:
     return named_files(file, model)
 
 
+def data_files(path: str | os.PathLike[str]) -> tuple[Path, ...]:
+    """The files that hold weights of a model: they are there, and nowhere else than they may be.
+
+    Raises:
+        InputError: there is no such model, or one of the files is missing, too short, or somewhere else.
+    """
+    file = Path(path)
+    model = _parse(file)
+    require_names(model, str(file))
+    places = Places(file)
+    found = [places.of(tensor) for tensor in tensors(model) if is_external(tensor)]
+    return tuple(sorted({place.file for place in found}))
+
+
 def _parse(file: Path) -> ModelProto:
     where = str(file)
     size = require_file(file, hint="name an .onnx file")
