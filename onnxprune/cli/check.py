@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from ..check import Options, Report, find, read
 from ..check import check as run_check
 from ..check.formats import FORMATS, table
 from ..check.metrics import METRICS
-from ..errors import InputError, UsageError
+from ..errors import InputError, UsageError, harmless
 from ..graph import write_atomic
 
 _COSTLY = tuple(key for key, metric in METRICS.items() if metric.costly)
@@ -55,7 +56,7 @@ def check(
     options = Options(baseline, baseline_ref, update, ratchet, frozenset(measure or ()))
     console = Console(stderr=True)
     with console.status("Measuring") as status:
-        report = run_check(settings, models or (), options, status.update)
+        report = run_check(settings, models or (), options, lambda said: status.update(Text(harmless(said))))
     for name, file in outputs:
         _write(report, name, file)
     if report.failed:

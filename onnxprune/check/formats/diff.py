@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -16,6 +15,7 @@ from .. import quantity
 from ..diff import VERSION, Diff, LayerChange
 from ..metrics import METRICS
 from ..quantity import Kind
+from .json import dumped
 from .markdown import inline
 from .table import bare, line, plain
 
@@ -38,7 +38,7 @@ def diff_json(found: Diff) -> str:
         "layers": [_layer(c) for c in found.layers],
         **{key: _pairs(getattr(found, key)) for key in _SECTIONS},
     }
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    return dumped(content)
 
 
 _SECTIONS = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from ...errors import harmless
 from ..verdict import Report
 from .table import text
 
@@ -29,8 +30,8 @@ def github(report: Report) -> str:
 
 
 def _command(level: str, message: str, **properties: str) -> str:
-    fields = ",".join(f"{key}={_property(value)}" for key, value in properties.items())
-    return f"::{level} {fields}::{_data(message)}"
+    fields = ",".join(f"{key}={_property(harmless(value))}" for key, value in properties.items())
+    return f"::{level} {fields}::{_data(harmless(message))}"
 
 
 def _data(text: str) -> str:

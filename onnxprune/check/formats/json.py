@@ -19,7 +19,15 @@ def to_json(report: Report) -> str:
         "warnings": list(report.warnings),
         "notes": list(report.notes),
     }
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    return dumped(content)
+
+
+def dumped(content: Any) -> str:
+    """Content as JSON that does no harm in a terminal or a log either, with a line break at its end."""
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+    return text.replace("##[", "#\\u0023[") + "\n"
 
 
 def _outcome(outcome: Outcome) -> dict[str, Any]:

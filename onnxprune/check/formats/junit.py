@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from xml.etree import ElementTree
 
+from ...errors import harmless
 from ..verdict import Finding, Outcome, Report
-
-_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML can't hold, even escaped; names in models can."""
 
 
 def junit(report: Report) -> str:
@@ -30,7 +27,7 @@ def _suite(outcome: Outcome) -> ElementTree.Element:
     cases = [f for f in outcome.findings if f.status != "info"] or list(outcome.findings)
     suite = ElementTree.Element(
         "testsuite",
-        name=_clean(outcome.model.key),
+        name=harmless(outcome.model.key),
         tests=str(len(cases)),
         failures=str(sum(f.status == "fail" for f in cases)),
         errors="0",
@@ -41,17 +38,13 @@ def _suite(outcome: Outcome) -> ElementTree.Element:
 
 
 def _case(outcome: Outcome, finding: Finding) -> ElementTree.Element:
-    case = ElementTree.Element("testcase", name=finding.metric, classname=_clean(outcome.model.key))
+    case = ElementTree.Element("testcase", name=finding.metric, classname=harmless(outcome.model.key))
     if finding.status == "fail":
-        ElementTree.SubElement(case, "failure", message=_clean(finding.message), type="limit")
+        ElementTree.SubElement(case, "failure", message=harmless(finding.message), type="limit")
     elif finding.status == "skip":
-        ElementTree.SubElement(case, "skipped", message=_clean(finding.message))
+        ElementTree.SubElement(case, "skipped", message=harmless(finding.message))
     output = ElementTree.SubElement(case, "system-out")
     warning = f"warning: {finding.message}" if finding.status == "warn" else ""
     parts = [finding.shown, f"change {finding.change}" if finding.change else "", warning]
-    output.text = _clean("; ".join(filter(None, parts)))
+    output.text = harmless("; ".join(filter(None, parts)))
     return case
-
-
-def _clean(text: str) -> str:
-    return _FORBIDDEN.sub("\ufffd", text)

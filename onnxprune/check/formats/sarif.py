@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 from urllib.parse import quote
 
 from ..metrics import METRICS, SETS
 from ..verdict import Finding, Outcome, Report
+from .json import dumped
 
 _LEVELS = {"fail": "error", "warn": "warning"}
 
@@ -31,7 +31,7 @@ def sarif(report: Report) -> str:
         "version": "2.1.0",
         "runs": [{"tool": {"driver": driver}, "results": results, "columnKind": "utf16CodeUnits"}],
     }
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    return dumped(content)
 
 
 def _result(outcome: Outcome, finding: Finding, order: list[str]) -> dict[str, Any]:
