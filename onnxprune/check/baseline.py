@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import InputError
-from ..graph import contents, parsed, write_atomic
+from ..graph import alone, contents, parsed, write_atomic
 from .git import Revision
 from .measure import Measurement, Subject, measure, open_model
 from .metrics import METRICS, SETS
-from .selection import Model, absolute
+from .selection import Model, absolute, shown
 
 VERSION = 1
 
@@ -59,6 +58,13 @@ class Baseline(Protocol):
     def gone(self, keys: Collection[str]) -> tuple[str, ...]:
         """Models that have a baseline and aren't among those checked."""
 
+    def deleted(self, meant: Callable[[Path], bool]) -> tuple[str, ...]:
+        """What to tell of models that were there and aren't any more.
+
+        Args:
+            meant: whether the configuration would mean a file.
+        """
+
 
 # ---------------------------------------------------------------- a committed file
 
@@ -94,6 +100,10 @@ class Recorded:
         """Recorded models that aren't among those checked."""
         return tuple(sorted(self.models.keys() - set(keys)))
 
+    def deleted(self, meant: Callable[[Path], bool]) -> tuple[str, ...]:  # noqa: ARG002
+        """Nothing: what has a record is gone, not deleted."""
+        return ()
+
 
 def recorded(file: Path, keys: Collection[str]) -> Recorded:
     """Read a file of measurements; a missing one has no models.
@@ -105,7 +115,7 @@ def recorded(file: Path, keys: Collection[str]) -> Recorded:
     Raises:
         InputError: it isn't a baseline.
     """
-    if not os.path.lexists(file):
+    if not file.exists():
         return Recorded(str(file), {}, exists=False)
     models = loads(contents(file), str(file))
     return Recorded(str(file), models, free=frozenset(models.keys() - set(keys)))
@@ -157,17 +167,27 @@ def _entry(measured: Measurement) -> dict[str, Any]:
     return {**numbers, **{k: list(v) for k, v in measured.sets.items()}, "structure": measured.structure}
 
 
-def write(file: Path, models: Mapping[str, Measurement]) -> bool:
-    """Write a file of measurements, unless it says the same already; returns whether it changed.
+def update(file: Path, keys: Collection[str], records: Mapping[str, Measurement]) -> bool:
+    """Put measurements into a file; returns whether it changed.
+
+    It is read again, and nobody else may write it meanwhile: two runs that update different models at once
+    lose nothing.
+
+    Args:
+        file: the file.
+        keys: of all models that are there now; others go.
+        records: what was measured, by key.
 
     Raises:
-        InputError: it can't be written.
+        InputError: it can't be read or written.
     """
-    data = dumps(models)
-    if file.is_file() and file.read_bytes() == data:
-        return False
-    write_atomic(file, data)
-    return True
+    with alone(file.parent):
+        kept = {key: value for key, value in recorded(file, keys).models.items() if key in keys}
+        data = dumps({**kept, **records})
+        if file.is_file() and file.read_bytes() == data:
+            return False
+        write_atomic(file, data)
+        return True
 
 
 def tightened(old: Measurement, new: Measurement) -> Measurement:
@@ -206,6 +226,10 @@ class Another:
         """None."""
         return ()
 
+    def deleted(self, meant: Callable[[Path], bool]) -> tuple[str, ...]:  # noqa: ARG002
+        """Nothing."""
+        return ()
+
 
 # ---------------------------------------------------------------- a git revision
 
@@ -239,20 +263,29 @@ class AtRevision:
             note = "compared with the baseline file, which differs from that revision's: an accepted change"
             return Before(self.accepted[model.key], "the baseline file", note=note)
         file, note = absolute(model.path), ""
-        if not self.revision.has(file):
-            if file not in self.renames:
+        revision = self.revision.holding(file)
+        if revision is None:
+            return None
+        if not revision.has(file):
+            renames = self.renames if revision is self.revision else revision.renames()
+            if file not in renames:
                 return None
-            file = self.renames[file]
+            file = renames[file]
             note = f"renamed from '{file.name}'"
         copy = Path(tempfile.mkdtemp(dir=self.folder))
-        with self.revision.named(file, copy):
-            subject = open_model(self.revision.extract(file, copy), model.dims)
+        with revision.named(file, copy):
+            subject = open_model(revision.extract(file, copy), model.dims)
             measured = measure(subject, self.costly)
         return Before(measured, self.source, subject, note or None)
 
     def gone(self, keys: Collection[str]) -> tuple[str, ...]:  # noqa: ARG002
-        """None: git tells by itself what was deleted."""
+        """None: git knows what was deleted."""
         return ()
+
+    def deleted(self, meant: Callable[[Path], bool]) -> tuple[str, ...]:
+        """Models of the revision that are in the work tree no more, under no name."""
+        lost = [file for file in self.revision.deleted() if meant(file)]
+        return tuple(f"'{shown(file)}' was deleted since {self.revision.name}" for file in sorted(lost))
 
 
 @contextmanager

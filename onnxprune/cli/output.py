@@ -158,6 +158,11 @@ def check_target(inputs: Iterable[Path], *targets: Path | None) -> None:
     """
     seen = {file.resolve(): "an input" for file in inputs}
     for target in filter(None, targets):
+        if str(target) == "-":
+            hint = "name a file; './-' for one of that name"
+            raise UsageError("files can't be written to standard output", where="-", hint=hint)
+        if not target.name:
+            raise InputError("is a directory", where=str(target), hint="name a file")
         same = seen.get(target.resolve())
         if same is not None:
             raise UsageError(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from .apart import PROTOBUF_LIMIT, apart
 from .branches import with_known_branches
 from .core import Array, Edits, Graph, Node, Shape, is_floating, nbytes, type_text
-from .delivery import Delivery, write_atomic
+from .delivery import Delivery, alone, write_atomic
 from .editing import make_node
 from .facts import TINY, Facts, infer
 from .files import data_files, external_files, load, read_tensor, require_finite, save
@@ -33,6 +33,7 @@ __all__ = [
     "Node",
     "Npz",
     "Shape",
+    "alone",
     "apart",
     "appended",
     "contents",

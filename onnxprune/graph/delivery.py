@@ -207,6 +207,26 @@ def write_atomic(file: Path, data: bytes) -> int:
         return delivery.write(file, data)
 
 
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Nobody else is in this context for the same folder at the same time, where a system can see to that.
+
+    Raises:
+        InputError: there is no such folder, or it can't be read.
+    """
+    if os.name != "posix":
+        yield
+        return
+    with _named(folder):
+        handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # not on all network folders
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
 def sweep(folder: Path) -> None:
     """Clear a folder of what killed runs left: finish what was being renamed, remove what was being written.
 

@@ -14,9 +14,7 @@ _LEVELS = {"fail": "error", "warn": "warning"}
 def github(report: Report) -> str:
     """The table, then a workflow command for each broken limit and each warning."""
     commands = [
-        _command(
-            _LEVELS[f.status], f.message, file=o.model.path.as_posix(), title=f"{o.model.key}: {f.title}"
-        )
+        _command(_LEVELS[f.status], f.message, file=report.place(o.model), title=f"{o.model.key}: {f.title}")
         for o in report.outcomes
         for f in o.findings
         if f.status in _LEVELS

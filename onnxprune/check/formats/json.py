@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ...errors import harmless
 from ..verdict import Finding, Outcome, Report
 
 VERSION = 1
@@ -20,6 +21,11 @@ def to_json(report: Report) -> str:
         "notes": list(report.notes),
     }
     return dumped(content)
+
+
+def json_error(message: str) -> str:
+    """What JSON says of a check that could not be made."""
+    return dumped({"version": VERSION, "status": "error", "message": harmless(message), "models": []})
 
 
 def dumped(content: Any) -> str:

@@ -11,13 +11,27 @@ from ..verdict import Finding, Outcome, Report
 def junit(report: Report) -> str:
     """The report as JUnit XML; a broken `warn` limit passes and says so in its output."""
     root = ElementTree.Element("testsuites", name="onnxprune check")
-    totals = {"tests": 0, "failures": 0, "skipped": 0}
+    totals = {"tests": 0, "failures": 0, "errors": 0}  # Jenkins knows no others here
     for outcome in report.outcomes:
         suite = _suite(outcome)
         for key in totals:
             totals[key] += int(suite.attrib[key])
         root.append(suite)
     root.attrib.update({key: str(value) for key, value in totals.items()})
+    return _written(root)
+
+
+def junit_error(message: str) -> str:
+    """What JUnit XML says of a check that could not be made: a case in error."""
+    counts = {"name": "onnxprune check", "tests": "1", "failures": "0", "errors": "1"}
+    root = ElementTree.Element("testsuites", counts)
+    suite = ElementTree.SubElement(root, "testsuite", {**counts, "skipped": "0"})
+    case = ElementTree.SubElement(suite, "testcase", name="check", classname="onnxprune")
+    ElementTree.SubElement(case, "error", message=harmless(message), type="error")
+    return _written(root)
+
+
+def _written(root: ElementTree.Element) -> str:
     ElementTree.indent(root)
     return f'<?xml version="1.0" encoding="utf-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
 

@@ -40,6 +40,11 @@ def markdown(report: Report) -> str:
     return "\n".join(parts + tail).rstrip("\n") + "\n"
 
 
+def markdown_error(message: str) -> str:
+    """A comment on a check that could not be made: one that says it passed must not stay."""
+    return f"{MARKER}\n### {_MARKS['fail']} onnxprune check could not be made\n\n{inline(message)}\n"
+
+
 def _section(outcome: Outcome) -> str:
     lines = [
         "| | metric | before | now | change | limit |",
