@@ -11,7 +11,14 @@ import ml_dtypes
 import numpy as np
 import pytest
 from onnx import TensorProto, numpy_helper
-from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
+from onnx.helper import (
+    make_graph,
+    make_model,
+    make_node,
+    make_opsetid,
+    make_tensor_sequence_value_info,
+    make_tensor_value_info,
+)
 
 import onnxprune.runtime.memory
 from onnxprune import samples
@@ -677,8 +684,35 @@ def test_images_for_a_model_that_takes_opacity(tmp_path):
 
 
 def test_inputs_that_no_sample_can_be_for():
-    with pytest.raises(InputError, match="'x' is no tensor of numbers"):
-        samples.random(model(x=(TensorProto.STRING, ["N"])), 1)
+    graph = model(x=(TensorProto.FLOAT, ["N"]))
+    graph.model.graph.input[0].CopyFrom(make_tensor_sequence_value_info("x", TensorProto.FLOAT, ["N"]))
+    with pytest.raises(InputError, match="'x' is no tensor"):
+        samples.random(graph, 1)
+
+
+STRINGS = model(x=(TensorProto.STRING, ["N", 2]))
+TEXTS = np.array([["a", "b"], ["ü", "long"], ["", "c"]])
+
+
+@pytest.mark.parametrize("kind", ["U", "S", "O"])
+def test_strings(tmp_path, kind):
+    texts = {"U": TEXTS, "S": np.char.encode(TEXTS, "utf-8"), "O": TEXTS.astype(object)}[kind]
+    if kind != "O":  # Python objects are never loaded
+        np.savez(tmp_path / "a.npz", x=texts)
+    source = {"x": texts} if kind == "O" else tmp_path / "a.npz"
+    (batch,) = samples.load(source, STRINGS).batches()
+    assert batch["x"].dtype == object
+    assert batch["x"].tolist() == TEXTS.tolist()
+    (again,) = samples.load(iter([{"x": batch["x"]}]), STRINGS).batches()
+    assert again["x"].tolist() == TEXTS.tolist()
+    with pytest.raises(InputError, match="needs strings, the array has float64"):
+        samples.load({"x": np.zeros((3, 2))}, STRINGS)
+
+
+def test_random_strings():
+    (batch,) = samples.random(STRINGS, 3).batches()
+    assert batch["x"].shape == (3, 2)
+    assert all(isinstance(text, str) for text in batch["x"].flat)
 
 
 def test_npz_files_are_read_as_streams(tmp_path, monkeypatch):

@@ -4,7 +4,7 @@ This is the only package that imports onnxruntime. It doesn't import onnx: model
 as a path where weights lie in files beside the model.
 """
 
-from .feeds import random_feeds
+from .feeds import random_feeds, random_strings
 from .kernels import kernel_seconds
 from .latency import Bindable, Timings, latency
 from .memory import require_room
@@ -33,6 +33,7 @@ __all__ = [
     "kernel_seconds",
     "latency",
     "random_feeds",
+    "random_strings",
     "ratio",
     "require_room",
     "silence",

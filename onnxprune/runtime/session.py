@@ -75,11 +75,13 @@ class TensorSpec:
             and for what isn't a tensor (a sequence, a map).
         shape: one entry per axis: a size, the name of a symbolic size, or None for a size without a name.
             `()` for a scalar, and where the model doesn't tell the rank.
+        is_tensor: whether it is one, and no sequence or map.
     """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int | str | None, ...]
+    is_tensor: bool = True
 
 
 class Session:
@@ -264,7 +266,7 @@ def silence() -> None:
 
 def _spec(argument: Any) -> TensorSpec:
     shape = tuple(size if isinstance(size, int | str) else None for size in argument.shape)
-    return TensorSpec(argument.name, _dtype(argument.type), shape)
+    return TensorSpec(argument.name, _dtype(argument.type), shape, argument.type.startswith("tensor("))
 
 
 def _dtype(type_: str) -> np.dtype[Any]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..graph import Array, Graph, InputSpec, input_specs, mapped, reason_of, require_file
-from ..runtime import require_room
+from ..runtime import random_strings, require_room
 from .arrays import Held, from_arrays, from_npy, from_npz, from_records
 from .core import Feeds, Samples
 from .images import PRESETS, SUFFIXES, Preprocessing, from_images
@@ -115,6 +115,8 @@ def _drawn(spec: InputSpec, rng: np.random.Generator) -> Array:
     require_room(
         shape, max(spec.dtype, np.dtype(np.float64), key=lambda d: d.itemsize), f"input '{spec.name}'"
     )
+    if spec.dtype == object:
+        return random_strings(shape, rng)
     if spec.dtype.kind == "b":
         return rng.integers(0, 2, shape).astype(bool)
     if spec.dtype.kind in "iu":

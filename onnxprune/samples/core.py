@@ -268,12 +268,33 @@ def _kind(dtype: np.dtype[Any]) -> str | None:
     return _KINDS.get(dtype.kind)
 
 
+def _strings(array: Array, spec: InputSpec, source: str) -> Array:
+    """The array as Python strings.
+
+    Raises:
+        InputError: it holds something else.
+    """
+    if array.dtype.kind == "S":
+        try:
+            array = np.char.decode(array, "utf-8")
+        except UnicodeDecodeError:
+            raise InputError(f"input '{spec.name}' needs strings, not bytes", where=source) from None
+    if array.dtype.kind == "U":
+        array = array.astype(object)
+    if array.dtype != object or not all(isinstance(text, str) for text in array.flat):
+        reason = f"input '{spec.name}' needs strings, the array has {array.dtype}"
+        raise InputError(reason, where=source)
+    return array
+
+
 def _cast(array: Array, spec: InputSpec, source: str) -> Array:
     """The array in the model's dtype, where nothing but precision is lost.
 
     Raises:
         InputError: more would be.
     """
+    if spec.dtype == object:
+        return _strings(array, spec, source)
     if array.dtype == spec.dtype:
         return array
     raw = array.dtype.kind == "V" and array.dtype.names is None and _kind(array.dtype) is None
