@@ -219,7 +219,7 @@ class TestUniform:
         np.testing.assert_array_equal(choice.of(groups[0]), [False, False, False, True])
         np.testing.assert_array_equal(choice.of(groups[1]), [False, True, True, True])
 
-    def test_of_equal_ones_the_first_go_and_a_group_may_be_emptied(self):
+    def test_of_equal_ones_the_first_stay_and_a_group_may_be_emptied(self):
         groups = [group(2, "a"), group(2, "b")]
         choice = by_rank(groups, (np.ones(2), np.ones(2)), 0.5)
-        assert [choice.of(g).tolist() for g in groups] == [[False, False], [True, True]]
+        assert [choice.of(g).tolist() for g in groups] == [[True, True], [False, False]]

@@ -14,8 +14,8 @@ from onnxprune.cost.quantities import read
 from onnxprune.graph import Graph
 from onnxprune.pipeline import Options, prune
 from onnxprune.pipeline.begin import begin
-from onnxprune.pipeline.phase import _exchanged as exchanged
-from onnxprune.pipeline.phase import route
+from onnxprune.pipeline.costs import after_exchange as exchanged
+from onnxprune.pipeline.costs import route
 from onnxprune.pipeline.run import start
 from onnxprune.strategies import exchange
 from onnxprune.strategies.meeting import Route, within
@@ -140,5 +140,5 @@ def test_digits_lose_less_with_it(monkeypatch):
         return result.verdict.drift.relative["logits"]
 
     with_it = drift()
-    monkeypatch.setattr("onnxprune.pipeline.phase.exchanged", lambda way, _judges, _count: way)
+    monkeypatch.setattr("onnxprune.pipeline.costs.exchanged", lambda way, _judges, _count: way)
     assert with_it < 0.95 * drift()

@@ -97,7 +97,7 @@ def test_stored_weights_are_repaired_from_statistics_and_stored_again():
     cut = operated(n.finished())
     (space,) = cut.spaces
     made = repaired(cut, "auto", stats=gathered(space, {"consumers"}, samples(n, 20), positions=0))
-    assert made.repaired.mode == "sums"
+    assert made.repaired.mode == "stats"
     before, after = stored(cut.network.graph), stored(made.graph)
     assert before.keys() == after.keys() != set()
     assert any((before[k] != after[k]).any() for k in before)

@@ -182,7 +182,7 @@ def test_statistics_alone_make_up_for_what_is_gone(case):
     cut = operated(n.finished(), share=0.4)
     (space,) = cut.spaces
     made = repaired(cut, "auto", stats=gathered(space, DEFAULT_NEEDS, samples(n, 24)))
-    assert made.repaired.mode == "sums"
+    assert made.repaired.mode == "stats"
     judge = Judge(cut.base.graph, samples(n, 4, seed=2))
     assert judge.loss(made.graph) < 0.7 * judge.loss(cut.network.graph)
     used = made.graph.operators()

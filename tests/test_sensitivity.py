@@ -18,9 +18,10 @@ from onnxprune.criteria import get
 from onnxprune.execution.timing import Timing
 from onnxprune.graph import Graph
 from onnxprune.pipeline import Evidence, Options, prepare
+from onnxprune.pipeline.costs import _ladders
 from onnxprune.pipeline.evidence import HELD_BACK, measured, split
-from onnxprune.pipeline.phase import Search, Setting, _ladders
 from onnxprune.pipeline.recipe import Phase
+from onnxprune.pipeline.search import Search, Setting
 from onnxprune.quality.loss import Judge, telling
 from onnxprune.reductions.channels import Channels
 from onnxprune.repair import predicted
@@ -121,13 +122,10 @@ def test_without_samples_all_groups_give_the_same_share():
 def test_heavy_networks_are_measured_on_fewer_samples(job, monkeypatch):
     ready, _ = job
     steps = made(ready)
-    macs, asked = one_sample_macs(ready.network), []
+    macs = one_sample_macs(ready.network)
 
     def seen(evaluations):
-        curves.measured(
-            steps, lambda given, count: asked.append(count) or [{}] * len(given), macs, evaluations
-        )
-        return asked[-1]
+        return curves.enough(steps, macs, evaluations)
 
     assert seen(200) == curves.MOST
     monkeypatch.setattr(curves, "EFFORT", 20 * macs * len(steps) * len(LEVELS))

@@ -75,8 +75,8 @@ def accuracy(graph: Graph) -> float:
     with np.load(MODELS / "digits-heldout.npz") as file:
         images, labels = file["image"], file["labels"]
     session, right = Session(graph.serialized()), 0
-    for start in range(0, len(images), 100):
-        part = slice(start, start + 100)
+    for first in range(0, len(images), 100):
+        part = slice(first, first + 100)
         (scores,) = session.run({"image": images[part]}).values()
         right += int((scores.argmax(axis=1) == labels[part]).sum())
     return 100 * right / len(labels)

@@ -9,6 +9,6 @@ What rounding explains is in `compare`, how parts are run is in `parts`. Nothing
 
 from __future__ import annotations
 
-from .prove import prove, same
+from .whole import prove, same
 
 __all__ = ["prove", "same"]
