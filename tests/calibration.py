@@ -8,9 +8,8 @@ from onnx import TensorProto, numpy_helper
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 
 from onnxprune import calibration
-from onnxprune.graph import Graph, Network, infer
+from onnxprune.graph import Graph, Network
 from onnxprune.reductions.channels import Channels
-from onnxprune.reductions.channels.find import analyze
 from onnxprune.runtime import Session
 
 
@@ -71,12 +70,6 @@ def images(count=40, seed=1):
     noise = np.random.default_rng(seed).standard_normal((count, 3, 9, 7))
     smooth = noise + np.roll(noise, 1, 2) + np.roll(noise, 1, 3)
     return smooth.astype(np.float32)
-
-
-def analysed(graph):
-    """Facts and analysis."""
-    facts = infer(graph)
-    return facts, analyze(graph, facts)
 
 
 def channels(graph):

@@ -106,6 +106,31 @@ def test_stored_weights_are_repaired_from_statistics_and_stored_again():
     assert judge.loss(made.graph) < judge.loss(cut.network.graph)
 
 
+@pytest.mark.parametrize("kind", ["floats", "stored once", "stored twice"])
+def test_a_weight_that_several_layers_read_is_not_made_two_by_statistics(kind):
+    """Neither more weights, nor floats in place of integers; a layer with one of its own is repaired."""
+    n = Net("shared", opset=18)
+    x = n.Add(predictable(n), predictable(n))
+    if kind == "floats":
+        shared = [n.const(n.weight(6, 4 * n.C, 3, 3))] * 2
+    else:
+        q = n.const(n.random.integers(-90, 90, (6, 4 * n.C, 3, 3)).astype(np.int8))
+        shared = [
+            n.DequantizeLinear(q, np.float32(0.01)) for _ in range(1 if kind == "stored once" else 2)
+        ] * 2
+    for w in shared[:2]:
+        n.output(n.Conv(n.Relu(x), w))
+    n.output(n.conv(x, 5))
+    cut = operated(n.finished())
+    (space,) = cut.spaces
+    made = repaired(cut, "auto", stats=gathered(space, {"consumers"}, samples(n, 20), positions=0))
+    assert made.graph.parameters() == cut.network.graph.parameters()
+    assert {o.op for o in made.graph.nodes} == {o.op for o in cut.network.graph.nodes}
+    assert made.graph.size() <= cut.network.graph.size() + 100
+    judge = Judge(cut.base.graph, samples(n, 4, seed=3))
+    assert judge.loss(made.graph) < judge.loss(cut.network.graph)
+
+
 def test_channels_before_stored_weights_are_chosen_by_what_their_consumers_lose():
     """As on the same network with these weights as floats."""
     n = Net("chosen")

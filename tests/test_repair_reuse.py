@@ -8,10 +8,11 @@ import pytest
 from nets import PRIMES, SQUARE, Net, run
 from repairs import operated, repaired, samples
 
+from onnxprune import apply, prune
 from onnxprune.contracts.cut import without
 from onnxprune.contracts.groups import Choice
 from onnxprune.cost.macs import macs
-from onnxprune.graph import infer
+from onnxprune.graph import Graph, infer
 from onnxprune.pipeline.maker import _stranded as stranded
 from onnxprune.proof import prove, same
 from onnxprune.reductions.channels import Channels
@@ -210,6 +211,30 @@ def test_groups_for_which_it_does_not_pay_lose_their_channels_everywhere():
     onnx.checker.check_model(made.graph.model, full_check=True)
     assert total(cut.network.graph) < total(made.graph) < total(cut.base.graph)
     assert made.repaired.after < made.repaired.before
+
+
+def test_single_weights_go_after_channels_that_are_restored():
+    """With shortcuts: what layers are to give is told by the network with those that restore channels."""
+    n = Net("then weights")
+    x = n.input("N", 3, 6, 6)
+    same = {"kernel": (3, 3), "pads": [1] * 4}
+    h = n.Relu(n.conv(x, 16, **same))
+    h = n.Relu(n.Add(n.conv(n.Relu(n.conv(h, 16, **same)), 16, **same), h))
+    n.output(n.conv(h, 5))
+    graph = Graph(n.finished())
+    r = np.random.default_rng(0)
+    calib = [{graph.inputs[0]: r.standard_normal((80, 3, 6, 6)).astype(np.float32)}]
+    how = {"calib": calib, "measure_latency": False}
+    result = prune(graph, ratio=0.5, sparsity=0.3, repair="reuse", simplify=False, force=True, **how)
+    first, second = (one.candidate for one in result.solved)
+    assert first.widened
+    assert first.repaired.mode == "reuse"
+    assert second.repaired.mode == "fold"
+    assert second.repaired.after < second.repaired.before
+    assert result.verdict.exact
+    for lost in second.cut.lost:
+        assert (result.graph.array(lost.layer.weight)[~lost.support] == 0).all()
+    assert apply(graph, result.plan, **how).graph.serialized() == result.graph.serialized()
 
 
 def unfittable(n, y):

@@ -10,7 +10,7 @@ from nets import Net
 
 from onnxprune import samples
 from onnxprune.contracts.budget import Budget
-from onnxprune.contracts.groups import Choice
+from onnxprune.contracts.groups import Choice, Group
 from onnxprune.contracts.traces import Unchanged
 from onnxprune.cost.macs import one_sample_macs
 from onnxprune.cost.model import macs_model
@@ -123,16 +123,13 @@ def test_heavy_networks_are_measured_on_fewer_samples(job, monkeypatch):
     ready, _ = job
     steps = made(ready)
     macs = one_sample_macs(ready.network)
-
-    def seen(evaluations):
-        return curves.enough(steps, macs, evaluations)
-
-    assert seen(200) == curves.MOST
+    assert curves.enough(steps, macs, 200) == curves.MOST
     monkeypatch.setattr(curves, "EFFORT", 20 * macs * len(steps) * len(LEVELS))
-    assert seen(200) == 20
-    assert seen(1) == curves.MOST
+    assert curves.enough(steps, macs, 200) == 20
+    assert curves.enough(steps, macs, 1) == curves.MOST
+    assert curves.enough(steps, macs, 200, most=10) == 10
     monkeypatch.setattr(curves, "EFFORT", 1)
-    assert seen(200) == curves.LEAST
+    assert curves.enough(steps, macs, 200) == curves.LEAST
 
 
 def test_what_the_output_hears_counts(job):
@@ -182,6 +179,48 @@ def test_curves_follow_what_was_measured(job):
     assert np.array_equal(same[0].curve, same[1].curve)
     unjudged = ladders(ready, replace(evidence, choose=None), scores, cost_of(ready))
     assert np.array_equal(unjudged[0].curve, same[0].curve)
+
+
+def test_curves_follow_what_statistics_tell(job):
+    """Without samples to measure on, what was measured when statistics were gathered counts."""
+    ready, evidence = job
+    groups = ready.channels.groups
+    scores = tuple(np.arange(1.0, g.size + 1) for g in groups)
+    plain = [Ladder(g, score) for g, score in zip(groups, scores, strict=True)]
+    batches = evidence.choose.first(curves.MOST).batches()
+    found = losses_of(ready, plain, evidence.stats, batches, 100)
+    known = {
+        g.id: tuple((step.counts[rung], loss) for rung, loss in losses.items())
+        for g, step, losses in zip(groups, plain, found, strict=True)
+    }
+    told = replace(evidence, choose=None, stats=replace(evidence.stats, sensitivities=known))
+    measured, recalled = (ladders(ready, e, scores, cost_of(ready)) for e in (evidence, told))
+    for a, b, losses in zip(measured, recalled, found, strict=True):
+        np.testing.assert_allclose(a.curve, b.curve)
+        for rung, loss in losses.items():
+            assert b.loss(rung) == pytest.approx(loss)
+    forgotten = {groups[0].id: known[groups[0].id]}
+    some = replace(told, stats=replace(evidence.stats, sensitivities=forgotten))
+    first, second = ladders(ready, some, scores, cost_of(ready))
+    np.testing.assert_allclose(first.curve, recalled[0].curve)
+    typical = np.median([loss / plain[0].loss(rung) for rung, loss in found[0].items()])
+    np.testing.assert_allclose(second.curve, typical * plain[1].curve)
+
+
+def test_losses_at_other_widths_count_as_scores_say():
+    """Of 12 units 6 stay where 8 were measured: what is lost is times what scores say of both."""
+    group = Group("g", "g", "channel", 12)
+    ladder = Ladder(group, np.arange(1.0, 13), round_to=4)
+    assert ladder.counts == (12, 8, 4)
+    (exact, near, nothing) = (
+        curves.recalled([ladder], {"g": known} if known else {})[0]
+        for known in (((8, 0.5), (4, 2.0)), ((7, 0.5),), ())
+    )
+    assert exact == {1: 0.5, 2: 2.0}
+    assert near == {1: pytest.approx(0.5 * ladder.curve[4] / ladder.curve[5])}
+    assert nothing == {}
+    both = curves.recalled([ladder], {"g": ((7, 0.9), (8, 0.5), (9, 0.1))})[0]
+    assert both == {1: 0.5}, "what was measured there goes before what was measured near it"
 
 
 def test_unmeasured_groups_are_taken_as_usual(job):

@@ -165,7 +165,10 @@ def continued(run: Run, found: list[Solved], promised: Exams | None = None) -> R
         cut = last.candidate.cut
         before = _after(last.search.before, cut.trace)
         evidence = replace(run.evidence, stats=None)
-        search = opened(run.setting, phase, last.candidate.network, before, evidence)
+        setting = last.search.setting
+        if last.candidate.widened:  # what comes next aims at the network with these layers, which is cut
+            setting = replace(setting, loaded=replace(setting.loaded, network=cut.base))
+        search = opened(setting, phase, last.candidate.network, before, evidence)
         found.append(solved(search, promised))
     return _delivered(run, tuple(found), promised)
 

@@ -8,7 +8,7 @@ them. If every part does, so does the whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from ..contracts.proof import Comparison
@@ -56,12 +56,7 @@ def by_parts(reference: Graph, base: Network, cut: Graph, trace: Trace, feeds: F
     Returns:
         A comparison; where it is not equal, of the node that alone gives something else.
     """
-    facts = base.facts
-    comparable = {
-        name
-        for name in reference.producer.keys() & cut.producer.keys()
-        if name not in facts.values and name in facts.dtypes
-    }
+    comparable = in_parts(reference, base, cut)
     worst, excess, count = 0.0, 0.0, 0
     spans = [(0, len(cut.nodes))]
     while spans:
@@ -82,7 +77,14 @@ def by_parts(reference: Graph, base: Network, cut: Graph, trace: Trace, feeds: F
     return Comparison(count, worst, excess)
 
 
-def _part(graph: Graph, comparable: set[str], first: int, end: int) -> _Part:
+def in_parts(reference: Graph, base: Network, cut: Graph) -> frozenset[str]:
+    """The tensors that parts can tell of: what nodes make of both graphs, other than shape arithmetic."""
+    facts = base.facts
+    common = reference.producer.keys() & cut.producer.keys()
+    return frozenset(name for name in common if name not in facts.values and name in facts.dtypes)
+
+
+def _part(graph: Graph, comparable: Collection[str], first: int, end: int) -> _Part:
     own = [node for node in graph.nodes[first:end] if node.op != "Constant"]
     chosen = {node.index: node for node in own}
     given: dict[str, None] = {}

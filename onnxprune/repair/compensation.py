@@ -22,7 +22,8 @@ class Compensation:
     Attributes:
         output: first output of the layer.
         input: which of its inputs holds the weight.
-        weight: float64, in the shape of the uncut weight.
+        weight: float64, in the shape of the uncut weight; zero, if it is for a masked reference, for what is
+            gone.
         shift: float64 (outputs,), what to add to its bias; `None`: nothing.
         outputs: int64, in the shape of the uncut weight, which output each of its values belongs to.
     """

@@ -46,6 +46,8 @@ def predicted(reference: Network, lost: Iterable[Lost | Sparse], base: Graph, st
 def projected(task: Task, stats: Stats, *, weights: bool = True) -> tuple[Network, int]:
     """The cut network whose layers make up for what they no longer read; see `predicted`.
 
+    A weight that several layers read stays: one for each would be more weights than there were.
+
     Args:
         task: what was done.
         stats: of the network that was cut.
@@ -55,8 +57,20 @@ def projected(task: Task, stats: Stats, *, weights: bool = True) -> tuple[Networ
         The network, and how many layers the statistics say too little of.
     """
     cut: Cut = task.cut
-    result = _projections(task.network.graph, list(cut.lost), cut.base.graph, stats, weights=weights)
+    own = [one for one in cut.lost if _is_own(task.network.graph, one)]
+    result = _projections(task.network.graph, own, cut.base.graph, stats, weights=weights)
     return compensated(task.network, cut.trace, result.found), result.unknown
+
+
+def _is_own(graph: Graph, lost: Lost | Sparse) -> bool:
+    """Whether a layer is there, and the only one that reads its weight, a constant."""
+    if isinstance(lost, Sparse):
+        output, index = lost.layer.output, lost.layer.input
+    else:
+        output, index = lost.consumer.output, lost.consumer.input
+    node = graph.producer.get(output)
+    name = "" if node is None else node.inputs[index]
+    return name in graph.constants and len(graph.readers[name]) == 1
 
 
 @dataclass(frozen=True, eq=False)

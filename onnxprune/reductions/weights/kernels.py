@@ -19,7 +19,7 @@ from ...contracts.stats import Need
 from ...graph import Graph, Network
 from ...ops.layers import LINEAR, LinearLayer
 from ...types import Cause, Floats, Mask
-from .values import ValueSpace, layers_once
+from .values import ValueSpace, layers_once, why_not_free
 
 NAME = "kernels"
 
@@ -73,7 +73,7 @@ def _why_not(graph: Graph, layer: LinearLayer, behind: set[str]) -> str | None:
         return "it reads the model's input, of which every channel is needed"
     if len(graph.readers[layer.weight]) > 1:
         return f"others read '{layer.weight}', too"
-    return None
+    return why_not_free(graph, layer)
 
 
 def _behind_layers(graph: Graph) -> set[str]:

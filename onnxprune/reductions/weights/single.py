@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...contracts.groups import Group
+from ...contracts.groups import Blocked, Group
 from ...graph import Network
-from ...types import Floats, Mask
-from .values import Among, ValueSpace, layers_once
+from ...ops.layers import LinearLayer
+from ...types import Cause, Floats, Mask
+from .values import Among, ValueSpace, layers_once, why_not_free
 
 NAME = "weights"
 
@@ -31,9 +32,15 @@ class Weights:
     def find(self, network: Network) -> WeightSpace:
         """The weights of a network, a group for each layer."""
         graph = network.graph
-        layers = {layer.weight: layer for layer in layers_once(graph)}
-        groups = []
-        for weight, layer in layers.items():
+        layers: dict[str, LinearLayer] = {}
+        groups, blocked = [], []
+        for layer in layers_once(graph):
+            weight, reason = layer.weight, why_not_free(graph, layer)
+            if reason is not None:
+                outputs = graph.count(weight) // max(layer.layout.fan_in(graph.shape_of_constant(weight)), 1)
+                blocked.append(Blocked(layer.node.index, outputs, Cause(layer.node.index, reason, "nothing")))
+                continue
+            layers[weight] = layer
             fan_in = layer.layout.fan_in(graph.shape_of_constant(weight))
             groups.append(
                 Group(
@@ -45,7 +52,7 @@ class Weights:
                     runs=graph.count(weight) // max(fan_in, 1) if self.among == "output" else 1,
                 )
             )
-        return WeightSpace(network, layers, groups)
+        return WeightSpace(network, layers, groups, blocked)
 
 
 class WeightSpace(ValueSpace):

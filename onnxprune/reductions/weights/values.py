@@ -21,6 +21,7 @@ from ...contracts.stats import Need
 from ...contracts.weights import Weight
 from ...errors import InputError
 from ...graph import Array, Edits, Graph, Network, make_node, readers_of
+from ...graph.behind import fresh, insert, is_free
 from ...ops.layers import LinearLayer, float_layers
 from ...types import Cause, Floats, Mask, Units
 from .coding import packed, unpacked
@@ -144,8 +145,9 @@ class ValueSpace:
         return frozenset(group.id for group in self.groups if self.layer(group).output in tensors)
 
     def start(self, group: Group) -> int:
-        """See `Space.start`."""
-        return self.layer(group).node.index
+        """See `Space.start`: others may read the weight, too."""
+        readers = self.network.graph.readers[self.layer(group).weight]
+        return min(node.index for node, _ in readers)
 
     def lost(self, choice: Choice) -> Iterator[Lost | Sparse]:
         """See `Space.lost`."""
@@ -163,13 +165,10 @@ class ValueSpace:
         for group in self._cut(choice):
             name = self.layer(group).weight
             mask = self.support(group, choice)
-            for reader, i in reference.graph.readers[name]:
-                fresh = f"{name}.masked{reader.index}"
-                edits.added[f"{fresh}.mask"] = mask.astype(self.network.graph.dtype(name))
-                edits.before.setdefault(reader.index, []).append(
-                    make_node("Mul", [name, f"{fresh}.mask"], [fresh], fresh)
-                )
-                edits.rewire[reader.index, i] = fresh
+            masked = fresh(reference.graph, f"{name}.masked")
+            edits.added[f"{masked}.mask"] = mask.astype(self.network.graph.dtype(name))
+            inserted = make_node("Mul", [name, f"{masked}.mask"], [masked], masked)
+            insert(edits, reference.graph, name, [inserted], masked)
         return reference.edited(edits)
 
     def cut(self, network: Network, choice: Choice) -> tuple[Network, Trace]:
@@ -269,6 +268,13 @@ class ValueTrace:
     def support(self, output: str, index: int) -> Mask | None:
         """See `Trace.support`."""
         return self._supports.get(self._graph.producer[output].inputs[index])
+
+
+def why_not_free(graph: Graph, layer: LinearLayer) -> str | None:
+    """Why no value of a layer's weight can be another one; `None` if it can."""
+    if layer.weight in graph.outputs:
+        return f"'{layer.weight}' is an output of the model, too"
+    return None if is_free(graph, layer.weight) else f"the body of a node reads '{layer.weight}', too"
 
 
 def layers_once(graph: Graph) -> list[LinearLayer]:
