@@ -6,7 +6,7 @@ from .errors import CheckFailed, Infeasible, InputError, OnnxpruneError, UsageEr
 
 if TYPE_CHECKING:
     from .pipeline import Prepared, Result, apply, compare
-    from .pipeline.prepare import prepare
+    from .pipeline.load import prepare
     from .pipeline.prune import prune
 
 __version__ = "0.1.0"

@@ -1,11 +1,8 @@
-"""What the stages hand to one another: frozen dataclasses over numpy arrays, and nothing of ours.
-
-A *unit* is the smallest thing that can be removed: a set of channels, anywhere in the graph, that go
-together. Units are numbered through the whole graph; arrays of units say what an index of an axis is.
-"""
+"""Names of types that are used everywhere."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +12,9 @@ Units = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float64]
 Shape = tuple[int, ...]
+
+Progress = Callable[[str], None]
+"""Told what begins: `Repairing weights: 3 of 8`; what stands before the colon is the stage."""
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ import onnx
 from onnx import TensorProto, numpy_helper
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 
-from onnxprune.graph import Graph, infer
-from onnxprune.reductions.channels.find import analyze
+from onnxprune import calibration
+from onnxprune.graph import Graph, Network
+from onnxprune.reductions.channels import Channels
 from onnxprune.runtime import Session
 
 
@@ -71,10 +72,16 @@ def images(count=40, seed=1):
     return smooth.astype(np.float32)
 
 
-def analysed(graph):
-    """Facts and analysis."""
-    facts = infer(graph)
-    return facts, analyze(graph, facts)
+def channels(graph):
+    """The channels of a graph that may go."""
+    return Channels().find(Network(graph))
+
+
+def gathered(space, needs, batches, *, positions=None, samples=None, **how):
+    """Statistics of a network over samples: those that meet some needs."""
+    wanted = space.wanted(frozenset(needs))
+    requests = calibration.requests(space.network, wanted, positions=positions, samples=samples)
+    return calibration.measure(space.network.graph, requests, batches, **how)
 
 
 def dumped(graph, feeds, *tensors):

@@ -6,38 +6,86 @@ of the least-squares problem. So ONNX Runtime itself says what a patch is, whate
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx
 from nets import Net, run
 from onnx import helper
 
-from onnxprune.contracts.groups import Group
+from onnxprune import samples as sources
+from onnxprune.contracts.cut import without
+from onnxprune.contracts.groups import Choice, Group
+from onnxprune.contracts.maker import Candidate
+from onnxprune.contracts.reduction import Cut, Reduction
 from onnxprune.contracts.selection import keep_best
-from onnxprune.graph import Graph, infer
-from onnxprune.reductions.channels.cut import rewrite
-from onnxprune.reductions.channels.find import analyze
-from onnxprune.repair import Surgery
+from onnxprune.contracts.stats import Stats
+from onnxprune.contracts.traces import Unchanged
+from onnxprune.execution.expectation import normals
+from onnxprune.graph import Graph, Network
+from onnxprune.pipeline import Evidence, Loaded, Options
+from onnxprune.pipeline.maker import Making
+from onnxprune.reductions.channels import Channels
 from onnxprune.runtime import Session
 
 Feeds = dict[str, np.ndarray]
 
 
+def thinned(
+    model: onnx.ModelProto, reduction: Reduction, *, share: float = 0.5, of: Sequence[str] = ()
+) -> Cut:
+    """Take a share of single values or kernels at random: of all layers, or of those that make `of`."""
+    network = Network(Graph(model))
+    space = reduction.find(network)
+    random = np.random.default_rng(0)
+    kept = {
+        group.id: random.random(group.size) < 1 - share
+        for group in space.groups
+        if not of or set(of) & set(group.layers)
+    }
+    return without(network, [space], Choice(kept))
+
+
 def operated(
     model: onnx.ModelProto, *, share: float = 0.5, choose: Callable[[Group], np.ndarray] | None = None
-) -> Surgery:
+) -> Cut:
     """Remove about a share of every group at random, or what `choose` doesn't keep."""
-    graph = Graph(model)
-    facts = infer(graph)
-    analysis = analyze(graph, facts)
+    network = Network(Graph(model))
+    space = Channels().find(network)
     random = np.random.default_rng(0)
-    kept = np.ones(analysis.count, bool)
-    for group in analysis.groups:
+    kept = {}
+    for group in space.groups:
         scores = random.random(group.size)
         keep = max(1, round((1 - share) * group.size))
-        kept[group.units] = keep_best(group, scores, keep) if choose is None else choose(group)
-    return Surgery(graph, facts, analysis, kept, rewrite(graph, facts, analysis, kept))
+        kept[group.id] = keep_best(group, scores, keep) if choose is None else choose(group)
+    return without(network, [space], Choice(kept))
+
+
+JUDGES = 4
+"""Batches to judge on where no others than those of the fit are given."""
+
+
+def repaired(
+    cut: Cut,
+    mode: str = "auto",
+    batches: Sequence[Feeds] = (),
+    held: Sequence[Feeds] = (),
+    *,
+    stats: Stats | None = None,
+    seed: int = 0,
+) -> Candidate:
+    """What a run makes of a cut, with samples to fit to, and others to judge on; or with statistics alone."""
+    graph = cut.base.graph
+    evidence = Evidence(stats=stats)
+    if batches:
+        given = (sources.load(list(some), graph) for some in (batches, held or batches[:JUDGES]))
+        evidence = Evidence(*given)
+    loaded = Loaded(cut.base, cut.base, (), normals(graph))
+    size = len(next(iter(batches[0].values()))) if batches else 1
+    options = Options(repair=mode, seed=seed, batch=size)
+    find = Channels().find
+    making = Making(loaded, cut.base, Unchanged(), cut.spaces, find, evidence, options, lambda _: None)
+    return making.candidate(cut.choice)
 
 
 def samples(net: Net, batches: int = 4, seed: int = 1) -> list[Feeds]:
@@ -102,6 +150,7 @@ def least_squares(
     penalty: float,
     *,
     bias: bool = True,
+    support: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Weights and biases of least squares, pulled towards `start`.
 
@@ -113,6 +162,7 @@ def least_squares(
         axis: of the outputs that have a bias each.
         penalty: relative to the mean variance of what is read.
         bias: whether there is one.
+        support: (weights,), which of them may be other than zero.
     """
     y = np.moveaxis(targets, axis, 0).reshape(targets.shape[axis], -1)
     x = by_output(columns, axis)
@@ -125,7 +175,7 @@ def least_squares(
     ridge = np.sqrt(penalty * np.mean(variances) * rows)
     new, intercepts = start.copy(), np.zeros(len(y))
     for o in range(len(y)):
-        own = np.flatnonzero(mine[:, o])
+        own = np.flatnonzero(mine[:, o] if support is None else mine[:, o] & support)
         a = np.concatenate([x[own, o].T, np.ones((rows, int(bias)))], 1)
         pull = np.concatenate([ridge * np.eye(len(own)), np.zeros((len(own), int(bias)))], 1)
         right = np.concatenate([y[o], ridge * start[own]])

@@ -7,25 +7,25 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
-from calibration import build, residual_net
+from calibration import build, channels, residual_net
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx.helper import make_node
 
-from onnxprune.contracts.analysis import ChannelGroup
+from onnxprune.contracts.budget import Uniform
+from onnxprune.contracts.groups import Choice, Group
 from onnxprune.cost.macs import macs as count_macs
 from onnxprune.cost.model import macs_model, parameters_model
 from onnxprune.errors import Infeasible
 from onnxprune.graph import infer
-from onnxprune.reductions.channels.cut import rewrite
-from onnxprune.reductions.channels.find import analyze
-from onnxprune.strategies.descent import Descent
+from onnxprune.strategies.allocation import Allocation
 from onnxprune.strategies.ladder import Ladder, corrected
-from onnxprune.strategies.uniform import by_ratio
+from onnxprune.strategies.uniform import by_rank, by_rule, chosen
+from onnxprune.strategies.widths import Widths
 
 
-def group(size: int) -> ChannelGroup:
-    return ChannelGroup("g", "g", "channel", size, units=np.arange(size), nodes=(0,))
+def group(size: int, name: str = "g", **about) -> Group:
+    return Group(name, name, "channel", size, **about)
 
 
 scores = st.lists(st.floats(0, 1e3, width=32), min_size=4, max_size=40).map(np.asarray)
@@ -73,49 +73,53 @@ class TestLadder:
 
 
 @lru_cache(maxsize=1)
-def prepared():
-    graph = residual_net()
-    facts = infer(graph)
-    return graph, facts, analyze(graph, facts)
+def space():
+    return channels(residual_net())
 
 
-def descent(values, kind="macs"):
-    graph, facts, analysis = prepared()
-    cost = macs_model(graph, facts, analysis) if kind == "macs" else parameters_model(graph, analysis)
-    return Descent(analysis, [Ladder(g, v) for g, v in zip(analysis.groups, values, strict=True)], cost)
+def cost_of(kind="macs"):
+    network = space().network
+    if kind == "macs":
+        return macs_model(network.graph, network.facts, space().effect)
+    return parameters_model(network.graph, space().effect)
+
+
+def allocation(values, kind="macs"):
+    ladders = [Ladder(g, v) for g, v in zip(space().groups, values, strict=True)]
+    return Allocation(ladders, cost_of(kind))
 
 
 class TestBudget:
     @settings(max_examples=10, deadline=None)
     @given(st.sampled_from(["macs", "params"]), st.floats(0.3, 0.95), st.integers(0, 1000))
     def test_it_is_met_and_used(self, kind, share, seed):
-        graph, facts, analysis = prepared()
+        network, groups = space().network, space().groups
         random = np.random.default_rng(seed)
-        values = tuple(random.random(g.size) for g in analysis.groups)
-        kept = descent(values, kind).kept(share)
-        narrow = rewrite(graph, facts, analysis, kept)
+        values = tuple(random.random(g.size) for g in groups)
+        found = allocation(values, kind)
+        choice = found.choice(share)
+        narrow = space().cut(network, choice)[0].graph
         if kind == "macs":
-            before, after = (sum(count_macs(g, infer(g)).values()) for g in (graph, narrow))
+            before, after = (sum(count_macs(g, infer(g)).values()) for g in (network.graph, narrow))
         else:
-            before, after = graph.parameters(), narrow.parameters()
+            before, after = network.graph.parameters(), narrow.parameters()
         assert after <= share * before
         # Nothing that was taken could be given back.
-        model = macs_model(graph, facts, analysis) if kind == "macs" else parameters_model(graph, analysis)
-        assert model(kept) == after
-        for g in analysis.groups:
-            gone = g.units[~kept[g.units]]
-            for unit in gone:
-                more = kept.copy()
+        model = cost_of(kind)
+        assert model(choice) == after
+        assert found.share(choice) == after / before
+        for g in groups:
+            for unit in np.flatnonzero(~choice.of(g)):
+                more = choice.of(g).copy()
                 more[unit] = True
-                assert model(more) > share * before or len(g.lanes)
+                assert model(choice.with_group(g, more)) > share * before or len(g.lanes)
 
     def test_what_is_worth_least_goes(self):
-        _, _, analysis = prepared()
-        values = tuple(np.arange(g.size, dtype=float)[::-1] + 1 for g in analysis.groups)
-        kept = descent(values).kept(0.5)
-        for g in analysis.groups:
-            stays = kept[g.units]
-            assert (np.diff(stays.astype(int)) <= 0).all()
+        groups = space().groups
+        values = tuple(np.arange(g.size, dtype=float)[::-1] + 1 for g in groups)
+        choice = allocation(values).choice(0.5)
+        for g in groups:
+            assert (np.diff(choice.of(g).astype(int)) <= 0).all()
 
     def test_best_of_all_widths_of_two_layers(self):
         """Greedy is as good as trying all, where losses are convex and costs don't multiply."""
@@ -130,50 +134,92 @@ class TestBudget:
         r = np.random.default_rng(0)
         shapes = {"a": (6, 3, 1, 1), "b": (2, 6, 1, 1), "c": (6, 3, 3, 3), "d": (2, 6, 1, 1)}
         weights = {n: r.standard_normal(s).astype(np.float32) for n, s in shapes.items()}
-        graph = build(nodes, {"x": (1, 3, 5, 5)}, {"y": (1, 2, 5, 5), "z": (1, 2, 3, 3)}, weights)
-        facts = infer(graph)
-        analysis = analyze(graph, facts)
-        values = tuple(np.sort(r.random(6)) for _ in analysis.groups)
-        cost = macs_model(graph, facts, analysis)
-        ladders = [Ladder(g, v) for g, v in zip(analysis.groups, values, strict=True)]
-        kept = Descent(analysis, ladders, cost).kept(0.6)
+        found = channels(build(nodes, {"x": (1, 3, 5, 5)}, {"y": (1, 2, 5, 5), "z": (1, 2, 3, 3)}, weights))
+        values = tuple(np.sort(r.random(6)) for _ in found.groups)
+        cost = macs_model(found.network.graph, found.network.facts, found.effect)
+        ladders = [Ladder(g, v) for g, v in zip(found.groups, values, strict=True)]
+        choice = Allocation(ladders, cost).choice(0.6)
 
         def loss(counts):
             return sum(x.curve[6 - n] for x, n in zip(ladders, counts, strict=True))
 
         def fits(counts):
-            mask = np.ones(analysis.count, bool)
-            for g, n in zip(analysis.groups, counts, strict=True):
-                mask[g.units[: 6 - n]] = False
-            return cost(mask) <= 0.6 * cost.total
+            pairs = zip(found.groups, counts, strict=True)
+            return cost(Choice({g.id: np.arange(6) >= 6 - n for g, n in pairs})) <= 0.6 * cost.total
 
-        found = [int(kept[g.units].sum()) for g in analysis.groups]
+        widths = [int(choice.of(g).sum()) for g in found.groups]
         best = min((c for c in itertools.product(range(1, 7), repeat=2) if fits(c)), key=loss)
-        assert fits(found)
-        assert loss(found) <= 1.5 * loss(best) + 1e-9
+        assert fits(widths)
+        assert loss(widths) <= 1.5 * loss(best) + 1e-9
 
     def test_what_cannot_be_met_says_the_floor(self):
-        _, _, analysis = prepared()
-        values = tuple(np.ones(g.size) for g in analysis.groups)
+        values = tuple(np.ones(g.size) for g in space().groups)
         with pytest.raises(Infeasible, match=r"at least 0\.\d+ stay .*most in 'stem'"):
-            descent(values).kept(0.001)
+            allocation(values).choice(0.001)
+
+    def test_the_floor_is_what_is_left_with_one_unit_of_each(self):
+        found = allocation(tuple(np.ones(g.size) for g in space().groups))
+        assert [int(found.narrowest.of(g).sum()) for g in space().groups] == [1] * len(space().groups)
+        assert found.floor == found.cost(found.narrowest) / found.cost.total
+        assert found.choice(found.floor).digest == found.narrowest.digest
+
+
+WIDTHS = Widths()
+
+
+def at_ratio(values, ratio, widths=WIDTHS):
+    return chosen(space().groups, values, Uniform("--ratio"), 1 - ratio, widths)
 
 
 class TestRatio:
     @pytest.mark.parametrize("ratio", [0.25, 0.5, 0.9])
     def test_every_group_loses_its_share(self, ratio):
-        _, _, analysis = prepared()
-        values = tuple(np.random.default_rng(0).random(g.size) for g in analysis.groups)
-        kept = by_ratio(analysis, values, ratio)
-        for g in analysis.groups:
-            assert int((~kept[g.units]).sum()) == int(ratio * g.size + 1e-9)
+        groups = space().groups
+        values = tuple(np.random.default_rng(0).random(g.size) for g in groups)
+        choice = at_ratio(values, ratio)
+        for g in groups:
+            assert int((~choice.of(g)).sum()) == int(ratio * g.size + 1e-9)
 
     def test_multiples_and_least(self):
-        _, _, analysis = prepared()
-        values = tuple(np.ones(g.size) for g in analysis.groups)
-        assert {
-            int(by_ratio(analysis, values, 0.5, round_to=4)[g.units].sum()) % 4 for g in analysis.groups
-        } == {0}
-        assert all(
-            by_ratio(analysis, values, 0.9, min_channels=3)[g.units].sum() >= 3 for g in analysis.groups
-        )
+        groups = space().groups
+        values = tuple(np.ones(g.size) for g in groups)
+        multiples = at_ratio(values, 0.5, Widths(4))
+        assert {int(multiples.of(g).sum()) % 4 for g in groups} == {0}
+        least = at_ratio(values, 0.9, Widths(least=3))
+        assert all(least.of(g).sum() >= 3 for g in groups)
+
+
+class TestUniform:
+    """Each option rounds as its source does; runs keep equally many each."""
+
+    @pytest.mark.parametrize(
+        ("option", "keep", "stay"),
+        [("--ratio", 0.5, 4), ("--inbound", 0.5, 4), ("--sparsity", 0.5, 3), ("--inbound", 0.01, 1)],
+    )
+    def test_of_seven(self, option, keep, stay):
+        """7 x 0.5 = 3.5: of channels no more than 3 go, of kernels 4 stay (to even), of weights 4 go."""
+        choice = chosen([group(7)], (np.arange(7.0),), Uniform(option), keep, Widths())
+        np.testing.assert_array_equal(choice.of(group(7)), np.arange(7) >= 7 - stay)
+
+    def test_runs_keep_equally_many(self):
+        runs = group(12, runs=3)
+        scores = np.arange(12.0)
+        choice = chosen([runs], (scores,), Uniform("--inbound"), 0.5, Widths())
+        np.testing.assert_array_equal(choice.of(runs).reshape(3, 4), [[False, False, True, True]] * 3)
+
+    def test_a_rule_says_how_many_of_each_group(self):
+        groups = [group(6, "a"), group(3, "b")]
+        scores = (np.arange(6.0), np.arange(3.0))
+        choice = by_rule(groups, scores, lambda g, score: int((score >= g.size // 2).sum()), Widths())
+        assert [int(choice.of(g).sum()) for g in groups] == [3, 2]
+
+    def test_units_of_all_groups_compete(self):
+        groups = [group(4, "a"), group(4, "b")]
+        choice = by_rank(groups, (np.arange(4.0), np.arange(4.0) + 2), 0.5)
+        np.testing.assert_array_equal(choice.of(groups[0]), [False, False, False, True])
+        np.testing.assert_array_equal(choice.of(groups[1]), [False, True, True, True])
+
+    def test_of_equal_ones_the_first_stay_and_a_group_may_be_emptied(self):
+        groups = [group(2, "a"), group(2, "b")]
+        choice = by_rank(groups, (np.ones(2), np.ones(2)), 0.5)
+        assert [choice.of(g).tolist() for g in groups] == [[True, True], [False, False]]

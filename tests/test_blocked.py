@@ -18,10 +18,10 @@ from onnx import TensorProto, helper
 from test_approximate import NORMS, stream
 from test_traps import looped, plus
 
-from onnxprune.contracts.analysis import Analysis
 from onnxprune.graph import Graph, infer
 from onnxprune.ops import RULES
 from onnxprune.ops.record import APPROXIMATE
+from onnxprune.reductions.channels.analysis import Analysis
 from onnxprune.reductions.channels.find import analyze
 from onnxprune.types import Cause
 

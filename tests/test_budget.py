@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from onnxprune.contracts.budget import LATENCY, MACS, MEMORY, PARAMS, SIZE, drop, limit, share
+from onnxprune.contracts.budget import drop, limit, share
+from onnxprune.cost.quantities import ROWS, driver, read
 from onnxprune.errors import UsageError
+
+MACS, PARAMS, SIZE, LATENCY, MEMORY = (
+    ROWS[option].quantity for option in ("--macs", "--params", "--size", "--latency", "--memory-peak")
+)
 
 
 @pytest.mark.parametrize("text", ["0.5", "50%", " 50 %", ".5", "5e-1"])
 def test_shares(text):
-    assert limit(text, MACS, option="--macs").share == pytest.approx(0.5)
+    assert limit(text, MACS).share == pytest.approx(0.5)
     assert share(text, option="--ratio") == pytest.approx(0.5)
 
 
@@ -36,13 +41,13 @@ def test_shares(text):
     ],
 )
 def test_amounts(text, quantity, amount):
-    found = limit(text, quantity, option="--x")
+    found = limit(text, quantity)
     assert found.share is None
     assert found.of(1e12) == pytest.approx(amount)
 
 
 def test_a_share_is_of_the_original():
-    assert limit("25%", SIZE, option="--size").of(8e6) == pytest.approx(2e6)
+    assert limit("25%", SIZE).of(8e6) == pytest.approx(2e6)
 
 
 @pytest.mark.parametrize(
@@ -56,8 +61,8 @@ def test_a_share_is_of_the_original():
     ],
 )
 def test_it_reads_as_it_was_written(text, quantity, said):
-    assert str(limit(text, quantity, option="--x")) == said
-    assert str(limit("0.5", quantity, option="--x")) == f"0.5 of the {quantity.name}"
+    assert str(limit(text, quantity)) == said
+    assert str(limit("0.5", quantity)) == f"0.5 of the {quantity.name}"
 
 
 @pytest.mark.parametrize(
@@ -86,8 +91,8 @@ def test_drops(text, value):
 )
 def test_what_is_no_budget(text, quantity, words):
     with pytest.raises(UsageError, match=words) as caught:
-        limit(text, quantity, option="--x")
-    assert str(caught.value).startswith("--x: ")
+        limit(text, quantity)
+    assert str(caught.value).startswith(f"{quantity.option}: ")
     assert "\n" not in str(caught.value)
 
 
@@ -101,3 +106,26 @@ def test_what_is_no_drop(text):
 def test_what_is_no_share(text):
     with pytest.raises(UsageError):
         share(text, option="--ratio")
+
+
+def test_a_limit_times_a_factor_is_of_the_same_kind():
+    assert limit("0.5", MACS).times(0.5).share == pytest.approx(0.25)
+    assert limit("8MB", SIZE).times(0.5).amount == pytest.approx(4e6)
+
+
+@pytest.mark.parametrize(
+    ("options", "brought_down"),
+    [
+        ((), "--macs"),
+        (("--macs",), "--macs"),
+        (("--params",), "--params"),
+        (("--size",), "--params"),
+        (("--size", "--params"), "--params"),
+        (("--memory-peak",), "--macs"),
+        (("--size", "--macs"), "--macs"),
+        (("--latency",), "--latency"),
+        (("--latency", "--macs", "--size"), "--latency"),
+    ],
+)
+def test_what_an_allocation_brings_down_for_limits(options, brought_down):
+    assert driver(tuple(read(option, 0.5) for option in options)) == brought_down

@@ -8,27 +8,27 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from calibration import analysed, build, dumped, images, in_batches, residual_net, rows_of
+from calibration import build, channels, dumped, gathered, images, in_batches, residual_net, rows_of
 from onnx.helper import make_node
 
-from onnxprune import calibration, samples
-from onnxprune.criteria import CRITERIA, Context, Criterion, get, names, rules
-from onnxprune.criteria.base import readings
+from onnxprune import samples
+from onnxprune.contracts import rules
+from onnxprune.criteria import CRITERIA, Context, Criterion, get, names
 from onnxprune.criteria.lasso import minimised
 from onnxprune.criteria.obs import Elimination, Obs
 from onnxprune.errors import UsageError
-from onnxprune.graph import Edits, Graph
-from onnxprune.reductions.channels.sites import activations, consumers, filters, outputs
+from onnxprune.graph import Edits, Graph, Network
+from onnxprune.reductions.weights import Kernels, Weights
 
 EVERYTHING = frozenset({"consumers", "norms", "pooled", "zeros", "kernels"})
 
 
 def context(graph, x, *sizes, positions=0, name="image", seed=0):
     """A context with all statistics over samples `x`, and these."""
-    facts, analysis = analysed(graph)
-    wanted = calibration.requests(graph, facts, analysis, EVERYTHING, positions)
-    stats = calibration.measure(graph, wanted, in_batches({name: x}, *(sizes or (16,))), source="test")
-    return Context(graph, analysis, stats, seed, samples.load({name: x}, graph), facts)
+    space = channels(graph)
+    batches = in_batches({name: x}, *(sizes or (16,)))
+    stats = gathered(space, EVERYTHING, batches, positions=positions, source="test")
+    return Context(space, stats, seed, samples.load({name: x}, graph))
 
 
 @pytest.fixture(scope="module")
@@ -38,28 +38,27 @@ def residual():
 
 def group_of(context, node):
     """The index of the group that a node makes."""
-    (index,) = [i for i, g in enumerate(context.analysis.groups) if g.name == node]
+    (index,) = [i for i, g in enumerate(context.groups) if g.name == node]
     return index
 
 
 def test_the_network_has_the_groups_these_tests_are_about(residual):
-    assert [(g.name, g.size) for g in residual.analysis.groups] == [("stem", 8), ("wide", 12), ("thin", 6)]
+    assert [(g.name, g.size) for g in residual.groups] == [("stem", 8), ("wide", 12), ("thin", 6)]
 
 
 # ---------------------------------------------------------------- where they look
 
 
 def test_sites(residual):
-    graph, analysis = residual.graph, residual.analysis
-    stem, wide, thin = analysis.groups
-    assert [graph.nodes[f.node].name for f in filters(graph, analysis, stem)] == ["stem", "body"]
-    assert [f.rows.shape for f in filters(graph, analysis, wide)] == [(12, 8), (12, 9)]
-    assert [k for k, _ in outputs(graph, analysis, stem)] == [("norm", 1), ("body", 1)]
-    assert [k for k, _ in activations(graph, analysis, stem)] == [("a", 1), ("b", 1)]
-    assert [k for k, _ in activations(graph, analysis, wide)] == [("c", 1), ("d", 1)]
-    assert [k for k, _ in activations(graph, analysis, thin)] == [("e", 1)]
-    found = consumers(graph, analysis)
-    assert [(graph.nodes[c.node].name, c.activation) for c in found] == [
+    graph, space = residual.graph, residual.channels
+    stem, wide, thin = space.groups
+    assert [graph.nodes[f.node].name for f in space.makers(stem)] == ["stem", "body"]
+    assert [f.rows.shape for f in space.makers(wide)] == [(12, 8), (12, 9)]
+    assert [k for k, _ in space.outputs(stem)] == [("norm", 1), ("body", 1)]
+    assert [k for k, _ in space.activations(stem)] == [("a", 1), ("b", 1)]
+    assert [k for k, _ in space.activations(wide)] == [("c", 1), ("d", 1)]
+    assert [k for k, _ in space.activations(thin)] == [("e", 1)]
+    assert [(graph.nodes[c.node].name, c.activation) for c in space.consumers] == [
         ("body", ("a", 1)),
         ("wide", ("b", 1)),
         ("thin", ("d", 1)),
@@ -243,8 +242,8 @@ def solved_again(x, w, gone):
 
 
 def eliminations(obs: Obs, found: Context) -> list[Elimination]:
-    by_node = consumers(found.graph, found.analysis)
-    return [obs.eliminated(g.size, list(readings(found, g, by_node))) for g in found.analysis.groups]
+    space = found.channels
+    return [obs.eliminated(g.size, list(space.readings(g, found.stats))) for g in space.groups]
 
 
 def test_obs_is_the_error_of_leaving_one_out_and_solving_the_rest(residual):
@@ -310,7 +309,7 @@ def same(a, b, rtol=1e-6):
 @every
 def test_one_finite_score_for_each_unit(residual, name):
     scores = get(name).scores(residual)
-    assert [s.shape for s in scores] == [(g.size,) for g in residual.analysis.groups]
+    assert [s.shape for s in scores] == [(g.size,) for g in residual.groups]
     assert all(s.dtype == np.float64 and np.isfinite(s).all() and (s >= 0).all() for s in scores)
     assert all(len(np.unique(s)) > 1 for s in scores), "a criterion tells units apart"
 
@@ -334,10 +333,10 @@ def test_batches_and_order_of_samples_do_not_matter(name):
     same(reference, get(name).scores(context(graph, mixed, 1, 7, 32, positions=20)), rtol)
 
 
-def permuted(graph, analysis, group, order):
+def permuted(graph, effect, group, order):
     """The same function with the units of a group in another order."""
     edits = Edits()
-    for member in analysis.members:
+    for member in effect.members:
         array = edits.constants.get(member.constant, graph.array(member.constant)).reshape(member.view)
         for axis in {p.axes[0] for p in member.places if np.isin(p.units, group.units).all()}:
             array = np.take(array, order, axis)
@@ -348,10 +347,10 @@ def permuted(graph, analysis, group, order):
 
 @pytest.mark.parametrize("name", sorted(set(CRITERIA) - {"random"}))
 def test_permuted_channels_have_permuted_scores(residual, name):
-    graph, analysis, x = residual.graph, residual.analysis, images()
-    for index, group in enumerate(analysis.groups):
+    graph, effect, x = residual.graph, residual.space.effect, images()
+    for index, group in enumerate(residual.groups):
         order = np.random.default_rng(index).permutation(group.size)
-        moved = permuted(graph, analysis, group, order)
+        moved = permuted(graph, effect, group, order)
         (before,), (after,) = dumped(graph, {"image": x}, "logits"), dumped(moved, {"image": x}, "logits")
         np.testing.assert_allclose(before, after, rtol=1e-3, atol=1e-4)  # the test itself: the same function
         expected = get(name).scores(residual)[index][order]
@@ -444,10 +443,7 @@ def test_statistics_for_another_criterion_are_refused(residual, name):
 @data_driven
 def test_says_what_it_needs(residual, name):
     """With no more than that, it works."""
-    graph, analysis = residual.graph, residual.analysis
-    facts, _ = analysed(graph)
-    wanted = calibration.requests(graph, facts, analysis, get(name).needs, 0)
-    stats = calibration.measure(graph, wanted, in_batches({"image": images()}, 16))
+    stats = gathered(residual.space, get(name).needs, in_batches({"image": images()}, 16), positions=0)
     same(get(name).scores(replace(residual, stats=stats)), get(name).scores(residual), 1e-3)
 
 
@@ -511,6 +507,94 @@ def test_channels_of_another_group_do_not_stand_in():
     assert scores[[0, 4]].min() > 1e-3 * scores.max()
 
 
+# ---------------------------------------------------------------- single values, and kernels
+
+VALUES = {"l1", "l2", "random", "wanda"}
+"""What rates single values; kernels go by `inbound-variance` as well."""
+
+
+def of_values(reduction, *needs, graph=None, x=None, name="image"):
+    """A context of single values or kernels, with statistics over images."""
+    graph = graph or residual_net()
+    space = reduction.find(Network(graph))
+    if not needs:
+        return Context(space)
+    return Context(space, gathered(space, needs, [{name: images() if x is None else x}], positions=0))
+
+
+def score_of(found, name, layer):
+    """What a layer's group scores, in the shape that it has."""
+    (index,) = [k for k, g in enumerate(found.groups) if g.name == layer]
+    return get(name).scores(found)[index]
+
+
+def test_magnitude_of_single_values():
+    found = of_values(Weights())
+    for layer in ("stem", "deep", "thin"):
+        w = np.abs(residual_net().array(f"{layer}.w").astype(float))
+        for name in ("l1", "l2"):
+            np.testing.assert_allclose(score_of(found, name, layer), w.ravel(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("groups", [0, 2])
+def test_magnitude_of_kernels(groups):
+    """The sum over taps; where runs of filters read the same channels, over the filters of a run, too."""
+    w = residual_net().array("body.w").astype(float)
+    runs = w.reshape(groups or 8, -1, 8, 9)
+    found = of_values(Kernels(groups))
+    np.testing.assert_allclose(score_of(found, "l1", "body"), np.abs(runs).sum((1, 3)).ravel(), rtol=1e-6)
+    expected = np.sqrt((runs**2).sum((1, 3))).ravel()
+    np.testing.assert_allclose(score_of(found, "l2", "body"), expected, rtol=1e-6)
+
+
+def test_wanda_of_single_values():
+    """|w| times the norm of what it meets: of a depthwise filter its own channel's."""
+    found = of_values(Weights(), "inputs")
+    b, c, image = dumped(residual_net(), {"image": images()}, "b", "c", "image")
+    for layer, x in (("wide", b), ("deep", c), ("stem", image)):
+        w = np.abs(residual_net().array(f"{layer}.w").astype(float))
+        met = np.sqrt((rows_of(x) ** 2).mean(0))
+        norms = met[:, None] if layer == "deep" else met[None]
+        expected = w * norms[:, :, None, None]
+        np.testing.assert_allclose(score_of(found, "wanda", layer), expected.ravel(), rtol=1e-4)
+
+
+def test_wanda_of_kernels():
+    """The sum over its taps."""
+    found = of_values(Kernels(), *get("wanda").needs)
+    (a,) = dumped(residual_net(), {"image": images()}, "a")
+    w = np.abs(residual_net().array("body.w").astype(float)).sum((2, 3))
+    expected = w * np.sqrt((rows_of(a) ** 2).mean(0))
+    np.testing.assert_allclose(score_of(found, "wanda", "body"), expected.ravel(), rtol=1e-4)
+
+
+@pytest.mark.parametrize("groups", [0, 3])
+def test_inbound_variance_of_kernels_is_their_share(groups):
+    """Of their filter's variance; where runs of filters read the same channels, the mean over the run."""
+    found = of_values(Kernels(groups), "kernels")
+    (d,) = dumped(residual_net(), {"image": images()}, "d")
+    w = residual_net().array("thin.w").astype(float).reshape(6, 12)
+    norms = np.sqrt((d**2).sum((2, 3)))
+    v = np.array([[np.var(abs(w[t, s]) * norms[:, s]) for s in range(12)] for t in range(6)])
+    expected = (v / v.mean(1, keepdims=True)).reshape(groups or 6, -1, 12).mean(1)
+    np.testing.assert_allclose(score_of(found, "inbound-variance", "thin"), expected.ravel(), rtol=1e-3)
+
+
+@pytest.mark.parametrize("reduction", [Weights(), Weights("output"), Kernels(), Kernels(2)])
+@every
+def test_criteria_rate_values_or_say_that_they_rate_channels(name, reduction):
+    found = of_values(reduction, *EVERYTHING, "inputs")
+    rated = VALUES | ({"inbound-variance"} if reduction.name == "kernels" else set())
+    if name not in rated:
+        with pytest.raises(UsageError, match=r"rates channels|runs samples|have nothing on"):
+            get(name).scores(found)
+        return
+    scores = get(name).scores(found)
+    assert [s.shape for s in scores] == [(g.size,) for g in found.groups]
+    assert all(s.dtype == np.float64 and np.isfinite(s).all() and (s >= 0).all() for s in scores)
+    same(scores, get(name).scores(found), rtol=0)
+
+
 # ---------------------------------------------------------------- registry and rules
 
 
@@ -530,7 +614,7 @@ class Loud:
     needs = frozenset({"consumers"})
 
     def scores(self, context):
-        return tuple(np.arange(g.size, dtype=float) for g in context.analysis.groups)
+        return tuple(np.arange(g.size, dtype=float) for g in context.groups)
 
 
 class Point:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from nets import Net
 
-from onnxprune.execution.timing import Timing
+from onnxprune.contracts.groups import Choice
+from onnxprune.cost.quantities import read
 from onnxprune.graph import Graph
-from onnxprune.pipeline import Budget, Settings, exchange, prune
-from onnxprune.pipeline.prune import begin
-from onnxprune.pipeline.route import Route, route, within
+from onnxprune.pipeline import Options, prune
+from onnxprune.pipeline.begin import begin
+from onnxprune.pipeline.costs import after_exchange as exchanged
+from onnxprune.pipeline.costs import route
+from onnxprune.pipeline.run import start
+from onnxprune.strategies import exchange
+from onnxprune.strategies.meeting import Route, within
 
 MODELS = Path(__file__).parents[1] / "models"
 
@@ -31,25 +37,15 @@ GRAPH = three_layers()
 CALIB = [{INPUT: np.random.default_rng(1).standard_normal((200, 3, 4, 4)).astype(np.float32)}]
 
 
-def started(calib=CALIB, budget: Budget | None = None, **settings):
-    """A job, the way down, and what stays of each group where nothing is exchanged."""
-    budget = budget or Budget(macs=SHARE)
-    job = begin(
-        GRAPH,
-        budget,
-        Settings(**settings),
-        Timing(),
-        calib=calib,
-        labels=None,
-        stats=None,
-        progress=lambda _: None,
-    )
-    way = route(job, budget.goals)
-    return job, way, widths(way, within(job, way))
+def started(calib=CALIB, **options):
+    """The units, the way down, and what stays of each group where nothing is exchanged."""
+    search = start(begin(GRAPH, Options(macs=SHARE, **options), calib=calib))
+    way = route(search)
+    return search, way, widths(way, within(way))
 
 
-def widths(way: Route, kept: np.ndarray) -> list[int]:
-    return [int(kept[ladder.group.units].sum()) for ladder in way.descent.ladders]
+def widths(way: Route, choice: Choice) -> list[int]:
+    return [int(choice.of(ladder.group).sum()) for ladder in way.allocation.ladders]
 
 
 @pytest.fixture
@@ -58,9 +54,8 @@ def judged(monkeypatch):
     calls: list[list[int]] = []
 
     def install(says):
-        def losses(job, judges, kept):
-            groups = job.ready.analysis.groups
-            found = [int(kept[group.units].sum()) for group in groups]
+        def losses(way, judges, choice):
+            found = widths(way, choice)
             calls.append(found)
             return np.broadcast_to(says(found), (len(judges),)).astype(float)
 
@@ -73,26 +68,23 @@ def judged(monkeypatch):
 @pytest.mark.parametrize("wanted", range(3))
 def test_the_group_that_matters_gets_width(judged, wanted):
     judged(lambda found: -found[wanted] / 100)
-    job, way, before = started(round_to=2)
-    after = exchange.exchanged(job, way)
-    found = widths(way, within(job, after))
-    assert found[wanted] > before[wanted]
-    assert way.descent.share(within(job, after)) <= SHARE
+    search, way, before = started(round_to=2)
+    choice = within(exchanged(search, way))
+    assert widths(way, choice)[wanted] > before[wanted]
+    assert way.allocation.share(choice) <= SHARE
 
 
 def test_what_only_some_parts_say_is_not_believed(judged):
     """The mean is better, but only as one part is better by far."""
-    _, _, before = started()
-    job, way, _ = started()
+    search, way, before = started()
     judged(lambda found: np.where(np.arange(8) == 3, -9.0, 0.1) * (found != before))
-    assert widths(way, within(job, exchange.exchanged(job, way))) == before
+    assert widths(way, within(exchanged(search, way))) == before
 
 
 def test_effort_is_bounded(judged):
     random = np.random.default_rng(0)
     calls = judged(lambda found: -random.random(8))
-    job, way, _ = started(evaluations=80, round_to=2)
-    exchange.exchanged(job, way)
+    exchanged(*started(evaluations=80, round_to=2)[:2])
     assert 2 <= len(calls) <= 1 + 80 // exchange.ONE_IN
     assert len({tuple(c) for c in calls}) == len(calls)
 
@@ -100,8 +92,8 @@ def test_effort_is_bounded(judged):
 def test_what_is_dear_to_run_is_not_tried_often(judged, monkeypatch):
     calls = judged(lambda found: 0.0)
     monkeypatch.setattr(exchange, "EFFORT", 1.0)
-    job, way, _ = started()
-    assert exchange.exchanged(job, way) is way
+    search, way, _ = started()
+    assert exchanged(search, way).allocation is way.allocation
     assert not calls
 
 
@@ -112,17 +104,26 @@ def test_what_is_dear_to_run_is_not_tried_often(judged, monkeypatch):
 )
 def test_without_samples_to_judge_on_nothing_is_tried(judged, options):
     calls = judged(lambda found: 0.0)
-    job, way, _ = started(**options)
-    assert exchange.exchanged(job, way) is way
+    search, way, _ = started(**options)
+    assert exchanged(search, way).allocation is way.allocation
+    assert not calls
+
+
+def test_for_latency_nothing_is_tried(judged):
+    """Every candidate would have to be measured against the clock."""
+    calls = judged(lambda found: 0.0)
+    _, way, _ = started()
+    timed = replace(way, limits=(read("--latency", 0.5),))
+    assert exchange.exchanged(timed, [None, None], 10) is timed
     assert not calls
 
 
 def test_parts_share_no_sample():
-    job, _, _ = started()
-    parts = exchange._parts(job)
+    samples = started()[0].evidence.choose
+    parts = exchange.parts(samples)
     assert len(parts) == exchange.PARTS
     taken = np.concatenate([part.indices for part in parts])
-    assert sorted(taken) == sorted(job.evidence.choice.indices)
+    assert sorted(taken) == sorted(samples.indices)
 
 
 def test_digits_lose_less_with_it(monkeypatch):
@@ -139,5 +140,5 @@ def test_digits_lose_less_with_it(monkeypatch):
         return result.verdict.drift.relative["logits"]
 
     with_it = drift()
-    monkeypatch.setattr("onnxprune.pipeline.solve.exchanged", lambda _, way: way)
+    monkeypatch.setattr("onnxprune.pipeline.costs.exchanged", lambda way, _judges, _count: way)
     assert with_it < 0.95 * drift()

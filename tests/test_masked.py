@@ -89,7 +89,7 @@ def test_the_budget_holds_for_what_is_cut_later():
     [
         ({"repair": "fold"}, "--masked: what is masked is not repaired"),
         ({"allow_approximate": True}, "--masked: a normalisation"),
-        ({"ratio": None, "inbound": 0.5}, "--inbound: zeroes kernels in place already"),
+        ({"ratio": None, "inbound": 0.5}, "--masked: --inbound zeroes kernels in place already"),
     ],
 )
 def test_what_does_not_go_together(options, message):

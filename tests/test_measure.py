@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 
 import numpy as np
 import pytest
-from calibration import analysed, dumped, images, in_batches, residual_net, rows_of
+from calibration import channels, dumped, gathered, images, in_batches, residual_net, rows_of
 
 from onnxprune import calibration
 from onnxprune.calibration import files, places
@@ -15,17 +15,23 @@ from onnxprune.calibration.meter import Meter
 from onnxprune.contracts.stats import Moments, Stats, total
 from onnxprune.cost.macs import macs
 from onnxprune.errors import InputError
-from onnxprune.graph import Edits
+from onnxprune.graph import Edits, Network
+from onnxprune.reductions.channels import Channels
+from onnxprune.reductions.weights import Kernels, Weights
 from onnxprune.runtime import Session
 
 EVERYTHING = frozenset({"consumers", "norms", "pooled", "zeros", "kernels"})
 
 
 def gather(x, *sizes, needs=EVERYTHING, positions=0, source="test"):
-    graph = residual_net()
-    facts, analysis = analysed(graph)
-    wanted = calibration.requests(graph, facts, analysis, needs, positions)
-    return calibration.measure(graph, wanted, in_batches({"image": x}, *sizes), source=source)
+    batches = in_batches({"image": x}, *sizes)
+    return gathered(channels(residual_net()), needs, batches, positions=positions, source=source)
+
+
+def requested(needs, **how):
+    """The network, and one request for each tensor that some needs are about."""
+    space = channels(residual_net())
+    return space.network, calibration.requests(space.network, space.wanted(frozenset(needs)), **how)
 
 
 def same(a: Stats, b: Stats, rtol=1e-4):
@@ -62,6 +68,40 @@ def test_each_need_brings_its_own():
         assert set(gather(images(4), 4, needs=frozenset({need})).moments) == kinds, need
 
 
+def test_mean_squares_alone_where_no_gram_matrix_is_asked_for():
+    stats = gather(images(), 8, needs=frozenset({"inputs"}))
+    assert list(stats.moments) == [("a", 1), ("b", 1), ("d", 1), ("flat", 1)]
+    for (tensor, axis), moments in stats.moments.items():
+        (x,) = dumped(residual_net(), {"image": images()}, tensor)
+        rows = rows_of(x, axis)
+        assert moments.gram is None
+        np.testing.assert_allclose(moments.second, (rows**2).mean(0), rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(moments.mean, rows.mean(0), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("reduction", [Weights(), Kernels()])
+def test_layers_that_lose_values_ask_for_what_they_read(reduction):
+    """The first convolution reads the model's input: its weights can go, its kernels can't."""
+    space = reduction.find(Network(residual_net()))
+    found = space.wanted(frozenset({"consumers"})).kinds
+    assert set(found.values()) == {frozenset({"gram"})}
+    first = {("image", 1), ("c", 1), ("flat", 1)} if reduction.name == "weights" else set()
+    assert set(found) == {("a", 1), ("b", 1), ("d", 1), *first}
+    if reduction.name == "weights":
+        assert set(space.wanted(frozenset({"inputs"})).kinds.values()) == {frozenset({"sum", "squares"})}
+
+
+def test_what_several_spaces_ask_for_is_joined():
+    network = Network(residual_net())
+    wanted = Channels().find(network).wanted(frozenset({"norms", "consumers"}))
+    wanted |= Weights().find(network).wanted(frozenset({"inputs"}))
+    wanted |= Kernels().find(network).wanted(frozenset({"kernels"}))
+    assert wanted.kinds["a", 1] == {"gram", "sum", "squares"}
+    assert wanted.kinds["norm", 1] == {"norms"}
+    assert wanted.kinds["c", 1] == {"sum", "squares"}
+    assert set(wanted.kernels) == {("body.w", -1), ("wide.w", -1), ("thin.w", -1)}
+
+
 def test_wide_tensors_have_no_gram_matrix(monkeypatch):
     monkeypatch.setattr(places, "GRAM_LIMIT", 8)
     stats = gather(images(), 8, needs=frozenset({"consumers"}))
@@ -73,15 +113,13 @@ def test_wide_tensors_have_no_gram_matrix(monkeypatch):
 
 
 def test_gram_matrices_stay_within_their_share(monkeypatch):
-    graph = residual_net()
-    facts, analysis = analysed(graph)
     monkeypatch.setattr(places, "GRAM_SHARE", 0.05)
-    wanted = calibration.requests(graph, facts, analysis, frozenset({"consumers"}))
+    network, wanted = requested({"consumers"})
     found = [r.positions for r in wanted.values()]
     assert found[-1] is None, "one position is all there is behind the pool"
     (some,) = set(found[:-1])
-    batch = facts.shapes["a"][0]
-    budget = 0.05 * sum(macs(graph, facts).values())
+    batch = network.facts.shapes["a"][0]
+    budget = 0.05 * sum(macs(network.graph, network.facts).values())
 
     def cost(positions):
         return batch * (positions * (8 * 8 + 8 * 8 + 12 * 12) + 6 * 6)
@@ -91,12 +129,10 @@ def test_gram_matrices_stay_within_their_share(monkeypatch):
 
 
 def test_few_samples_are_looked_at_in_more_places(monkeypatch):
-    graph = residual_net()
-    facts, analysis = analysed(graph)
     monkeypatch.setattr(places, "GRAM_SHARE", 0)
 
     def looked_at(samples):
-        found = calibration.requests(graph, facts, analysis, frozenset({"consumers"}), samples=samples)
+        found = requested({"consumers"}, samples=samples)[1]
         return [(r.shape[r.axis], r.positions) for r in found.values() if r.positions is not None]
 
     assert {p for _, p in looked_at(None)} == {p for _, p in looked_at(1000)} == {places.MIN_POSITIONS}
@@ -198,11 +234,8 @@ class TestFiles:
 
 def test_what_comes_out_does_not_grow_with_the_batch():
     """But for pooled values, one row per sample."""
-    graph = residual_net()
-    facts, analysis = analysed(graph)
-    needs = EVERYTHING - {"pooled"}
-    wanted = tuple(calibration.requests(graph, facts, analysis, needs, 0).values())
-    meter = Meter(graph, wanted)
+    network, wanted = requested(EVERYTHING - {"pooled"}, positions=0)
+    meter = Meter(network.graph, tuple(wanted.values()))
     session = Session(meter.graph.serialized())
     sizes = [
         sum(v.nbytes for v in session.run(meter.feeds({"image": images(count)})).values())

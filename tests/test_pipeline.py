@@ -12,11 +12,14 @@ from test_cli_prune import WIDTH, classifier
 
 import onnxprune
 from onnxprune import pipeline
+from onnxprune.contracts.proof import Comparison
 from onnxprune.errors import Infeasible, ProofFailed, UsageError
 from onnxprune.execution.timing import Timing
 from onnxprune.graph import Edits, Graph, load
-from onnxprune.proof.compare import surgery_error
-from onnxprune.reductions.channels.cut import rewrite
+from onnxprune.pipeline.evidence import HELD_BACK, measured, split
+from onnxprune.proof.compare import allowed, relative_error
+from onnxprune.quality.loss import SQUASHED
+from onnxprune.reductions.channels.cut import recorded
 from onnxprune.runtime import Session
 
 
@@ -71,7 +74,7 @@ class TestResult:
     def test_progress_is_told(self, file):
         said = []
         prune(file, progress=said.append)
-        assert "Analysing channels" in said
+        assert "Finding channels" in said
         assert len(said) == len([text for text in said if text])
 
 
@@ -110,10 +113,11 @@ class TestEvidence:
         numbered = [{name: np.full((1, 3, 5, 3), i, np.float32)} for i in range(200)]
         ready = pipeline.prepare(file)
         calib = pipeline.opened(numbered, ready.graph)
-        evidence = pipeline.gather(ready, onnxprune.criteria.get("obs").needs, calib, None)
+        wanted = ready.channels.wanted(frozenset({"consumers"}))
+        evidence = measured(split(calib, HELD_BACK, 0), ready.network, wanted)
         uses = [
             {float(row.flat[0]) for batch in part.batches(32) for row in batch[name]}
-            for part in (evidence.fit, evidence.choice, evidence.held)
+            for part in (evidence.fit, evidence.choose, evidence.judge)
         ]
         assert sum(map(len, uses)) == len(set.union(*uses)) == 200
         assert len(uses[0]) > 100
@@ -207,28 +211,22 @@ class TestSaturation:
         return n.finished()
 
     def test_rounding_is_no_error(self, model):
-        class Answer:
-            def __init__(self, value):
-                self.value = np.asarray([value], np.float32)
-
-            def run(self, feeds):
-                return {"y": self.value}
-
-        right, rounded, wrong = Answer(6e-8), Answer(9e-8), Answer(2e-3)
-        assert surgery_error(right, rounded, {}, ["y"])[1]
-        assert not surgery_error(right, wrong, {}, ["y"])[1]
-        assert not surgery_error(right, rounded, {})[1]
+        right, rounded, wrong = (np.asarray([value], np.float32) for value in (6e-8, 9e-8, 2e-3))
+        bound = allowed(right.dtype)
+        assert relative_error(right, rounded, SQUASHED) <= bound < relative_error(right, wrong, SQUASHED)
+        assert relative_error(right, rounded) > bound
         assert prune(Graph(model), force=True).verdict.exact
 
     def test_an_error_is_found(self, model, monkeypatch):
         """The output alone would not show it: it is below 1e-5 whatever goes in."""
 
         def wrong(*arguments):
-            graph = rewrite(*arguments)
+            graph, record = recorded(*arguments)
             name = graph.nodes[-3].inputs[1]
-            return graph.edited(Edits(constants={name: graph.array(name) * np.float32(1.05)}))
+            scaled = graph.array(name) * np.float32(1.05)
+            return graph.edited(Edits(constants={name: scaled})), record
 
-        monkeypatch.setattr("onnxprune.pipeline.operate.rewrite", wrong)
+        monkeypatch.setattr("onnxprune.reductions.channels.space.recorded", wrong)
         with pytest.raises(ProofFailed, match="the surgery is not exact"):
             prune(Graph(model))
 
@@ -277,15 +275,16 @@ def test_kernels_for_integers_are_not_taken_for_a_wrong_surgery(file, monkeypatc
     """They cut sums off, on processors without VNNI: the graph is run as it is written then."""
     calls = []
 
-    def error(expected, actual, feeds, squashed):
-        calls.append(expected)
-        return 0.1 / len(calls), len(calls) == 2
+    def compared(*_):
+        calls.append(len(calls) + 1)
+        return Comparison(1, 0.1 / len(calls), 0.5 if len(calls) == 2 else 2.0, "'y'")
 
-    monkeypatch.setattr(pipeline.operate, "surgery_error", error)
+    monkeypatch.setattr("onnxprune.proof.whole._compared", compared)
+    monkeypatch.setattr("onnxprune.proof.whole.by_parts", compared)
     assert prune(file).verdict.surgery_error == 0.05
-    with pytest.raises(ProofFailed, match="not exact"):
+    with pytest.raises(ProofFailed, match="not exact: 'y' differs from the masked original"):
         prune(file)
-    assert len(calls) == 4
+    assert len(calls) == 5, "whole, as written, and part by part"
 
 
 class TestSizes:

@@ -12,20 +12,20 @@ from nets import Net
 
 from onnxprune import pipeline
 from onnxprune.cli import run
+from onnxprune.contracts.groups import Choice
+from onnxprune.contracts.selection import keep_best
+from onnxprune.cost import quantities
 from onnxprune.cost.macs import macs
 from onnxprune.cost.memory import peak
 from onnxprune.cost.sizes import sizes
 from onnxprune.errors import CheckFailed, Infeasible, UsageError
 from onnxprune.execution.timing import Timing
-from onnxprune.graph import Graph, infer
-from onnxprune.pipeline import Budget, Settings, pareto, prune
+from onnxprune.graph import Graph, Network, infer
+from onnxprune.pipeline import pareto, prune
 from onnxprune.pipeline.latency import profiled
-from onnxprune.pipeline.steps import origins
-from onnxprune.reductions.channels.cut import rewrite
-from onnxprune.reductions.channels.find import analyze
+from onnxprune.reductions.channels import Channels
 from onnxprune.runtime import ExecutionOptions, Session
 from onnxprune.runtime.latency import Timings
-from onnxprune.strategies import goals
 
 
 def classifier() -> onnx.ModelProto:
@@ -132,13 +132,13 @@ class TestCosts:
         ("options", "words"),
         [
             ({}, "no budget is given; give --ratio, --macs"),
-            ({"ratio": 0.5, "macs": 0.5}, "--ratio can't be combined with --macs"),
+            ({"ratio": 0.5, "macs": 0.5}, "--ratio: can't be combined with --macs"),
             ({"macs": 1.5}, "--macs: 1.5 is not between 0 and 1"),
             ({"size": "8 apples"}, "--size: .*no unit"),
             ({"macs": 0.5, "metric": "accuracy"}, "--metric: says nothing without --max-drop"),
             ({"macs": 0.5, "round_to": 0}, "--round-to: 0 is not above zero"),
             ({"macs": 0.5, "steps": 0}, "--steps: 0 is not above zero"),
-            ({"ratio": 0.5, "steps": 2}, "--steps: goes with a budget of cost"),
+            ({"select": "count:3", "steps": 2}, "--steps: goes with a share, not with --select"),
             ({"macs": 0.5, "timing": Timing(dims={"width": 3})}, "no input has a dimension 'width'"),
         ],
     )
@@ -190,13 +190,14 @@ def clock(monkeypatch, tmp_path):
             super().__init__(data, options)
             self.seconds = fake.seconds(Graph(onnx.load_from_string(data)))
 
-    monkeypatch.setattr(goals, "open_session", lambda graph, options=None: Timed(graph.serialized(), options))
-    monkeypatch.setattr(goals, "latency", fake.latency)
+    timed = lambda graph, options=None: Timed(graph.serialized(), options)  # noqa: E731
+    monkeypatch.setattr(quantities, "open_session", timed)
+    monkeypatch.setattr(quantities, "latency", fake.latency)
     monkeypatch.setenv("ONNXPRUNE_CACHE", str(tmp_path / "cache"))
     ready = pipeline.prepare(GRAPH)
     options = ExecutionOptions(threads=1)
     timing = Timing(options, table_out=tmp_path / "table.json")
-    profiled(ready.graph, ready.facts, ready.analysis, timing, measure=fake.kernels)
+    profiled(ready.channels, timing, measure=fake.kernels)
     return fake, Timing(options, table_in=tmp_path / "table.json")
 
 
@@ -304,30 +305,24 @@ class TestDrop:
 
 class TestSteps:
     def test_units_are_found_again(self):
-        facts = infer(GRAPH)
-        analysis = analyze(GRAPH, facts)
-        kept = np.random.default_rng(3).random(analysis.count) < 0.6
-        kept |= analysis.group_of < 0
-        narrow = rewrite(GRAPH, facts, analysis, kept)
-        after = analyze(narrow, infer(narrow))
-        origin = origins(analysis, kept, after)
-        whole = {m.constant: m.places for m in analysis.members}
+        """A cut network has the same groups, under the same names, with the filters that were kept."""
+        space = Channels().find(Network(GRAPH))
+        random = np.random.default_rng(3)
+        choice = Choice({g.id: keep_best(g, random.random(g.size), g.size // 2) for g in space.groups})
+        after = Channels().find(space.cut(space.network, choice)[0])
+        assert [(g.id, g.size) for g in after.groups] == [
+            (g.id, int(choice.of(g).sum())) for g in space.groups
+        ]
         compared = 0
-        for member in after.members:
-            for place in member.places:
-                if len(place.axes) > 1 or len(set(place.units.tolist())) < place.units.size:
-                    continue  # one row for each unit is what can be looked up
-                if (after.group_of[place.units] < 0).any():
-                    continue
-                axis = place.axes[0]
-                before = next(p for p in whole[member.constant] if p.axes == place.axes)
-                rows = [int(np.flatnonzero(before.units == origin[unit])[0]) for unit in place.units]
-                kept_rows = GRAPH.array(member.constant).take(rows, axis)
-                own = narrow.array(member.constant)
-                if kept_rows.shape == own.shape:
-                    np.testing.assert_array_equal(kept_rows, own)
+        for old, new in zip(space.groups, after.groups, strict=True):
+            number = np.cumsum(choice.of(old)) - 1
+            for before, left in zip(space.makers(old), after.makers(new), strict=True):
+                stays = choice.of(old)[before.units]
+                np.testing.assert_array_equal(left.units, number[before.units[stays]])
+                if before.rows.shape[1] == left.rows.shape[1]:
+                    np.testing.assert_array_equal(left.rows, before.rows[stays])
                     compared += 1
-        assert compared >= 4  # biases and a first and a last filter, which have only one axis of units
+        assert compared
 
     def test_statistics_are_refreshed(self):
         seen = []
@@ -336,7 +331,7 @@ class TestSteps:
         steps = [text for text in seen if text.startswith("Step")]
         assert [text[:14] for text in steps] == ["Step 1 of 3: t", "Step 2 of 3: t"]
         assert result.verdict.exact
-        assert not np.array_equal(result.kept, cut(macs=0.4, calib=CALIB).kept)
+        assert result.choice.digest != cut(macs=0.4, calib=CALIB).choice.digest
 
     def test_without_samples(self):
         result = cut(params=0.5, steps=2)
@@ -345,7 +340,7 @@ class TestSteps:
 
 class TestPareto:
     def test_models_along_the_curve(self, held):
-        found = pareto(GRAPH, 3, settings=Settings(evaluations=0), calib=CALIB, labels=held)
+        found = pareto(GRAPH, 3, evaluations=0, calib=CALIB, labels=held)
         assert found.quality == "accuracy"
         costs = [choice.cost for choice in found.choices]
         assert costs == sorted(costs, reverse=True)
@@ -356,16 +351,15 @@ class TestPareto:
             assert choice.candidate.verdict.exact
 
     def test_the_budget_is_where_it_ends(self):
-        settings = Settings(evaluations=0)
         with ThreadPoolExecutor(2) as pool:
-            found = pareto(GRAPH, 2, Budget(params=0.5), settings, calib=CALIB, executor=pool)
+            found = pareto(GRAPH, 2, params=0.5, evaluations=0, calib=CALIB, executor=pool)
         assert found.quality == "agreement"
         assert [0.6 < c.cost <= 0.75 for c in found.choices] == [True, False]
         assert 0.4 < found.choices[1].cost <= 0.5
 
     def test_not_along_a_ratio(self):
         with pytest.raises(UsageError, match="--pareto: goes along a cost"):
-            pareto(GRAPH, 2, Budget(ratio=0.5), calib=CALIB)
+            pareto(GRAPH, 2, ratio=0.5, calib=CALIB)
 
 
 class TestCommand:

@@ -13,6 +13,7 @@ from repairs import operated, samples, values
 
 from onnxprune.execution.prefix import Prefix, Shelf
 from onnxprune.graph import Graph
+from onnxprune.repair import Task
 from onnxprune.repair.sequential import fold
 
 
@@ -106,23 +107,23 @@ def test_arrays_beyond_the_budget_go_to_files_and_back(folder):
 
 def test_memory_changes_nothing_and_nothing_is_left_behind(folder):
     n = branched()
-    surgery = operated(n.finished())
+    task = Task.of(operated(n.finished()))
     batches = samples(n, 4)
-    roomy, _ = fold(surgery, batches)
+    roomy, _ = fold(task, batches)
     assert not list(folder.iterdir())
-    tight, _ = fold(surgery, batches, memory=0)
+    tight, _ = fold(task, batches, memory=0)
     assert not list(folder.iterdir())
-    assert roomy.serialized() == tight.serialized()
+    assert roomy.graph.serialized() == tight.graph.serialized()
     feeds = batches[0]
     assert any(
         not np.array_equal(a, b)
-        for a, b in zip(run(roomy.model, feeds), run(surgery.pruned.model, feeds), strict=True)
+        for a, b in zip(run(roomy.graph.model, feeds), run(task.network.graph.model, feeds), strict=True)
     )
 
 
 def test_files_are_removed_when_a_fit_fails(folder, monkeypatch):
     n = branched()
-    surgery = operated(n.finished())
+    task = Task.of(operated(n.finished()))
     spilled = []
 
     def fails(*_args, **_kwargs):
@@ -131,6 +132,6 @@ def test_files_are_removed_when_a_fit_fails(folder, monkeypatch):
 
     monkeypatch.setattr("onnxprune.repair.sequential.fit", fails)
     with pytest.raises(MemoryError):
-        fold(surgery, samples(n, 4), memory=0)
+        fold(task, samples(n, 4), memory=0)
     assert spilled
     assert not list(folder.iterdir())

@@ -10,19 +10,19 @@ import onnx
 import pytest
 from nets import Net
 
+from onnxprune.contracts.groups import Choice
 from onnxprune.cost.latency import latency_model
 from onnxprune.cost.macs import macs
 from onnxprune.cost.rate import Rate, fitting
 from onnxprune.cost.sizes import sizes
 from onnxprune.errors import InputError
 from onnxprune.execution.timing import Timing
-from onnxprune.graph import Graph, infer
+from onnxprune.graph import Graph, Network, infer
 from onnxprune.pipeline.latency import latency_cost, profiled
 from onnxprune.profile import Setting, Stopwatch, Table, cached, layers, load, profile, remember
 from onnxprune.profile.fit import Point, bound, fitted, follows
 from onnxprune.profile.widths import Offset, liked, rounded, variants
-from onnxprune.reductions.channels.cut import rewrite
-from onnxprune.reductions.channels.find import analyze
+from onnxprune.reductions.channels import Channels
 from onnxprune.runtime import ExecutionOptions, Session, kernel_seconds
 from onnxprune.runtime.kernels import _totals
 
@@ -68,17 +68,20 @@ class Fake:
         return total
 
 
+def narrowed(space, choice) -> Graph:
+    return space.cut(space.network, choice)[0].graph
+
+
 def profile_of(
     graph: Graph, fake: Fake, table: Table | None = None, multiple: int | None = None, frozen: bool = False
 ):
-    facts = infer(graph)
-    analysis = analyze(graph, facts)
+    space = Channels().find(Network(graph))
     stopwatch = Stopwatch(table or Table(HERE), ExecutionOptions(threads=1), measure=fake, frozen=frozen)
     dims = sizes(graph, batch=2)
     found = profile(
         graph,
-        analysis,
-        lambda kept: rewrite(graph, facts, analysis, kept),
+        space.effect,
+        lambda choice: narrowed(space, choice),
         stopwatch,
         dims,
         multiple=multiple,
@@ -180,10 +183,10 @@ class TestWidths:
 
     def test_variants_are_the_same_each_time(self):
         graph = network()
-        analysis = analyze(graph, infer(graph))
-        first, second = list(variants(analysis, 16)), list(variants(analysis, 16))
-        assert all((a == b).all() for a, b in zip(first, second, strict=True))
-        assert all(kept.any() for kept in first)
+        groups = Channels().find(Network(graph)).groups
+        first, second = list(variants(groups, 16)), list(variants(groups, 16))
+        assert [a.digest for a in first] == [b.digest for b in second]
+        assert all(choice.of(group).any() for choice in first for group in groups)
 
     @pytest.mark.parametrize(
         ("per_mac", "multiple"),
@@ -248,33 +251,32 @@ class TestProfile:
 
     def test_predictions_of_whole_candidates(self):
         graph, fake = network(), Fake(per_mac=1e-6)
-        facts = infer(graph)
-        analysis = analyze(graph, facts)
+        space = Channels().find(Network(graph))
         found, _ = profile_of(graph, fake)
-        model = latency_cost(graph, analysis, found)
-        for kept in [np.ones(analysis.count, bool), *variants(analysis, 16)]:
-            narrow = rewrite(graph, facts, analysis, kept)
+        model = latency_cost(space, found)
+        for choice in [Choice(), *variants(space.groups, 16)]:
+            narrow = narrowed(space, choice)
             own = infer(narrow, {"batch": 2})
             truth = sum(fake.seconds(layer.alone(narrow, own)) for layer in layers(narrow, own))
-            assert model(kept) * 1e-9 == pytest.approx(truth, rel=0.1)
+            assert model(choice) * 1e-9 == pytest.approx(truth, rel=0.1)
 
     def test_the_model_follows_rates(self):
         """Sums over nodes and tensors of the graph as it is, and as it would be."""
         graph = network()
         facts = infer(graph, {"batch": 2})
-        analysis = analyze(graph, facts)
+        space = Channels().find(Network(graph))
         parts = layers(graph, facts)
         rates = [Rate(tuple(n.index for n in p.nodes), 1e-3, 1e-6, 1e-5) for p in parts]
-        model = latency_model(graph, facts, analysis, rates)
+        model = latency_model(graph, facts, space.effect, rates)
         assert model.total * 1e-9 == pytest.approx(
             sum(1e-3 + 1e-6 * p.macs + 1e-5 * p.traffic for p in parts)
         )
-        kept = next(variants(analysis, 16))
-        narrow = rewrite(graph, facts, analysis, kept)
+        choice = next(variants(space.groups, 16))
+        narrow = narrowed(space, choice)
         expected = sum(
             1e-3 + 1e-6 * p.macs + 1e-5 * p.traffic for p in layers(narrow, infer(narrow, {"batch": 2}))
         )
-        assert model(kept) * 1e-9 == pytest.approx(expected)
+        assert model(choice) * 1e-9 == pytest.approx(expected)
 
 
 class TestTable:
@@ -322,14 +324,13 @@ class TestTable:
     def test_profiled_reads_and_writes(self, tmp_path, monkeypatch):
         monkeypatch.setenv("ONNXPRUNE_CACHE", str(tmp_path / "cache"))
         graph, fake = network(), Fake()
-        facts = infer(graph)
-        analysis = analyze(graph, facts)
-        first = profiled(graph, facts, analysis, Timing(table_out=tmp_path / "t.json"), measure=fake)
+        space = Channels().find(Network(graph))
+        first = profiled(space, Timing(table_out=tmp_path / "t.json"), measure=fake)
         count = fake.measured
-        assert profiled(graph, facts, analysis, measure=fake) == first
-        assert profiled(graph, facts, analysis, Timing(table_in=tmp_path / "t.json"), measure=fake) == first
+        assert profiled(space, measure=fake) == first
+        assert profiled(space, Timing(table_in=tmp_path / "t.json"), measure=fake) == first
         assert fake.measured == count
-        profiled(graph, facts, analysis, Timing(batch=3), measure=fake)
+        profiled(space, Timing(batch=3), measure=fake)
         assert fake.measured > count
 
 

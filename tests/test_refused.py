@@ -13,7 +13,7 @@ from onnxprune import Result, prune
 from onnxprune.errors import Infeasible
 from onnxprune.graph import Graph
 from onnxprune.ops.record import Inconsistent
-from onnxprune.report import report
+from onnxprune.report import Reduced, report
 
 
 def scaled(*, behind: bool) -> onnx.ModelProto:
@@ -44,8 +44,8 @@ def test_what_does_not_fit_stays_and_the_rest_goes(tmp_path):
     assert {g.size: g.kept for g in result.plan.groups} == {12: 2}
     assert result.verdict.exact
     assert any("a number computed from a width would change" in w for w in result.verdict.warnings)
-    ready = result.prepared
-    told = report(result.plan, result.verdict, ready.graph, ready.analysis, result.kept, result.graph)
+    phases = [Reduced(one.search.spaces, one.choice) for one in result.solved]
+    told = report(result.plan, result.verdict, phases, result.graph)
     (blocked,) = (b for b in told["blocked"] if b["channels"] == 16)
     assert blocked["by"].startswith("Mul")
     assert blocked["unblock"] == "removing fewer of them"

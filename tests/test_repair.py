@@ -5,20 +5,18 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from calibration import gathered
 from nets import Net
 from onnx import TensorProto, helper, numpy_helper
-from repairs import operated, samples
+from repairs import operated, repaired, samples
 from test_ops import dynamic_product, qdq_conv
 
-from onnxprune.calibration.places import requests
-from onnxprune.calibration.run import measure
+from onnxprune.conversions.stored import Code, decoded
 from onnxprune.criteria import Context, get
 from onnxprune.graph import Graph
 from onnxprune.pipeline import prepare
 from onnxprune.quality.loss import Judge
-from onnxprune.reductions.channels.sites import consumers
-from onnxprune.repair import repair
-from onnxprune.repair.coding import Code, decoded
+from onnxprune.repair import Task, fitted
 
 
 def predictable(n, x=None):
@@ -26,14 +24,14 @@ def predictable(n, x=None):
     return n.LeakyRelu(n.conv(x, 4 * n.C, kernel=(3, 3), pads=[1, 1, 1, 1]), alpha=0.3)
 
 
-def better(surgery, batches, mode="auto"):
+def better(cut, batches, mode="auto"):
     """Repaired, valid, and closer to the original on other samples."""
-    outcome = repair(surgery, mode, batches[:-2], batches[-2:])
-    onnx.checker.check_model(outcome.graph.model)
-    judge = Judge(surgery.graph, batches[-2:])
-    assert outcome.mode != "none"
-    assert judge.loss(outcome.graph) < judge.loss(surgery.pruned)
-    return outcome
+    found = repaired(cut, mode, batches[:-2], batches[-2:])
+    onnx.checker.check_model(found.graph.model)
+    judge = Judge(cut.base.graph, batches[-2:])
+    assert found.repaired.mode != "none"
+    assert judge.loss(found.graph) < judge.loss(cut.network.graph)
+    return found
 
 
 @pytest.mark.parametrize("mode", ["bias", "fold", "reuse", "auto"])
@@ -68,10 +66,9 @@ def narrow(kind):
 
 
 def test_float16_is_fitted_wide_and_stays_narrow():
-    surgery, batches = narrow(TensorProto.FLOAT16)
-    outcome = better(surgery, batches)
-    for name in outcome.graph.constants:
-        assert outcome.graph.dtype(name) in (np.float16, np.int64), name
+    found = better(*narrow(TensorProto.FLOAT16))
+    for name in found.graph.constants:
+        assert found.graph.dtype(name) in (np.float16, np.int64), name
 
 
 def stored(graph):
@@ -83,14 +80,55 @@ def stored(graph):
 def test_stored_weights_are_fitted_and_stored_again():
     n = Net("stored")
     n.output(qdq_conv(n, predictable(n), 6))
-    surgery = operated(n.finished())
-    outcome = better(surgery, samples(n, 20))
-    assert not outcome.notes
-    before, after = stored(surgery.pruned), stored(outcome.graph)
+    cut = operated(n.finished())
+    found = better(cut, samples(n, 20))
+    assert not found.repaired.notes
+    assert not found.omitted
+    before, after = stored(cut.network.graph), stored(found.graph)
     assert before.keys() == after.keys() != set()
     assert all(before[k].dtype == after[k].dtype and before[k].shape == after[k].shape for k in before)
     assert any((before[k] != after[k]).any() for k in before)
-    assert {o.op for o in outcome.graph.nodes} == {o.op for o in surgery.pruned.nodes}
+    assert {o.op for o in found.graph.nodes} == {o.op for o in cut.network.graph.nodes}
+
+
+def test_stored_weights_are_repaired_from_statistics_and_stored_again():
+    n = Net("stored")
+    n.output(qdq_conv(n, predictable(n), 6))
+    cut = operated(n.finished())
+    (space,) = cut.spaces
+    made = repaired(cut, "auto", stats=gathered(space, {"consumers"}, samples(n, 20), positions=0))
+    assert made.repaired.mode == "stats"
+    before, after = stored(cut.network.graph), stored(made.graph)
+    assert before.keys() == after.keys() != set()
+    assert any((before[k] != after[k]).any() for k in before)
+    assert {o.op for o in made.graph.nodes} == {o.op for o in cut.network.graph.nodes}
+    judge = Judge(cut.base.graph, samples(n, 4, seed=3))
+    assert judge.loss(made.graph) < judge.loss(cut.network.graph)
+
+
+@pytest.mark.parametrize("kind", ["floats", "stored once", "stored twice"])
+def test_a_weight_that_several_layers_read_is_not_made_two_by_statistics(kind):
+    """Neither more weights, nor floats in place of integers; a layer with one of its own is repaired."""
+    n = Net("shared", opset=18)
+    x = n.Add(predictable(n), predictable(n))
+    if kind == "floats":
+        shared = [n.const(n.weight(6, 4 * n.C, 3, 3))] * 2
+    else:
+        q = n.const(n.random.integers(-90, 90, (6, 4 * n.C, 3, 3)).astype(np.int8))
+        shared = [
+            n.DequantizeLinear(q, np.float32(0.01)) for _ in range(1 if kind == "stored once" else 2)
+        ] * 2
+    for w in shared[:2]:
+        n.output(n.Conv(n.Relu(x), w))
+    n.output(n.conv(x, 5))
+    cut = operated(n.finished())
+    (space,) = cut.spaces
+    made = repaired(cut, "auto", stats=gathered(space, {"consumers"}, samples(n, 20), positions=0))
+    assert made.graph.parameters() == cut.network.graph.parameters()
+    assert {o.op for o in made.graph.nodes} == {o.op for o in cut.network.graph.nodes}
+    assert made.graph.size() <= cut.network.graph.size() + 100
+    judge = Judge(cut.base.graph, samples(n, 4, seed=3))
+    assert judge.loss(made.graph) < judge.loss(cut.network.graph)
 
 
 def test_channels_before_stored_weights_are_chosen_by_what_their_consumers_lose():
@@ -101,10 +139,9 @@ def test_channels_before_stored_weights_are_chosen_by_what_their_consumers_lose(
     for graph in (Graph(n.finished()), decoded(Graph(n.finished()))[0]):
         ready = prepare(graph, simplify=False)
         obs = get("obs")
-        wanted = requests(ready.graph, ready.facts, ready.analysis, obs.needs)
-        stats = measure(ready.graph, wanted, samples(n, 20))
-        assert len(consumers(ready.graph, ready.analysis)) == 1
-        found.append(obs.scores(Context(ready.graph, ready.analysis, stats)))
+        stats = gathered(ready.channels, obs.needs, samples(n, 20))
+        assert len(ready.channels.consumers) == 1
+        found.append(obs.scores(Context(ready.channels, stats)))
     np.testing.assert_allclose(found[0], found[1], rtol=1e-5)
 
 
@@ -122,19 +159,39 @@ def test_what_is_stored_comes_back(dtype):
 def test_layers_of_integers_are_told_of():
     n = Net("integers")
     n.output(n.Cast(dynamic_product(n, n.Relu(n.dense())), to=TensorProto.FLOAT))
-    outcome = repair(operated(n.finished()), "fold", samples(n, 4))
-    assert [note for note in outcome.notes if "1 layers as they are that compute with integers" in note]
+    found = repaired(operated(n.finished()), "fold", samples(n, 4))
+    (left_out,) = found.omitted
+    assert "1 layers as they are that compute with integers" in str(left_out)
     n = Net("floats")
     n.output(n.conv(n.conv(n.conv()), 5))
-    assert not repair(operated(n.finished()), "fold", samples(n, 4)).notes
+    found = repaired(operated(n.finished()), "fold", samples(n, 4))
+    assert not found.repaired.notes
+    assert not found.omitted
 
 
 def test_what_onnx_runtime_has_no_kernels_for_stays_as_it_is():
-    surgery, batches = narrow(TensorProto.BFLOAT16)
-    outcome = repair(surgery, "auto", batches)
-    assert outcome.mode == "none"
-    assert outcome.graph is surgery.pruned
-    assert "could be judged" in outcome.notes[0]
+    cut, batches = narrow(TensorProto.BFLOAT16)
+    judge = Judge(narrow(TensorProto.FLOAT)[0].base.graph, batches)
+    attempts = [("fold", Task.of(cut), lambda network: network)]
+    index, found = fitted(cut.network, attempts, batches, judge)
+    assert index is None
+    assert found.mode == "none"
+    assert found.network is cut.network
+    assert "could be judged" in found.notes[0]
+
+
+def test_what_a_repair_makes_that_can_not_be_run_is_given_up():
+    """The next attempt is made, and it is told why."""
+    n = Net("given up")
+    n.output(n.conv(predictable(n), 5))
+    cut, batches = operated(n.finished()), samples(n, 20)
+    other, _ = narrow(TensorProto.BFLOAT16)
+    attempts = [("fold", Task.of(cut), lambda _: other.network), ("bias", Task.of(cut), lambda found: found)]
+    index, found = fitted(cut.network, attempts, batches, Judge(cut.base.graph, batches))
+    assert index == 1
+    assert found.mode == "bias"
+    assert found.after < found.before
+    assert "repair by fold was given up" in found.notes[0]
 
 
 def test_several_inputs_outputs_and_symbolic_shapes():
@@ -178,35 +235,35 @@ def test_one_sample_at_a_time_and_one_sample_at_all():
     n = Net("single")
     n.B = 1
     n.output(n.conv(predictable(n), 5))
-    surgery = operated(n.finished())
-    better(surgery, samples(n, 20))
-    outcome = repair(surgery, "auto", samples(n, 1))
-    onnx.checker.check_model(outcome.graph.model)
-    assert outcome.after <= outcome.before
+    cut = operated(n.finished())
+    better(cut, samples(n, 20))
+    found = repaired(cut, "auto", samples(n, 1))
+    onnx.checker.check_model(found.graph.model)
+    assert found.repaired.after <= found.repaired.before
 
 
 def test_samples_that_mislead_are_not_believed():
     n = Net("misleading")
     n.output(n.conv(predictable(n), 5))
-    surgery = operated(n.finished())
+    cut = operated(n.finished())
     constant = [{k: np.full_like(v, 50.0) for k, v in f.items()} for f in samples(n, 4)]
     held = samples(n, 4, seed=3)
-    outcome = repair(surgery, "auto", constant, held)
-    judge = Judge(surgery.graph, held)
-    assert judge.loss(outcome.graph) <= judge.loss(surgery.pruned)
+    found = repaired(cut, "auto", constant, held)
+    judge = Judge(cut.base.graph, held)
+    assert judge.loss(found.graph) <= judge.loss(cut.network.graph)
 
 
 def test_the_same_seed_gives_the_same_bytes():
     n = Net("seeds")
     n.output(n.conv(predictable(n), 5))
-    surgery, batches = operated(n.finished()), samples(n, 6)
-    first, second = (repair(surgery, "auto", batches, seed=4).graph.serialized() for _ in range(2))
+    cut, batches = operated(n.finished()), samples(n, 6)
+    first, second = (repaired(cut, "auto", batches, seed=4).graph.serialized() for _ in range(2))
     assert first == second
 
 
 def test_no_samples_left_and_nothing_removed():
     n = Net("nothing")
     n.output(n.conv(predictable(n), 5))
-    surgery = operated(n.finished(), choose=lambda g: np.ones(g.size, bool))
-    assert repair(surgery, "auto", samples(n, 2)).mode == "none"
-    assert repair(operated(n.finished()), "auto", []).mode == "merge"
+    whole = operated(n.finished(), choose=lambda g: np.ones(g.size, bool))
+    assert repaired(whole, "auto", samples(n, 2)).repaired.mode == "none"
+    assert repaired(operated(n.finished()), "auto", []).repaired.mode == "merge"

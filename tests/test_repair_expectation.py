@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from nets import Net, run
-from repairs import operated
+from repairs import operated, repaired
 from scipy.stats import norm
 
-from onnxprune.calibration.expectation import expected, normals
+from onnxprune.execution.expectation import expected, normals
 from onnxprune.graph import Graph, infer
-from onnxprune.repair import repair
 
 random = np.random.default_rng(0)
 BETA, GAMMA = random.standard_normal(6), random.standard_normal(6)
@@ -83,25 +80,25 @@ def test_biases_take_over_the_means(head):
         n.output(n.ConvTranspose(y, w((6, 4, 2, 2)).astype(np.float32), strides=[2, 2]))
     else:
         n.output(n.Gemm(n.Flatten(n.GlobalAveragePool(y)), w((6, 4)).astype(np.float32)))
-    surgery = operated(n.finished())
-    surgery = replace(surgery, normals=normals(surgery.graph))
-    x = {surgery.graph.inputs[0]: random.standard_normal((400, 6, 6, 6)).astype(np.float32)}
-    outcome = repair(surgery, "bias")
-    assert outcome.mode == "bias"
+    cut = operated(n.finished())
+    x = {cut.base.graph.inputs[0]: random.standard_normal((400, 6, 6, 6)).astype(np.float32)}
+    made = repaired(cut, "bias")
+    assert made.repaired.mode == "bias"
 
     def means(graph):
         (found,) = run(graph.model, x)
         return found.mean((0, *range(2, found.ndim)))
 
-    wanted = means(surgery.graph)
-    np.testing.assert_allclose(means(outcome.graph), wanted, atol=0.05)
-    assert np.abs(means(surgery.pruned) - wanted).max() > 0.3
+    wanted = means(cut.base.graph)
+    np.testing.assert_allclose(means(made.graph), wanted, atol=0.05)
+    assert np.abs(means(cut.network.graph) - wanted).max() > 0.3
 
 
 def test_nothing_is_told_without_normalisation():
     n = Net("plain")
     n.output(n.conv(n.Relu(n.conv(n.input("batch", 3, 5, 5), 8)), 4))
-    surgery = operated(n.finished())
+    cut = operated(n.finished())
     x = n.feeds()[0]
-    for a, b in zip(run(repair(surgery, "bias").graph.model, x), run(surgery.pruned.model, x), strict=True):
+    made = repaired(cut, "bias").graph
+    for a, b in zip(run(made.model, x), run(cut.network.graph.model, x), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -5,9 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from nets import PRIMES, SQUARE, Net, run
-from repairs import Columns, by_output, least_squares, operated, samples, values
+from repairs import Columns, by_output, least_squares, operated, samples, thinned, values
 
-from onnxprune.repair.consumers import consumers
+from onnxprune.contracts.traces import Chained
+from onnxprune.ops.layers import LINEAR
+from onnxprune.quality.loss import Judge
+from onnxprune.reductions.weights import Kernels, Weights
+from onnxprune.repair import Task
+from onnxprune.repair.fitted import fitted_layers
 from onnxprune.repair.sequential import fold
 
 
@@ -104,29 +109,102 @@ def axis_of(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_consumer_is_fitted_by_least_squares(kind, dims):
     n, model = built(kind, dims)
-    surgery = operated(model)
+    task = Task.of(operated(model))
+    whole, cut = task.origin.graph, task.network.graph
     batches = samples(n, 8 if axis_of(kind) == 1 else 24)
-    repaired, lines = fold(surgery, batches)
-    (line,), (consumer,) = lines, consumers(surgery)
+    repaired, lines = fold(task, batches)
+    (line,), (layer,) = lines, fitted_layers(task)
     assert line.penalty < 1
     assert line.after < line.before
 
-    axis, columns = axis_of(kind), Columns(surgery.pruned, consumer.key, consumer.weight)
-    read = np.concatenate([columns.of(*values(surgery.pruned, f, consumer.data)) for f in batches], 1)
-    wanted = np.concatenate([values(surgery.graph, f, consumer.key)[0] for f in batches])
-    mine = np.abs(
-        by_output(columns.of(np.ones_like(values(surgery.pruned, batches[0], consumer.data)[0])), axis)
-    )
-    start = surgery.pruned.array(columns.name).astype(np.float64).ravel()
+    axis, columns = axis_of(kind), Columns(cut, layer.output, layer.input)
+    read = np.concatenate([columns.of(*values(cut, f, layer.data)) for f in batches], 1)
+    wanted = np.concatenate([values(whole, f, layer.output)[0] for f in batches])
+    mine = np.abs(by_output(columns.of(np.ones_like(values(cut, batches[0], layer.data)[0])), axis))
+    start = cut.array(columns.name).astype(np.float64).ravel()
     has_bias = kind not in HAVE_NO_BIAS
     weights, bias = least_squares(read, mine.max(2) > 0, wanted, start, axis, line.penalty, bias=has_bias)
-    close(repaired.array(columns.name).ravel(), weights)
+    close(repaired.graph.array(columns.name).ravel(), weights)
 
     feeds = samples(n, 1, seed=5)[0]
-    predicted = np.tensordot(weights, columns.of(*values(surgery.pruned, feeds, consumer.data)), 1)
+    predicted = np.tensordot(weights, columns.of(*values(cut, feeds, layer.data)), 1)
     predicted += bias.reshape([-1 if a == axis % wanted.ndim else 1 for a in range(wanted.ndim)])
-    end, here = values(surgery.graph, feeds, surgery.graph.outputs[0], consumer.key)
-    close(run(repaired.model, feeds)[0], predicted + end - here)
+    end, here = values(whole, feeds, whole.outputs[0], layer.output)
+    close(run(repaired.graph.model, feeds)[0], predicted + end - here)
+
+
+@BOTH
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_single_values_those_that_are_left_are_fitted(kind, dims):
+    """Against dense least squares, for each output on the weights that it has left."""
+    n, model = built(kind, dims)
+    last = [node for node in model.graph.node if node.op_type in LINEAR][-1].output[0]
+    cut = thinned(model, Weights(), share=0.4, of=[last])
+    task = Task.of(cut)
+    whole = task.origin.graph
+    batches = samples(n, 8 if axis_of(kind) == 1 else 24)
+    repaired, lines = fold(task, batches)
+    (line,), (layer,), (lost,) = lines, fitted_layers(task), cut.lost
+    assert line.penalty < 1
+    assert line.after < line.before
+
+    axis, columns = axis_of(kind), Columns(whole, layer.output, layer.input)
+    support = lost.support.ravel()
+    read = np.concatenate([columns.of(*values(whole, f, layer.data)) for f in batches], 1)
+    wanted = np.concatenate([values(whole, f, layer.output)[0] for f in batches])
+    mine = np.abs(by_output(columns.of(np.ones_like(values(whole, batches[0], layer.data)[0])), axis))
+    start = np.where(support, whole.array(columns.name).astype(np.float64).ravel(), 0)
+    weights, _ = least_squares(
+        read,
+        mine.max(2) > 0,
+        wanted,
+        start,
+        axis,
+        line.penalty,
+        bias=kind not in HAVE_NO_BIAS,
+        support=support,
+    )
+    found = repaired.graph.array(columns.name).ravel()
+    assert (found[~support] == 0).all()
+    close(found, weights)
+
+
+@pytest.mark.parametrize("reduction", [Weights(), Kernels()])
+def test_layers_that_lose_values_one_behind_the_other(reduction):
+    """Each is fitted to what the original gives, from what those before it give now."""
+    n = Net("thin chain")
+    x = n.input(n.B, 3, n.H, n.W)
+    for width in (2 * n.C, n.C, n.C):
+        x = n.LeakyRelu(n.conv(x, width, kernel=(3, 3), pads=[1] * 4), alpha=0.3)
+    n.output(n.conv(x, 5))
+    cut = thinned(n.finished(), reduction, share=0.4)
+    repaired, lines = fold(Task.of(cut), samples(n, 24))
+    assert len(lines) == (4 if reduction.name == "weights" else 3)
+    for lost in cut.lost:
+        assert (repaired.graph.array(lost.layer.weight)[~lost.support] == 0).all()
+    judge = Judge(cut.base.graph, samples(n, 8, seed=3))
+    assert judge.loss(repaired.graph) < 0.5 * judge.loss(cut.network.graph)
+
+
+def test_a_second_phase_is_fitted_to_the_original():
+    """Channels go and are repaired, then single values of what is left: zeros stay where they are."""
+    n = Net("phases")
+    x = n.input(n.B, 3, n.H, n.W)
+    for width in (4 * n.C, 2 * n.C):
+        x = n.LeakyRelu(n.conv(x, width, kernel=(3, 3), pads=[1] * 4), alpha=0.3)
+    n.output(n.conv(x, 5))
+    first = operated(n.finished(), share=0.3)
+    batches = samples(n, 24)
+    left, _ = fold(Task.of(first), batches)
+    second = thinned(left.graph.model, Weights(), share=0.3)
+    task = Task(second, first.base, second.network, Chained(first.trace, second.trace))
+    repaired, _ = fold(task, batches)
+    judge = Judge(first.base.graph, samples(n, 8, seed=3))
+    own, _ = fold(Task.of(second), batches)
+    losses = [judge.loss(network.graph) for network in (repaired, own, second.network)]
+    assert losses[0] < losses[1] < losses[2]
+    for lost in second.lost:
+        assert (repaired.graph.array(lost.layer.weight)[~lost.support] == 0).all()
 
 
 def close(found, expected, tolerance=2e-4):
@@ -192,18 +270,18 @@ def read_by_all(n, spatial):
 def test_what_is_linear_in_what_stays_is_restored(spatial, dims):
     n = Net(f"linear {spatial}", dims)
     read_by_all(n, spatial)
-    surgery = operated(
+    cut = operated(
         n.finished(), choose=lambda g: first_half(g) if g.size == 2 * n.C else np.ones(g.size, bool)
     )
-    assert not surgery.kept.all()
-    repaired, lines = fold(surgery, samples(n, 60))
+    assert not cut.choice.removes_nothing()
+    repaired, lines = fold(Task.of(cut), samples(n, 60))
     feeds = samples(n, 1, seed=5)[0]
-    wanted = run(surgery.graph.model, feeds)
+    wanted = run(cut.base.graph.model, feeds)
     assert len(lines) == len(wanted)
     for name, before, found, expected in zip(
-        surgery.graph.outputs,
-        run(surgery.pruned.model, feeds),
-        run(repaired.model, feeds),
+        cut.base.graph.outputs,
+        run(cut.network.graph.model, feeds),
+        run(repaired.graph.model, feeds),
         wanted,
         strict=True,
     ):
@@ -218,10 +296,10 @@ def test_a_chain_of_linear_layers_is_restored_one_after_the_other(dims):
     y = linear_copies(n, x, n.C, 1)
     z = linear_copies(n, n.node("Conv", y, n.weight(n.C, 2 * n.C, 3, 3), pads=[1, 1, 1, 1]), n.C, 1)
     n.output(n.node("Conv", z, n.weight(5, 2 * n.C, 3, 3), n.weight(5), pads=[1, 1, 1, 1]))
-    surgery = operated(
+    cut = operated(
         n.finished(), choose=lambda g: first_half(g) if g.size == 2 * n.C else np.ones(g.size, bool)
     )
-    repaired, lines = fold(surgery, samples(n, 40))
+    repaired, lines = fold(Task.of(cut), samples(n, 40))
     assert len(lines) >= 2
     feeds = samples(n, 1, seed=5)[0]
-    close(run(repaired.model, feeds)[0], run(surgery.graph.model, feeds)[0], 1e-3)
+    close(run(repaired.graph.model, feeds)[0], run(cut.base.graph.model, feeds)[0], 1e-3)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from calibration import gathered
 from nets import Net
 from onnx import TensorProto
-from repairs import operated, samples, values
+from repairs import operated, repaired, samples, values
 
-from onnxprune.calibration.places import DEFAULT_NEEDS, requests
-from onnxprune.calibration.run import measure
+from onnxprune.calibration import DEFAULT_NEEDS
+from onnxprune.conversions import unpacked
+from onnxprune.conversions.integers import lifted, lowered
 from onnxprune.criteria import Context, get
-from onnxprune.graph import Graph
+from onnxprune.graph import Graph, Network
 from onnxprune.pipeline import prepare, prune
 from onnxprune.quality.loss import Judge
-from onnxprune.reductions.channels.mask import masked
-from onnxprune.repair import projected, repair
-from onnxprune.repair.integers import lifted, lowered
+from onnxprune.repair import predicted
 
 
 def weight_of(n: Net, *shape: int, axis: int | None, zero: bool):
@@ -103,13 +103,14 @@ def test_back_again_nothing_has_changed(case):
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_left_makes_up_for_what_is_gone(case):
     n = CASES[case]()
-    surgery = operated(n.finished(), share=0.4)
+    cut = operated(n.finished(), share=0.4)
     batches = samples(n, 24)
-    found = repair(surgery, "auto", batches[:16], batches[16:])
-    assert found.mode == "fold"
-    assert found.after < 0.7 * found.before
-    assert not found.notes
-    used = found.graph.operators()
+    made = repaired(cut, "auto", batches[:16], batches[16:])
+    assert made.repaired.mode == "fold"
+    assert made.repaired.after < 0.7 * made.repaired.before
+    assert not made.repaired.notes
+    assert not made.omitted
+    used = made.graph.operators()
     assert used["ConvInteger"] + used["MatMulInteger"] == 2
     assert not used["Conv"] + used["MatMul"]
 
@@ -117,21 +118,21 @@ def test_what_is_left_makes_up_for_what_is_gone(case):
 def test_a_bias_is_made_where_there_was_none():
     """ReLU's outputs have means, which no other weight can make up for as well."""
     n = convs("none", None)
-    surgery = operated(n.finished(), share=0.4)
+    cut = operated(n.finished(), share=0.4)
     batches = samples(n, 24)
-    before = surgery.pruned.operators()["Add"]
-    found = repair(surgery, "bias", batches[:16], batches[16:])
+    before = cut.network.graph.operators()["Add"]
+    found = repaired(cut, "bias", batches[:16], batches[16:]).repaired
     assert found.after < found.before
     assert found.graph.operators()["Add"] == before + 1
 
 
 def test_a_bias_inside_stays_inside():
     n = convs("inside", "inside")
-    surgery = operated(n.finished(), share=0.4)
+    cut = operated(n.finished(), share=0.4)
     batches = samples(n, 24)
-    found = repair(surgery, "bias", batches[:16], batches[16:])
+    found = repaired(cut, "bias", batches[:16], batches[16:]).repaired
     assert found.after < found.before
-    assert found.graph.operators() == surgery.pruned.operators()
+    assert found.graph.operators() == cut.network.graph.operators()
 
 
 def test_a_weight_that_two_layers_read_stays_as_it_is():
@@ -154,10 +155,8 @@ def test_scores_are_those_of_the_float_layer(case):
     batches = samples(n, 24)
 
     def scores(graph: Graph) -> np.ndarray:
-        ready = prepare(graph, simplify=False)
-        wanted = requests(graph, ready.facts, ready.analysis, DEFAULT_NEEDS)
-        stats = measure(graph, wanted, batches)
-        (found,) = get("wanda").scores(Context(graph, ready.analysis, stats))
+        space = prepare(graph, simplify=False).channels
+        (found,) = get("wanda").scores(Context(space, gathered(space, DEFAULT_NEEDS, batches)))
         return found
 
     floats = prepare(lifted(graph)[0]).graph  # without the nodes that give nothing any more
@@ -168,15 +167,41 @@ def test_scores_are_those_of_the_float_layer(case):
 @pytest.mark.parametrize("case", CASES)
 def test_groups_are_measured_with_their_repair(case):
     n = CASES[case]()
-    surgery = operated(n.finished(), share=0.4)
-    graph, facts, analysis, kept = surgery.graph, surgery.facts, surgery.analysis, surgery.kept
-    batches = samples(n, 24)
-    stats = measure(graph, requests(graph, facts, analysis, DEFAULT_NEEDS), batches)
-    reference = masked(graph, facts, analysis, kept)
-    (group,) = analysis.groups
-    variant = projected(reference, graph, analysis, stats, group, kept)
+    cut = operated(n.finished(), share=0.4)
+    (space,), graph = cut.spaces, cut.base.graph
+    stats = gathered(space, DEFAULT_NEEDS, samples(n, 24))
+    reference = space.mask(cut.base, cut.choice)
+    variant = predicted(reference, cut.lost, graph, stats)
     judge = Judge(graph, samples(n, 4, seed=2))
-    assert judge.loss(variant) < 0.7 * judge.loss(reference)
+    assert judge.loss(variant.graph) < 0.7 * judge.loss(reference.graph)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_statistics_alone_make_up_for_what_is_gone(case):
+    n = CASES[case]()
+    cut = operated(n.finished(), share=0.4)
+    (space,) = cut.spaces
+    made = repaired(cut, "auto", stats=gathered(space, DEFAULT_NEEDS, samples(n, 24)))
+    assert made.repaired.mode == "stats"
+    judge = Judge(cut.base.graph, samples(n, 4, seed=2))
+    assert judge.loss(made.graph) < 0.7 * judge.loss(cut.network.graph)
+    used = made.graph.operators()
+    assert used["ConvInteger"] + used["MatMulInteger"] == 2
+    assert not used["Conv"] + used["MatMul"]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_integers_as_floats_and_back(case):
+    """As networks, as repairs have them."""
+    n = CASES[case]()
+    network = Network(Graph(n.finished()))
+    floats, packing = unpacked(network)
+    integers = [node.outputs[0] for node in network.graph.nodes if node.op.endswith("Integer")]
+    assert packing.outputs == set(integers)
+    (feeds,) = samples(n, 1)
+    outputs = network.graph.outputs
+    again = packing.packed(floats).graph
+    np.testing.assert_array_equal(values(network.graph, feeds, *outputs), values(again, feeds, *outputs))
 
 
 @pytest.mark.parametrize("case", CASES)

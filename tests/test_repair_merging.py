@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from nets import PRIMES, SQUARE, Net, run
-from repairs import operated
+from repairs import operated, repaired
 
-from onnxprune.repair import repair
-from onnxprune.repair.merging import merge
+from onnxprune.repair import Task
+from onnxprune.repair.merging import merged
 
 BOTH = pytest.mark.parametrize("dims", [PRIMES, SQUARE], ids=["primes", "square"])
 
@@ -46,12 +46,12 @@ def half(group):
 
 
 def exact(n):
-    surgery = operated(n.finished(), choose=half)
-    assert not surgery.kept.all()
+    cut = operated(n.finished(), choose=half)
+    assert not cut.choice.removes_nothing()
     feeds = n.feeds()[0]
-    wanted = run(surgery.graph.model, feeds)
-    for graph, same in ((surgery.pruned, False), (merge(surgery), True)):
-        for a, b in zip(run(graph.model, feeds), wanted, strict=True):
+    wanted = run(cut.base.graph.model, feeds)
+    for network, same in ((cut.network, False), (merged(Task.of(cut)), True)):
+        for a, b in zip(run(network.graph.model, feeds), wanted, strict=True):
             scale = np.abs(b).max()
             assert bool(np.abs(a - b).max() < 1e-4 * scale) == same, np.abs(a - b).max() / scale
 
@@ -119,15 +119,16 @@ def test_filters_like_no_other_are_left_out():
     x = n.input(n.B, 8, n.H, n.W)
     w = np.eye(8, dtype=np.float32).reshape(8, 8, 1, 1)
     n.output(n.conv(n.Relu(n.node("Conv", x, w)), 5))
-    surgery = operated(n.finished())
+    cut = operated(n.finished())
     feeds = n.feeds()[0]
-    np.testing.assert_array_equal(run(merge(surgery).model, feeds)[0], run(surgery.pruned.model, feeds)[0])
+    found = merged(Task.of(cut)).graph
+    np.testing.assert_array_equal(run(found.model, feeds)[0], run(cut.network.graph.model, feeds)[0])
 
 
 def test_without_samples_filters_are_merged():
     n = Net("auto")
     w, _ = copied(n, 2 * n.C, 3, 1, 1)
     n.output(n.conv(n.Relu(n.node("Conv", n.input(n.B, 3, n.H, n.W), w)), 5))
-    outcome = repair(operated(n.finished(), choose=half))
-    assert outcome.mode == "merge"
-    assert outcome.before is None
+    found = repaired(operated(n.finished(), choose=half)).repaired
+    assert found.mode == "merge"
+    assert found.before is None

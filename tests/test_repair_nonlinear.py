@@ -9,8 +9,8 @@ from repairs import Columns, least_squares, operated, samples, values
 
 from onnxprune.graph import Graph
 from onnxprune.quality.loss import Judge
-from onnxprune.repair import targets
-from onnxprune.repair.consumers import consumers
+from onnxprune.repair import Task, targets
+from onnxprune.repair.fitted import fitted_layers
 from onnxprune.repair.nonlinear import Rows, refitted
 from onnxprune.repair.regression import Sums, fit
 from onnxprune.repair.response import Shortcut, function, shortcut
@@ -178,6 +178,22 @@ def test_what_f_does_not_tell_apart_asks_for_nothing():
     np.testing.assert_allclose(fits[0].bias, fits[1].bias, atol=1e-6)
 
 
+def test_weights_that_are_gone_stay_away_behind_f():
+    p, y, shortcut = problem()
+    start = np.zeros((1, 4, 8))
+    support = np.random.default_rng(2).random(start.shape) < 0.6
+    sums = Sums(), Sums()
+    for s, part in zip(sums, (slice(300), slice(300, 600)), strict=True):
+        s.add(p[:, part], y[:, part])
+    halves = tuple(s.covariance() for s in sums)
+    found = fit(halves, start, np.zeros((1, 4)), support=support)
+    rows = [Rows(p, y, shortcut)]
+    whole = halves[0].joined(halves[1])
+    better = refitted(found, start, whole, rows, relu, biased=True, support=support)
+    assert (better.weights[~support] == 0).all()
+    assert lost(better, relu, p, y, shortcut) < 0.99 * lost(found, relu, p, y, shortcut)
+
+
 def test_a_fit_that_can_have_no_bias_gets_none():
     p, y, shortcut = problem()
     start = np.zeros((1, 4, 8))
@@ -216,37 +232,38 @@ def drifting(n):
 def test_a_shortcut_that_drifts_is_made_up_for(monkeypatch):
     n = Net("drift")
     y, total, x = drifting(n)
-    surgery, batches = operated(n.finished()), samples(n, 24)
-    repaired, lines = fold(surgery, batches)
-    (line,) = (line for line in lines if line.node == surgery.graph.producer[y].name)
+    task, batches = Task.of(operated(n.finished())), samples(n, 24)
+    whole, cut = task.origin.graph, task.network.graph
+    repaired, lines = fold(task, batches)
+    (line,) = (line for line in lines if line.node == whole.producer[y].name)
 
-    columns = Columns(surgery.pruned, y, 1)
-    (read,) = (c.data for c in consumers(surgery) if c.key == y)
-    seen = [values(surgery.pruned, f, read, x) for f in batches]
-    wanted = np.concatenate([values(surgery.graph, f, total)[0] for f in batches])
+    columns = Columns(cut, y, 1)
+    (read,) = (layer.data for layer in fitted_layers(task) if layer.output == y)
+    seen = [values(cut, f, read, x) for f in batches]
+    wanted = np.concatenate([values(whole, f, total)[0] for f in batches])
     wanted -= np.concatenate([now for _, now in seen])
     patches = np.concatenate([columns.of(data) for data, _ in seen], 1)
-    start = surgery.pruned.array(columns.name).astype(np.float64).ravel()
+    start = cut.array(columns.name).astype(np.float64).ravel()
     every = np.ones((start.size, 1), bool)
     weights, _ = least_squares(patches, every, wanted, start, 1, line.penalty)
-    found = repaired.array(columns.name).ravel()
+    found = repaired.graph.array(columns.name).ravel()
     np.testing.assert_allclose(found, weights, atol=2e-4 * np.abs(weights).max())
 
-    judge = Judge(surgery.graph, samples(n, 8, seed=3))
+    judge = Judge(whole, samples(n, 8, seed=3))
     monkeypatch.setattr(targets, "shortcut", lambda *_: None)
-    without, _ = fold(surgery, batches)
-    assert judge.loss(repaired) < 0.5 * judge.loss(without) < judge.loss(surgery.pruned)
+    without, _ = fold(task, batches)
+    assert judge.loss(repaired.graph) < 0.5 * judge.loss(without.graph) < judge.loss(cut)
 
 
-def found_shortcuts(surgery):
-    found = {c.key: c for c in consumers(surgery)}
-    return {key: shortcut(surgery, c, found) for key, c in found.items()}
+def found_shortcuts(task):
+    found = {layer.output: layer for layer in fitted_layers(task)}
+    return {key: shortcut(task, layer, found) for key, layer in found.items()}
 
 
 def test_only_the_later_branch_has_a_shortcut():
-    surgery = residual(Net("later"))
-    graph = surgery.graph
-    sums = {s.sum: s for s in found_shortcuts(surgery).values() if s is not None}
+    task = Task.of(residual(Net("later")))
+    graph = task.origin.graph
+    sums = {s.sum: s for s in found_shortcuts(task).values() if s is not None}
     assert sorted(sums) == sorted(node.outputs[0] for node in graph.nodes if node.op == "Add")
     for name, s in sums.items():
         assert graph.producer[s.first].op == "Conv"
@@ -260,12 +277,12 @@ def test_a_shortcut_behind_the_bias_of_a_product():
     biased = n.Add(product, n.weight(n.C))
     total = n.Add(x, biased)
     n.output(n.dense(n.Relu(total), 5))
-    surgery = operated(n.finished())
-    assert found_shortcuts(surgery)[product] == Shortcut(total, biased)
+    task = Task.of(operated(n.finished()))
+    assert found_shortcuts(task)[product] == Shortcut(total, biased)
     batches = samples(n, 24)
-    judge = Judge(surgery.graph, samples(n, 8, seed=3))
-    repaired, _ = fold(surgery, batches)
-    assert judge.loss(repaired) < 0.5 * judge.loss(surgery.pruned)
+    judge = Judge(task.origin.graph, samples(n, 8, seed=3))
+    repaired, _ = fold(task, batches)
+    assert judge.loss(repaired.graph) < 0.5 * judge.loss(task.network.graph)
 
 
 @pytest.mark.parametrize(
@@ -284,4 +301,4 @@ def test_what_is_no_shortcut(join):
     x = n.conv(n.Relu(n.conv(out=4 * n.C)), n.C)
     y = n.conv(n.Relu(n.conv(x, 4 * n.C)), n.C)
     n.output(n.conv(join(n, y, x), 5))
-    assert found_shortcuts(operated(n.finished())).get(y) is None
+    assert found_shortcuts(Task.of(operated(n.finished()))).get(y) is None

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from scipy.linalg import hilbert
 
-from onnxprune.execution.linalg import solve
+from onnxprune.execution import linalg
+from onnxprune.execution.linalg import solve, solve_within
 from onnxprune.ops.layers.convolution import Convolution, Transposed
 from onnxprune.ops.layers.product import Gates, Product
-from onnxprune.repair.regression import PENALTIES, Sums, fit
+from onnxprune.repair.regression import CHOOSING, PENALTIES, Sums, fit
 
 
 def data(rows, groups=2, inputs=6, outputs=3, noise=0.3, offset=0.0, seed=0):
@@ -155,6 +156,121 @@ def test_systems_are_solved_with_and_without_full_rank():
     found = solve(bad, bad @ np.ones((14, 1)))
     np.testing.assert_allclose(bad @ found, bad @ np.ones((14, 1)), atol=1e-8)
     assert np.abs(found).max() < 100
+
+
+# ---------------------------------------------------------------- with a support
+
+
+def system(size=40, rows=30, share=0.5, seed=0, condition=1e3):
+    """A matrix of some condition, right sides, and a support of its own for every row."""
+    r = np.random.default_rng(seed)
+    q = np.linalg.qr(r.standard_normal((size, size)))[0]
+    matrix = (q * np.geomspace(1, 1 / condition, size)) @ q.T
+    return matrix, r.standard_normal((rows, size)), r.random((rows, size)) < share
+
+
+def row_by_row(matrix, right, support):
+    found = np.zeros_like(right)
+    for row, b, own in zip(found, right, support, strict=True):
+        if own.any():
+            row[own] = np.linalg.solve(matrix[np.ix_(own, own)], b[own])
+    return found
+
+
+WAYS = pytest.mark.parametrize("solved", [solve_within, linalg._descended], ids=["exact", "descended"])
+
+
+@WAYS
+@pytest.mark.parametrize("share", [0.1, 0.5, 1.0])
+def test_each_row_solves_its_own_part(solved, share):
+    matrix, right, support = system(share=share)
+    found, expected = (way(matrix, right, support) for way in (solved, row_by_row))
+    assert (found[~support] == 0).all()
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+@WAYS
+def test_rows_without_anything_left_and_right_sides_of_zero(solved):
+    matrix, right, support = system()
+    support[3], right[5] = False, 0
+    found, expected = (way(matrix, right, support) for way in (solved, row_by_row))
+    assert np.isfinite(found).all()
+    assert not found[3].any()
+    assert not found[5].any()
+    np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_rows_that_share_a_support_are_solved_together(monkeypatch):
+    """Two patterns, two factorisations."""
+    matrix, right, support = system(rows=30)
+    support[1::2], support[::2] = support[1], support[0]
+    solved = []
+    monkeypatch.setattr(linalg, "solve", lambda m, r: solved.append(r.shape[1]) or solve(m, r))
+    found = solve_within(matrix, right, support)
+    assert sorted(solved) == [15, 15]
+    np.testing.assert_allclose(found, row_by_row(matrix, right, support), rtol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "patterns", "exact"), [(580, 50, True), (620, 50, False), (620, 1, True)])
+def test_what_takes_longer_is_not_done(size, patterns, exact, monkeypatch):
+    """A factorisation takes F^3 / 3 multiplications, 100 steps of descent 2 * 100 F^2 for each row."""
+    r, rows = np.random.default_rng(0), 50
+    support = np.ones((patterns, size), bool)
+    support[np.arange(patterns), np.arange(patterns)] = False
+    support = support[np.arange(rows) % patterns]
+    went = []
+    monkeypatch.setattr(linalg, "_descended", lambda *_: went.append("descended"))
+    monkeypatch.setattr(linalg, "solve", lambda m, right: went.append("exact") or np.zeros_like(right))
+    solve_within(np.eye(size), r.standard_normal((rows, size)), support)
+    assert set(went) == {"exact" if exact else "descended"}
+
+
+def restricted(p, y, start, support, penalty, scale):
+    """Ridge towards `start`, each output on its own entries, by augmented least squares."""
+    weights = start.copy()
+    for g in range(len(p)):
+        pc, yc = p[g] - p[g].mean(0), y[g] - y[g].mean(0)
+        for o, own in enumerate(support[g]):
+            ridge = np.sqrt(penalty * scale * len(pc)) * np.eye(own.sum())
+            a = np.concatenate([pc[:, own], ridge])
+            b = np.concatenate([yc[:, o], ridge @ start[g, o, own]])
+            weights[g, o, own] = np.linalg.lstsq(a, b, rcond=None)[0]
+    return weights
+
+
+@pytest.mark.parametrize("outputs", [3, CHOOSING + 8])
+def test_a_fit_with_a_support_is_least_squares_on_it(outputs):
+    """The penalty is the one of least held-out error: of all outputs, or of those that choose it."""
+    p, y, start, bias = data(60, outputs=outputs)
+    support = np.random.default_rng(1).random(start.shape) < 0.6
+    start = np.where(support, start, 0)
+    found = fit(halves(p, y), start, bias, support=support)
+    some = np.linspace(0, outputs - 1, min(outputs, CHOOSING)).astype(int)
+
+    def held(penalty):
+        total = 0.0
+        for own, other in (split(60), split(60)[::-1]):
+            scale = scale_of(p[:, own])
+            w = restricted(p[:, own], y[:, own], start, support, penalty, scale)
+            rest = y - p @ w.swapaxes(1, 2)
+            rest = rest[:, other] - rest[:, own].mean(1, keepdims=True)
+            total += np.square(rest[..., some]).sum(2).mean(1).sum()
+        return total
+
+    errors = [held(penalty) for penalty in PENALTIES]
+    assert found.penalty == PENALTIES[int(np.argmin(errors))] / 2
+    w = restricted(p, y, start, support, found.penalty, scale_of(p))
+    np.testing.assert_allclose(found.weights, w, atol=1e-3 * np.abs(w).max())
+    assert (found.weights[~support] == 0).all()
+    np.testing.assert_allclose(found.bias, (y - p @ w.swapaxes(1, 2)).mean(1), atol=1e-2)
+    assert found.after < found.before
+
+
+def test_a_support_of_everything_is_none():
+    p, y, start, bias = data(60)
+    plain, whole = (fit(halves(p, y), start, bias, support=s) for s in (None, np.ones(start.shape, bool)))
+    np.testing.assert_allclose(plain.weights, whole.weights, rtol=1e-6)
+    assert plain.penalty == whole.penalty
 
 
 @pytest.mark.parametrize(

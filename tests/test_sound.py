@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from calibration import images, residual_net
+from calibration import channels, gathered, images, residual_net
 
 from onnxprune import calibration
 from onnxprune.calibration.sound import TOLERANCE
 from onnxprune.errors import InputError
 from onnxprune.graph import infer
-from onnxprune.reductions.channels.find import analyze
+from onnxprune.reductions.weights import Kernels
 
 NEEDS = frozenset({"consumers", "norms", "pooled", "zeros", "kernels"})
 
@@ -20,11 +21,12 @@ NEEDS = frozenset({"consumers", "norms", "pooled", "zeros", "kernels"})
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """A file with everything that can be in one, as a mapping of arrays and what they are about."""
-    graph = residual_net()
-    facts = infer(graph)
-    wanted = calibration.requests(graph, facts, analyze(graph, facts), NEEDS)
+    space = channels(residual_net())
+    kernels = Kernels().find(space.network).wanted(NEEDS)
+    requests = calibration.requests(space.network, space.wanted(NEEDS) | kernels)
+    found = calibration.measure(space.network.graph, requests, [{"image": images(64)}], source="test")
     path = tmp_path_factory.mktemp("stats") / "s.npz"
-    calibration.save(calibration.measure(graph, wanted, [{"image": images(64)}], source="test"), path)
+    calibration.save(replace(found, sensitivities={"a": ((4, 0.5),)}), path)
     with np.load(path) as file:
         arrays = dict(file)
     return arrays, json.loads(arrays.pop("about").tobytes())
@@ -101,6 +103,8 @@ DAMAGES = {
     "an unknown source": (said(source=7), "is not a file of statistics"),
     "a fingerprint that is none": (said(fingerprint=None), "is not a file of statistics"),
     "no tensors": (said(tensors=7), "is not a file of statistics"),
+    "losses that are none": (said(sensitivities={"a": [[4, float("nan")]]}), "is no curve of losses"),
+    "losses in words": (said(sensitivities={"a": "x"}), "is not a file of statistics"),
     "arrays without entry": (said(tensors=[{"tensor": "a", "axis": 1, "rows": 1, "samples": 1}] * 99), ""),
 }
 
@@ -153,8 +157,6 @@ def test_statistics_of_other_widths_than_the_model(saved, tmp_path):
 
 
 def test_samples_too_large_to_be_squared():
-    graph = residual_net()
-    facts = infer(graph)
-    wanted = calibration.requests(graph, facts, analyze(graph, facts), frozenset({"consumers"}))
+    huge = [{"image": images(8) * np.float32(1e19)}]
     with pytest.raises(InputError, match=r"too large to be squared|NaN or infinity"):
-        calibration.measure(graph, wanted, [{"image": images(8) * np.float32(1e19)}])
+        gathered(channels(residual_net()), {"consumers"}, huge)

@@ -14,7 +14,7 @@ import pytest
 from projects import network
 
 import onnxprune.cli.app
-import onnxprune.rewrites.clean
+import onnxprune.reductions.channels.find
 from onnxprune.cli import main, run
 
 PASSES, FAILS = (f'[[check.models]]\npath = "*.onnx"\nsize = "{size}"\n' for size in ("1 MB", "1 B"))
@@ -195,10 +195,10 @@ def test_the_package_gives_what_it_lists():
 
 
 def test_out_of_memory_names_what_was_going_on(folder, monkeypatch, capsys):
-    def nothing_left(*_):
+    def nothing_left(*_, **__):
         raise MemoryError
 
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(onnxprune.rewrites.clean, "open_session", nothing_left)
+    monkeypatch.setattr(onnxprune.reductions.channels.find, "Walk", nothing_left)
     assert run(list(PRUNE)) == 3
-    assert capsys.readouterr().err.startswith("onnxprune: out of memory while cleaning the graph; take fewer")
+    assert capsys.readouterr().err.startswith("onnxprune: out of memory while cutting the model; take fewer")

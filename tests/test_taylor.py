@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from calibration import analysed, build, dumped, images, residual_net
+from calibration import build, channels, dumped, gathered, images, residual_net
 from onnx.helper import make_node
 
-from onnxprune import calibration, prune, samples
+from onnxprune import prune, samples
 from onnxprune.criteria import Context, get
 from onnxprune.criteria.taylor import Taylor
 from onnxprune.errors import UsageError
@@ -20,8 +20,7 @@ ALL = Taylor(samples=40)
 
 
 def context(graph, x, name="image"):
-    facts, analysis = analysed(graph)
-    return Context(graph, analysis, samples=samples.load({name: x}, graph), facts=facts)
+    return Context(channels(graph), samples=samples.load({name: x}, graph))
 
 
 def softmax(z):
@@ -139,8 +138,7 @@ def test_more_than_there_is_time_for_is_refused():
 
 def test_statistics_alone_are_not_enough():
     ready = prepare(residual_net())
-    wanted = calibration.requests(ready.graph, ready.facts, ready.analysis, get("taylor").needs)
-    stats = calibration.measure(ready.graph, wanted, [{"image": images()}])
+    stats = gathered(ready.channels, get("taylor").needs, [{"image": images()}])
     with pytest.raises(UsageError, match="statistics alone are not enough"):
         prune(residual_net(), macs=0.6, criterion="taylor", stats=stats)
 

@@ -34,8 +34,8 @@ def test_the_table_of_criteria_has_a_number_for_each_share_and_mode(tool):
 
 def test_the_benchmark_of_repair_prunes_to_the_share(tool):
     bench = tool("bench_repair")
-    ready = bench.prepare(bench.MODELS / "digits-residual.onnx")
-    batches = list(bench.batched(bench.np.load(bench.MODELS / "digits-calib.npz")["image"][:64]))
-    ((share, surgery),) = bench.surgeries(ready, batches, [0.5])
+    images = bench.np.load(bench.MODELS / "digits-calib.npz")["image"][:64]
+    search = bench.searched(bench.MODELS / "digits-residual.onnx", images, "fold")
+    ((share, choice),) = bench.choices(search, [0.5])
     assert share == 0.5
-    assert 0 < surgery.kept.sum() < surgery.kept.size
+    assert not choice.removes_nothing()

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from surgery import check, operate
 from test_ops import attention, boolean, flat_attention, fused_attention, reshaped, split_attention
 
-from onnxprune.pipeline.settings import Widths
+from onnxprune.strategies.widths import Widths
 
 Trap = Callable[[Net], Any]
 TRAPS: dict[str, Trap] = {}

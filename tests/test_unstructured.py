@@ -10,11 +10,16 @@ from onnx import numpy_helper
 from test_cli_prune import classifier
 
 import onnxprune
+from onnxprune import pipeline
 from onnxprune.cli import run
-from onnxprune.errors import InputError, OnnxpruneError, UsageError
+from onnxprune.contracts.budget import Uniform
+from onnxprune.contracts.groups import Group
+from onnxprune.errors import OnnxpruneError, UsageError
 from onnxprune.graph import Graph
-from onnxprune.reductions.weights.single import layers, masks
 from onnxprune.runtime import Session
+from onnxprune.samples import load as load_samples
+from onnxprune.strategies.uniform import by_rank, chosen
+from onnxprune.strategies.widths import Widths
 
 RANDOM = np.random.default_rng(7)
 
@@ -45,9 +50,8 @@ def lowest(scores: np.ndarray, share: float) -> np.ndarray:
 
 
 def prune(model, sparsity=0.5, **options):
-    return onnxprune.prune(
-        Graph(model), sparsity=sparsity, simplify=False, force=True, measure_latency=False, **options
-    )
+    options = {"simplify": False, "force": True, "measure_latency": False, "repair": "none", **options}
+    return onnxprune.prune(Graph(model), sparsity=sparsity, **options)
 
 
 def matrices(model) -> dict[str, np.ndarray]:
@@ -126,22 +130,85 @@ def test_wanda_goes_by_what_weights_meet_output_by_output(share):
 
 
 @pytest.mark.parametrize("among", ["model", "layer", "output"])
-def test_equal_weights_go_in_order_and_the_share_is_met(among):
-    kept = masks([np.ones((4, 2, 5)), np.ones((2, 10, 1))], 0.3, among)
+def test_of_equal_weights_the_first_stay_and_the_share_is_met(among):
+    runs = {"a": 4, "b": 2} if among == "output" else {"a": 1, "b": 1}
+    groups = [Group(id=k, name=k, kind="weight", size=n, runs=runs[k]) for k, n in (("a", 40), ("b", 20))]
+    scores = tuple(np.ones(g.size) for g in groups)
+    uniform = Uniform("--sparsity", keep=0.7)
+    if among == "model":
+        choice = by_rank(groups, scores, 0.7)
+    else:
+        choice = chosen(groups, scores, uniform, 0.7, Widths())
+    kept = [choice.of(g) for g in groups]
     assert sum((~m).sum() for m in kept) == 18
-    if among == "output":
-        assert [(~m).sum(axis=(1, 2)).tolist() for m in kept] == [[3] * 4, [3] * 2]
+    rows = {
+        "model": [np.concatenate(kept)],
+        "layer": kept,
+        "output": [*kept[0].reshape(4, 10), *kept[1].reshape(2, 10)],
+    }
+    for row in rows[among]:
+        np.testing.assert_array_equal(row, np.arange(row.size) < 0.7 * row.size - 1e-9)
 
 
-def test_rows_are_restored():
-    graph = Graph(every_kind())
-    found = layers(graph)
-    assert len(found) == 8
-    for layer in found:
-        array = graph.array(layer.weight)
-        rows = layer.rows(array)
-        assert rows.ndim == 3
-        np.testing.assert_array_equal(layer.restored(rows, array.shape), array)
+class TestRepair:
+    """Weights that are left are solved again on their support, towards the original's outputs."""
+
+    def samples(self, model, count: int = 48) -> list:
+        name = model.graph.input[0].name
+        return [{name: RANDOM.standard_normal((1, 3, 5, 3)).astype(np.float32)} for _ in range(count)]
+
+    def test_outputs_lose_less_and_zeros_stay(self):
+        model = classifier()
+        samples = self.samples(model)
+        plain, fitted = (prune(model, 0.5, calib=samples, repair=mode) for mode in ("none", "auto"))
+        before, after = (next(iter(r.verdict.drift.relative.values())) for r in (plain, fitted))
+        assert after < 0.8 * before
+        for name, array in matrices(plain.model).items():
+            assert not matrices(fitted.model)[name][array == 0].any()
+
+    def test_from_statistics(self):
+        model = classifier()
+        samples = self.samples(model)
+        stats = pipeline.calibrated(
+            pipeline.loaded(Graph(model), simplify=False), load_samples(samples, Graph(model)), ["wanda"]
+        )
+        plain = prune(model, 0.5, criterion="l1")
+        fitted = prune(model, 0.5, criterion="l1", repair="auto", stats=stats)
+        assert fitted.repaired.mode == "stats"
+        judged = [onnxprune.compare(Graph(model), r.graph, calib=samples) for r in (plain, fitted)]
+        before, after = (next(iter(v.drift.relative.values())) for v in judged)
+        assert after < 0.9 * before
+        for name, array in matrices(plain.model).items():
+            assert not matrices(fitted.model)[name][array == 0].any()
+
+
+def test_step_by_step():
+    """Scores are taken again of what is left, repaired; in the end the share is what was asked for."""
+    model = classifier()
+    samples = TestRepair().samples(model)
+    once, often = (prune(model, 0.7, calib=samples, repair="auto", steps=n) for n in (1, 3))
+    other = False
+    for name, array in matrices(once.model).items():
+        now = matrices(often.model)[name]
+        assert (array == 0).sum() == (now == 0).sum()
+        other |= not np.array_equal(array == 0, now == 0)
+    assert other
+
+
+def test_after_channels_went():
+    """Two phases: the second starts from the repaired result of the first, and aims at the original."""
+    model = classifier()
+    samples = TestRepair().samples(model)
+    both = prune(model, 0.5, macs=0.6, calib=samples, repair="auto")
+    alone = prune(model, None, macs=0.6, calib=samples, repair="auto")
+    assert both.verdict.after.macs == alone.verdict.after.macs <= 0.6 * both.verdict.before.macs
+    assert len(both.verdict.proofs) == 2
+    assert both.verdict.exact
+    assert [r.reduction for p in both.plan.phases for r in p.reductions] == ["channels", "weights"]
+    for array in matrices(both.model).values():
+        assert (array == 0).mean() == pytest.approx(0.5, abs=0.1)
+    again = onnxprune.apply(Graph(model), both.plan, calib=samples, measure_latency=False)
+    assert again.model == both.model
 
 
 def test_layers_to_keep():
@@ -163,14 +230,14 @@ X = {classifier().graph.input[0].name: np.zeros((1, 3, 5, 3), np.float32)}
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"criterion": "obs"}, "single weights go by l1 or wanda"),
+        ({"criterion": "obs"}, "single weights go by l1, l2, wanda, random, not by obs"),
         ({"criterion": "wanda"}, "'wanda' needs samples"),
-        ({"repair": "fold"}, "not made up for"),
-        ({"masked": True}, "in place already"),
-        ({"steps": 3}, "in one step"),
-        ({"ratio": 0.5}, "can't be combined with --sparsity"),
+        ({"masked": True}, "says nothing without"),
+        ({"masked": True, "ratio": 0.5}, "in place already"),
+        ({"granularity": "head"}, "--granularity: says nothing without"),
+        ({"round_to": 8}, "--round-to: says nothing without"),
         ({"sparsity": 1.0}, "not between 0 and 1"),
-        ({"keep": ["nobody"]}, "no layer or weight has such a name"),
+        ({"keep": ["nobody"]}, "no node or weight has such a name"),
     ],
 )
 def test_what_does_not_go_together(options, message):
@@ -187,7 +254,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     said = " ".join(capsys.readouterr().out.split())
     assert "(50.0%)" in said
     assert "ONNX Runtime computes with zeros as with other numbers" in said
-    with pytest.raises(InputError, match="can't be replayed"):
-        onnxprune.apply("model.onnx", "plan.json", measure_latency=False)
+    again = onnxprune.apply("model.onnx", "plan.json", measure_latency=False)
+    assert again.model == onnx.load("out.onnx")
     assert run([*command, "--pareto", "2"]) == 2
     assert "--pareto" in capsys.readouterr().err

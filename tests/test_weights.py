@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,15 +16,24 @@ from test_cli_prune import WIDTH, here, prune
 from test_traps import TRAPS
 
 from onnxprune.cli import run
+from onnxprune.contracts.weights import Weight
 from onnxprune.graph import Graph
-from onnxprune.reductions.channels.weights import Weight, narrowed, shape_after, weights
+from onnxprune.reductions.channels.weights import weights
+from onnxprune.report.outcome import shape_after
 
 __all__ = ["here"]
 
 
 def listed(n: Net, **options: Any) -> tuple[Graph, dict[str, Weight]]:
+    """The graph, and its weights with groups by number."""
     surgery = operate(n.finished(), share=0, **options)
-    return surgery.original, {w.name: w for w in weights(surgery.original, surgery.analysis)}
+    number = {group.id: k for k, group in enumerate(surgery.analysis.groups)}
+
+    def numbered(weight: Weight) -> Weight:
+        own, others = (tuple(number[key] for key in ids) for ids in (weight.groups, weight.coupled))
+        return replace(weight, groups=own, coupled=others)
+
+    return surgery.original, {w.name: numbered(w) for w in weights(surgery.original, surgery.analysis)}
 
 
 def test_a_layer_makes_its_own_channels_and_is_coupled_with_those_it_reads() -> None:
@@ -81,7 +91,7 @@ def test_fates_and_shapes_tell_what_happened(name: str) -> None:
     for result in [results] if isinstance(results, str) else results:
         net.read(result)
     surgery = operate(net.finished())
-    lost = narrowed(surgery.analysis, surgery.kept)
+    lost = {group.id for group in surgery.analysis.groups if not surgery.kept[group.units].all()}
     for weight in weights(surgery.original, surgery.analysis):
         after = shape_after(surgery.original, weight, surgery.pruned)
         if after is not None:

@@ -66,7 +66,7 @@ def batches(model: Path, count: int, batch: int) -> Iterator[Feeds]:
 
 def prepared_meter(model: Path) -> Meter:
     ready = pipeline.prepare(model)
-    wanted = calibration.requests(ready.graph, ready.facts, ready.analysis, calibration.DEFAULT_NEEDS)
+    wanted = calibration.requests(ready.network, ready.channels.wanted(calibration.DEFAULT_NEEDS))
     return Meter(ready.graph, tuple(wanted.values()))
 
 
@@ -130,7 +130,7 @@ def once(model: Path, what: str, count: int, batch: int) -> None:
         quantization(model, what, count, batch, 1)
         return
     ready = pipeline.prepare(model)
-    wanted = calibration.requests(ready.graph, ready.facts, ready.analysis, calibration.DEFAULT_NEEDS)
+    wanted = calibration.requests(ready.network, ready.channels.wanted(calibration.DEFAULT_NEEDS))
     options = ExecutionOptions(threads=1)
     calibration.measure(ready.graph, wanted, batches(model, count, batch), options=options)
 

@@ -3,8 +3,9 @@
     python tools/bench_exchange.py                                     # the digits
     python tools/bench_exchange.py MODEL CALIB.npz HELDOUT.npz --shares 0.5
 
-Prints what is lost (see `onnxprune.fidelity.Loss`) without and with `onnxprune.pipeline.exchange`, at shares
-of the multiply-accumulates, on multiples of 8 channels, and how long it takes to choose, without and with it.
+Prints what is lost (see `onnxprune.quality.loss.Loss`) without and with `onnxprune.strategies.exchange`, at
+shares of the multiply-accumulates, on multiples of 8 channels, and how long it takes to choose, without and
+with it.
 """
 
 from __future__ import annotations
@@ -14,13 +15,12 @@ import time
 from pathlib import Path
 
 from onnxprune import samples
-from onnxprune.execution.timing import Timing
-from onnxprune.pipeline import Budget, Settings
-from onnxprune.pipeline.exchange import exchanged
-from onnxprune.pipeline.job import tried
-from onnxprune.pipeline.prune import begin
-from onnxprune.pipeline.route import route, within
+from onnxprune.pipeline import Options
+from onnxprune.pipeline.begin import begin
+from onnxprune.pipeline.costs import after_exchange, route
+from onnxprune.pipeline.run import start
 from onnxprune.quality.loss import Judge
+from onnxprune.strategies.meeting import within
 
 MODELS = Path(__file__).parents[1] / "models"
 DIGITS = [
@@ -52,24 +52,15 @@ def main() -> None:
 
 def measured(model: Path, calib: Path, heldout: Path, share: float) -> tuple[float, float, float, float]:
     """Losses without and with it, seconds to choose without it, and seconds more with it."""
-    budget = Budget(macs=share)
     started = time.perf_counter()
-    job = begin(
-        model,
-        budget,
-        Settings(round_to=8),
-        Timing(),
-        calib=str(calib),
-        labels=None,
-        stats=None,
-        progress=lambda _: None,
-    )
-    way = route(job, budget.goals)
+    search = start(begin(model, Options(macs=share, round_to=8), calib=str(calib)))
+    way = route(search)
     plain = time.perf_counter()
-    better = exchanged(job, way)
+    better = after_exchange(search, way)
     done = time.perf_counter()
-    judge = Judge(job.ready.graph, samples.load(heldout, job.ready.original).batches(BATCH))
-    before, after = (judge.loss(tried(job, within(job, w)).graph) for w in (way, better))
+    loaded = search.setting.loaded
+    judge = Judge(loaded.graph, samples.load(heldout, loaded.original).batches(BATCH))
+    before, after = (judge.loss(search.maker.candidate(within(w)).graph) for w in (way, better))
     return before, after, plain - started, done - plain
 
 

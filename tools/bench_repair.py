@@ -3,8 +3,8 @@
     python tools/bench_repair.py [models/digits-*.onnx] [--macs 0.7 0.5 0.3] [--samples 512]
 
 Each network is pruned by `obs` and the budget to widths that kernels like, as `prune` does, repaired on the
-calibration digits, and judged on the held-out ones: points of accuracy lost without repair and with it, and
-seconds of repair over seconds of inference.
+calibration digits that `prune` doesn't hold back, and judged on the held-out ones: points of accuracy lost
+without repair and with it, and seconds of repair over seconds of inference.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxprune.calibration.places import requests
-from onnxprune.calibration.run import measure
+from onnxprune.contracts.groups import Choice
 from onnxprune.cost.model import macs_model
-from onnxprune.criteria import Context, get
 from onnxprune.execution.sessions import open_session
 from onnxprune.graph import Graph
-from onnxprune.pipeline import Prepared, prepare
-from onnxprune.pipeline.route import LIKED
+from onnxprune.pipeline import Options
+from onnxprune.pipeline.begin import begin
+from onnxprune.pipeline.run import start
+from onnxprune.pipeline.search import Search
 from onnxprune.quality.drift import accuracy
-from onnxprune.reductions.channels.cut import rewrite
-from onnxprune.repair import Mode, Surgery, repair
+from onnxprune.repair import Mode
 from onnxprune.runtime import Session
-from onnxprune.strategies.descent import Descent
-from onnxprune.strategies.ladder import Ladder
+from onnxprune.strategies.allocation import Allocation
+from onnxprune.strategies.curves import plain
+from onnxprune.strategies.widths import LIKED, Widths
 
 MODELS = Path(__file__).parents[1] / "models"
 BATCH = 32
@@ -39,21 +39,23 @@ Batches = Sequence[dict[str, np.ndarray]]
 
 
 def batched(images: np.ndarray, size: int = BATCH) -> Iterator[dict[str, np.ndarray]]:
-    for start in range(0, len(images), size):
-        yield {"image": images[start : start + size]}
+    for first in range(0, len(images), size):
+        yield {"image": images[first : first + size]}
 
 
-def surgeries(ready: Prepared, batches: Batches, shares: Sequence[float]) -> Iterator[tuple[float, Surgery]]:
+def searched(path: Path, images: np.ndarray, mode: Mode) -> Search:
+    """A network whose candidates are repaired in this way, with statistics of all samples."""
+    options = Options(macs=0.5, repair=mode, evaluations=0)
+    return start(begin(path, options, calib=[{"image": image[None]} for image in images]))
+
+
+def choices(search: Search, shares: Sequence[float]) -> Iterator[tuple[float, Choice]]:
     """What the default criterion leaves for each share of the MACs."""
-    graph, facts, analysis = ready.graph, ready.facts, ready.analysis
-    obs = get("obs")
-    stats = measure(graph, requests(graph, facts, analysis, obs.needs), batches)
-    scores = obs.scores(Context(graph, analysis, stats))
-    ladders = [Ladder(g, s, round_to=LIKED) for g, s in zip(analysis.groups, scores, strict=True)]
-    descent = Descent(analysis, ladders, macs_model(graph, facts, analysis))
+    space, base = search.rated, search.base
+    ladders = plain(space.groups, search.scores(), Widths(LIKED))
+    allocation = Allocation(ladders, macs_model(base.graph, base.facts, space.effect))
     for share in shares:
-        kept = descent.kept(share)
-        yield share, Surgery(graph, facts, analysis, kept, rewrite(graph, facts, analysis, kept))
+        yield share, allocation.choice(share)
 
 
 def inference(graph: Graph, batches: Batches) -> float:
@@ -88,22 +90,22 @@ def main() -> None:
     labels = [held["labels"][k : k + BATCH] for k in range(0, len(held["labels"]), BATCH)]
     heldout = list(zip(batched(held["image"]), labels, strict=True))
     print(f"{'network':20} MACs mode   points lost: before   after   repaired / inference seconds")
+    images = np.load(MODELS / "digits-calib.npz")["image"][: options.samples]
     for path in options.models:
-        ready = prepare(path)
-        whole = right(ready.graph, heldout)
-        for share, surgery in surgeries(ready, batches, options.macs):
-            before = whole - right(surgery.pruned, heldout)
-            for name in options.modes:
-                mode: Mode = name
-                first = inference(ready.graph, batches)
-                start = time.perf_counter()
-                outcome = repair(surgery, mode, batches)
-                spent = time.perf_counter() - start
-                plain = (first + inference(ready.graph, batches)) / 2
-                after = whole - right(outcome.graph, heldout)
+        for name in options.modes:
+            search = searched(path, images, name)
+            whole = right(search.base.graph, heldout)
+            for share, choice in choices(search, options.macs):
+                before = whole - right(search.maker.cut(choice).network.graph, heldout)
+                first = inference(search.base.graph, batches)
+                began = time.perf_counter()
+                made = search.maker.candidate(choice).repaired
+                spent = time.perf_counter() - began
+                plainly = (first + inference(search.base.graph, batches)) / 2
+                after = whole - right(made.graph, heldout)
                 print(
-                    f"{path.stem:20} {share:4g} {outcome.mode:6} {before:20.2f} {after:7.2f}"
-                    f"   {spent:8.2f} / {plain:.3f} = {spent / plain:.1f}"
+                    f"{path.stem:20} {share:4g} {made.mode:6} {before:20.2f} {after:7.2f}"
+                    f"   {spent:8.2f} / {plainly:.3f} = {spent / plainly:.1f}"
                 )
 
 

@@ -24,10 +24,14 @@ import numpy as np
 import onnx
 from onnx import ModelProto, numpy_helper
 
-from onnxprune.contracts.budget import LATENCY, limit
+from onnxprune.contracts.cut import without
+from onnxprune.contracts.groups import Choice, Group
+from onnxprune.contracts.maker import Candidate
+from onnxprune.contracts.reduction import Cut
+from onnxprune.contracts.repaired import Repaired
 from onnxprune.cost.macs import macs
 from onnxprune.cost.model import Cost, macs_model
-from onnxprune.cost.rate import fitting
+from onnxprune.cost.quantities import Beside, read
 from onnxprune.cost.sizes import feeds_for, sizes
 from onnxprune.errors import OnnxpruneError
 from onnxprune.execution.timing import Timing
@@ -35,12 +39,11 @@ from onnxprune.graph import Graph, infer
 from onnxprune.pipeline import Prepared, prepare
 from onnxprune.pipeline.latency import latency_cost, profiled
 from onnxprune.profile import Profile
-from onnxprune.reductions.channels.cut import rewrite
 from onnxprune.runtime import ExecutionOptions, Ratio, Session, latency, ratio
-from onnxprune.strategies.descent import Descent
-from onnxprune.strategies.goals import Goals, caps, meet
-from onnxprune.strategies.ladder import Ladder
-from onnxprune.types import Mask
+from onnxprune.strategies.allocation import Allocation
+from onnxprune.strategies.curves import plain
+from onnxprune.strategies.meeting import Route, within
+from onnxprune.strategies.widths import Widths
 
 MODELS = Path(__file__).parent.parent / "models"
 REAL: tuple[tuple[str, str, dict[str, int]], ...] = (
@@ -126,20 +129,21 @@ def measured(original: Graph, results: Sequence[Graph], timing: Timing, seconds:
 def row(name: str, model: Any, timing: Timing, seconds: float) -> Row:
     began = time.perf_counter()
     ready = prepare(model, dims=timing.dims)
-    found = profiled(ready.graph, ready.facts, ready.analysis, timing)
+    space = ready.channels
+    found = profiled(space, timing)
     dims = sizes(ready.graph, timing.dims, timing.batch)
-    scores = tuple(uniform(ready, g) for g in range(len(ready.analysis.groups)))
-    work = macs_model(ready.graph, infer(ready.graph, dims), ready.analysis)
+    scores = tuple(uniform(group) for group in space.groups)
+    work = macs_model(ready.graph, infer(ready.graph, dims), space.effect)
     before = count(ready.graph, dims)
 
-    def graph(kept: Mask) -> Graph:
-        return rewrite(ready.graph, ready.facts, ready.analysis, kept)
+    def graph(choice: Choice) -> Graph:
+        return without(ready.network, [space], choice).network.graph
 
-    drive = latency_cost(ready.graph, ready.analysis, found)
+    drive = latency_cost(space, found)
     multiple, naive = (
-        graph(halved(Descent(ready.analysis, ladders(ready, scores, m), work))) for m in (found.multiple, 1)
+        graph(halved(Allocation(plain(space.groups, scores, widths(m)), work))) for m in (found.multiple, 1)
     )
-    fast = within_latency(ready, scores, drive, found, timing, graph)
+    fast = within_latency(ready, scores, drive, found, timing)
     results = [multiple, naive, *([fast] if isinstance(fast, Graph) else [])]
     ratios = measured(ready.graph, results, timing, seconds)
     told = [
@@ -161,38 +165,45 @@ def row(name: str, model: Any, timing: Timing, seconds: float) -> Row:
     )
 
 
-def uniform(ready: Prepared, group: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+def uniform(group: Group) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Scores for which all groups shrink alike: the next unit to go is the dearer, the fewer are left."""
-    size = ready.analysis.groups[group].size
-    cost = 1.0 / np.arange(size, 0, -1)
+    cost = 1.0 / np.arange(group.size, 0, -1)
     return np.asarray(cost / cost.sum())
 
 
-def ladders(ready: Prepared, scores: Any, multiple: int) -> list[Ladder]:
-    """On multiples of so many channels, or of a part of it that leaves a small group some choice."""
-    return [
-        Ladder(group, score, round_to=fitting(multiple, group.size))
-        for group, score in zip(ready.analysis.groups, scores, strict=True)
-    ]
+def widths(multiple: int) -> Widths:
+    """Multiples of so many channels, or of a part of it that leaves a small group some choice."""
+    return Widths(multiple, strict=False)
 
 
-def halved(path: Descent) -> Mask:
-    return path.kept(max(SHARE, path.floor))
+def halved(path: Allocation) -> Choice:
+    return path.choice(max(SHARE, path.floor))
 
 
-def within_latency(
-    ready: Prepared, scores: Any, cost: Cost, found: Profile, timing: Timing, graph: Any
-) -> Graph | str:
-    goals = Goals(latency=limit(str(LATENCY_SHARE), LATENCY, option="--latency"))
-    path = Descent(ready.analysis, ladders(ready, scores, found.multiple), cost)
+class Cutter:
+    """Cuts choices, and repairs nothing."""
+
+    def __init__(self, ready: Prepared) -> None:
+        self._ready = ready
+
+    def cut(self, choice: Choice) -> Cut:
+        """See `contracts.maker.Maker`."""
+        return without(self._ready.network, [self._ready.channels], choice)
+
+    def candidate(self, choice: Choice) -> Candidate:
+        """See `contracts.maker.Maker`."""
+        cut = self.cut(choice)
+        return Candidate(cut, Repaired(cut.network, "none"))
+
+
+def within_latency(ready: Prepared, scores: Any, cost: Cost, found: Profile, timing: Timing) -> Graph | str:
+    allowed = widths(found.multiple)
+    path = Allocation(plain(ready.channels.groups, scores, allowed), cost)
+    limits = (read("--latency", LATENCY_SHARE),)
+    cutter = Cutter(ready)
+    way = Route(ready.network, path, cutter, allowed, limits, Beside(ready.network, timing))
     try:
-        return meet(
-            path.kept,
-            graph,
-            caps(goals, ready.graph, timing),
-            floor=path.floor,
-            first=LATENCY_SHARE - 0.04,
-        ).graph
+        return cutter.cut(within(way)).network.graph
     except OnnxpruneError as error:
         return str(error)
 

@@ -20,16 +20,21 @@ import numpy as np
 from pages import replaced, table
 
 from onnxprune import pipeline
+from onnxprune.contracts.groups import Choice
 from onnxprune.cost.model import macs_model
-from onnxprune.criteria import CRITERIA, Criterion
+from onnxprune.criteria import CRITERIA, Context, Criterion
 from onnxprune.errors import UsageError
 from onnxprune.graph import Graph
-from onnxprune.pipeline.job import Job, tried
+from onnxprune.pipeline.begin import begin
+from onnxprune.pipeline.evidence import measured
+from onnxprune.pipeline.run import start
+from onnxprune.pipeline.search import Search
+from onnxprune.reductions.channels import Channels
 from onnxprune.repair import Mode
 from onnxprune.runtime import Session
-from onnxprune.strategies.descent import Descent
-from onnxprune.strategies.ladder import Ladder
-from onnxprune.types import Mask
+from onnxprune.strategies.allocation import Allocation
+from onnxprune.strategies.curves import plain as ladders
+from onnxprune.strategies.widths import Widths
 
 MODELS = Path(__file__).parents[1] / "models"
 NAMES = ("digits-residual", "digits-mobile", "digits-plain")
@@ -39,27 +44,30 @@ SEEDS = {"random": (0, 1, 2)}
 EVERYTHING = frozenset().union(*(c.needs for c in CRITERIA.values()))
 
 
-def begun(model: Path, *, simplify: bool) -> Job:
+def begun(model: Path, *, simplify: bool) -> Search:
     """A model, with all statistics of the samples that are not held back."""
-    ready = pipeline.prepare(model, simplify=simplify)
-    samples = pipeline.opened(str(MODELS / "digits-calib.npz"), ready.graph)
-    evidence = pipeline.gather(ready, EVERYTHING, samples, None)
-    return Job(ready, evidence, CRITERIA["l1"], pipeline.Settings())
+    run = begin(
+        model,
+        pipeline.Options(macs=0.5, simplify=simplify, evaluations=0),
+        calib=str(MODELS / "digits-calib.npz"),
+    )
+    network = run.setting.loaded.network
+    evidence = measured(run.evidence, network, Channels().find(network).wanted(EVERYTHING))
+    return start(replace(run, evidence=evidence))
 
 
-def choices(job: Job, criterion: Criterion) -> Iterator[tuple[Mask, ...]]:
+def choices(search: Search, criterion: Criterion) -> Iterator[tuple[Choice, ...]]:
     """Which units stay for each share of the MACs, once for each seed.
 
     Raises:
         UsageError: the criterion has nothing to go by.
     """
-    ready = job.ready
-    cost = macs_model(ready.graph, ready.facts, ready.analysis)
+    space, base, evidence = search.rated, search.base, search.evidence
+    cost = macs_model(base.graph, base.facts, space.effect)
     for seed in SEEDS.get(criterion.name, (0,)):
-        scores = criterion.scores(pipeline.context(ready, job.evidence, seed))
-        ladders = [Ladder(g, s) for g, s in zip(ready.analysis.groups, scores, strict=True)]
-        descent = Descent(ready.analysis, ladders, cost)
-        yield tuple(descent.kept(share) for share in SHARES)
+        scores = criterion.scores(Context(space, evidence.stats, seed, evidence.fit))
+        allocation = Allocation(ladders(space.groups, scores, Widths()), cost)
+        yield tuple(allocation.choice(share) for share in SHARES)
 
 
 def accuracy(graph: Graph) -> float:
@@ -67,37 +75,40 @@ def accuracy(graph: Graph) -> float:
     with np.load(MODELS / "digits-heldout.npz") as file:
         images, labels = file["image"], file["labels"]
     session, right = Session(graph.serialized()), 0
-    for start in range(0, len(images), 100):
-        part = slice(start, start + 100)
+    for first in range(0, len(images), 100):
+        part = slice(first, first + 100)
         (scores,) = session.run({"image": images[part]}).values()
         right += int((scores.argmax(axis=1) == labels[part]).sum())
     return 100 * right / len(labels)
 
 
-def cells(job: Job, criterion: Criterion) -> list[str]:
+def cells(search: Search, criterion: Criterion) -> list[str]:
     """Accuracy for each share, without repair and with it."""
     try:
-        kept = list(choices(job, criterion))
+        chosen = list(choices(search, criterion))
     except UsageError as error:
         print(error)
         return ["–"] * (len(SHARES) * len(MODES))
     found = []
     for share in range(len(SHARES)):
         for mode in MODES:
-            mine = replace(job, settings=replace(job.settings, repair=mode))
-            found.append(np.mean([accuracy(tried(mine, masks[share]).graph) for masks in kept]))
+            options = replace(search.options, repair=mode)
+            mine = replace(search, setting=replace(search.setting, options=options))
+            found.append(np.mean([accuracy(mine.maker.candidate(c[share]).graph) for c in chosen]))
     return [f"{value:.2f}" for value in found]
 
 
 def rows(name: str) -> list[list[str]]:
     """The table of one network."""
     plain = begun(MODELS / f"{name}.onnx", simplify=True)
-    made = [["unpruned", f"{accuracy(plain.ready.original):.2f}", *[""] * (len(SHARES) * len(MODES) - 1)]]
+    made = [
+        ["unpruned", f"{accuracy(plain.setting.loaded.original):.2f}", *[""] * (len(SHARES) * len(MODES) - 1)]
+    ]
     for criterion in CRITERIA.values():
         started = time.perf_counter()
         scaled = criterion.name == "bn-scale"
-        job = begun(MODELS / f"{name}-bn.onnx", simplify=False) if scaled else plain
-        made.append([f"`{criterion.name}`", *cells(job, criterion)])
+        search = begun(MODELS / f"{name}-bn.onnx", simplify=False) if scaled else plain
+        made.append([f"`{criterion.name}`", *cells(search, criterion)])
         print(name, *made[-1], f"{time.perf_counter() - started:.0f} s", flush=True)
     return made
 

@@ -12,6 +12,6 @@ from __future__ import annotations
 
 from .files import load, require_same, save
 from .places import DEFAULT_NEEDS, requests
-from .run import identity, measure
+from .run import measure
 
-__all__ = ["DEFAULT_NEEDS", "identity", "load", "measure", "requests", "require_same", "save"]
+__all__ = ["DEFAULT_NEEDS", "load", "measure", "requests", "require_same", "save"]

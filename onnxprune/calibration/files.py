@@ -16,7 +16,6 @@ from ..contracts.stats import Moments, Stats
 from ..errors import InputError
 from ..graph import Array, Facts, Graph, Npz, parsed, write_atomic
 from ..runtime import require_room
-from .run import identity
 from .sound import misfit, unsound
 
 FORMAT = 1
@@ -42,6 +41,9 @@ def save(stats: Stats, path: str | os.PathLike[str]) -> int:
         "samples": stats.samples,
         "source": stats.source,
         "tensors": entries,
+        "sensitivities": {
+            key: [list(point) for point in found] for key, found in stats.sensitivities.items()
+        },
     }
     buffer = io.BytesIO()
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
@@ -67,8 +69,12 @@ def load(path: str | os.PathLike[str]) -> Stats:
         moments = {}
         for index, entry in enumerate(about["tensors"]):
             moments[_key(entry)] = _loaded(file, index, entry)
-        stats = Stats(_text(about["fingerprint"]), about["samples"], _text(about["source"]), moments)
-    except (ValueError, KeyError, TypeError, AttributeError):
+        known = {
+            str(key): tuple((int(kept), float(loss)) for kept, loss in found)
+            for key, found in about.get("sensitivities", {}).items()
+        }
+        stats = Stats(_text(about["fingerprint"]), about["samples"], _text(about["source"]), moments, known)
+    except (ArithmeticError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError("is not a file of statistics", where=where, hint=hint) from None
     if wrong := unsound(stats):
         raise InputError(f"these are no statistics: {wrong}", where=where, hint="calibrate again")
@@ -110,7 +116,7 @@ def require_same(stats: Stats, graph: Graph, where: str, facts: Facts | None = N
     Raises:
         InputError: they are.
     """
-    if stats.fingerprint != identity(graph):
+    if stats.fingerprint != graph.digest():
         hint = "calibrate again; with the same --no-simplify, if it was given"
         raise InputError("these statistics are of another model", where=where, hint=hint)
     if facts is not None and (wrong := misfit(stats, facts)):

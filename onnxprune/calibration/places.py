@@ -1,20 +1,15 @@
-"""What to gather: one request for each tensor that any of the needs is about."""
+"""What to gather: one request for each tensor that something is wanted of, at how many positions."""
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 
-import numpy as np
-
-from ..contracts.analysis import Analysis
-from ..contracts.request import Kernel, Kind, Request
+from ..contracts.reduction import Key, Wanted
+from ..contracts.request import Kind, Request
 from ..contracts.stats import ENOUGH, Need
 from ..cost.macs import macs
-from ..graph import Facts, Graph, Shape, input_specs
-from ..ops.layers.storage import weights
-from ..reductions.channels.sites import Consumer, Key, activations, consumers, kernels_of, outputs
+from ..graph import Facts, Graph, Network, Shape, input_specs
 
 DEFAULT_NEEDS: frozenset[Need] = frozenset({"consumers"})
 """What fits into one and a half times the time of plain inference: see `tools/bench_calibration.py`."""
@@ -47,27 +42,21 @@ _BLOCKED = frozenset(
 
 
 def requests(
-    graph: Graph,
-    facts: Facts,
-    analysis: Analysis,
-    needs: frozenset[Need],
-    positions: int | None = None,
-    samples: int | None = None,
+    network: Network, wanted: Wanted, *, positions: int | None = None, samples: int | None = None
 ) -> dict[Key, Request]:
-    """One request for each tensor that any of the needs is about, and for each consumer's kernels.
+    """One request for each tensor that something is wanted of, and for each consumer's kernels.
 
     Args:
-        graph: the graph.
-        facts: its shapes.
-        analysis: its groups.
-        needs: what to gather.
+        network: the network.
+        wanted: what spaces ask for (`Space.wanted`).
         positions: Gram matrices and zeros look at this many positions of each sample; 0: at all; `None`: at
             as many as keep Gram matrices within `GRAM_SHARE` of the network itself.
         samples: how many there will be, if that is known: with few of them more positions of each are looked
             at, for a Gram matrix of fewer rows than channels says little.
     """
-    kinds = _kinds(graph, facts, analysis, needs)
-    shapes = {key: shape for key in kinds if (shape := facts.shapes.get(key[0])) is not None}
+    graph, facts = network.graph, network.facts
+    shapes = {key: shape for key in wanted.kinds if (shape := facts.shapes.get(key[0])) is not None}
+    kinds = {key: _affordable(wanted.kinds[key], shape[key[1]]) for key, shape in shapes.items()}
     batch, fixed = _batch(graph, facts)
     least: dict[Key, int] = {}
     if positions is None:
@@ -84,35 +73,19 @@ def requests(
         some = drawn if per_row and 0 < drawn < length and shape[0] == batch and key[1] else None
         known = length if fixed and shape[0] == batch else None
         turn = some is not None and (length <= NEAR * some or _is_blocked(graph, key[0]))
-        result[key] = Request(key[0], key[1], shape, frozenset(kinds[key]), some, length=known, turn=turn)
-    if "kernels" in needs:
-        for consumer in consumers(graph, analysis):
-            read = facts.shapes.get(consumer.activation[0])
-            kernel = _kernel(graph, consumer)
-            if read is not None and kernel is not None:
-                request = Request(*consumer.activation, read, frozenset({"kernels"}), kernel=kernel)
-                result[kernels_of(consumer)] = request
+        result[key] = Request(key[0], key[1], shape, kinds[key], some, length=known, turn=turn)
+    for key, (activation, kernel) in wanted.kernels.items():
+        read = facts.shapes.get(activation[0])
+        if read is not None:
+            result[key] = Request(*activation, read, frozenset({"kernels"}), kernel=kernel)
     return result
 
 
-def _kinds(graph: Graph, facts: Facts, analysis: Analysis, needs: frozenset[Need]) -> dict[Key, set[Kind]]:
-    kinds: defaultdict[Key, set[Kind]] = defaultdict(set)
-    if "consumers" in needs:
-        for consumer in consumers(graph, analysis):
-            width = len(consumer.units)
-            kinds[consumer.activation].update(("gram",) if width <= GRAM_LIMIT else ("sum", "squares"))
-    for group in analysis.groups:
-        made, active = outputs(graph, analysis, group), activations(graph, analysis, group)
-        if "norms" in needs:
-            for key, _ in made:
-                kinds[key].add("norms")
-        if "pooled" in needs:
-            for key, _ in active or made:
-                kinds[key].add("pooled")
-        if "zeros" in needs:
-            for key, _ in active:
-                kinds[key].add("zeros")
-    return {key: found for key, found in kinds.items() if facts.shapes.get(key[0]) is not None}
+def _affordable(kinds: frozenset[Kind], width: int) -> frozenset[Kind]:
+    """Without a Gram matrix that would be too large: with its diagonal in its place."""
+    if "gram" not in kinds or width <= GRAM_LIMIT:
+        return kinds
+    return kinds - {"gram"} | {"sum", "squares"}
 
 
 def _batch(graph: Graph, facts: Facts) -> tuple[int, bool]:
@@ -156,15 +129,3 @@ def _positions(tensors: Sequence[tuple[Shape, int]], budget: float) -> int:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if cost(middle) <= budget else (low, middle - 1)
     return low
-
-
-def _kernel(graph: Graph, consumer: Consumer) -> Kernel | None:
-    """The kernels of a consumer; `None` where it has groups, or is no convolution or matrix product."""
-    node = graph.nodes[consumer.node]
-    weight = weights(graph, consumer.weight).astype(np.float64)
-    if node.op == "Conv" and node.attrs.get("group", 1) == 1:
-        said = ("auto_pad", "dilations", "pads", "strides")
-        return Kernel(weight, {k: v for k, v in node.attrs.items() if k in said})
-    if node.op in ("Gemm", "MatMul") and weight.ndim == 2:
-        return Kernel(np.moveaxis(weight, consumer.reader.place.axes[0], 1), {})
-    return None

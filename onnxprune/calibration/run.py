@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
+from ..contracts.reduction import Key
 from ..contracts.request import Request
 from ..contracts.stats import Stats
 from ..errors import InputError
-from ..execution.sessions import blaming, open_session
+from ..execution.sessions import open_session
 from ..graph import Array, Graph
-from ..reductions.channels.sites import Key
 from ..runtime import ExecutionOptions
 from ..samples.core import Batches
 from .meter import Meter, batch_size
@@ -45,8 +44,7 @@ def measure(
     Raises:
         InputError: there is no sample, or one does not fit the model.
     """
-    with blaming(graph):
-        meter = Meter(graph, tuple(wanted.values()), seed)
+    meter = Meter(graph, tuple(wanted.values()), seed)
     session = open_session(meter.graph, options) if wanted else None
     count, alone = 0, isinstance(batches, Batches) and batches.samples.manner.complete
     for feeds in batches:
@@ -64,7 +62,7 @@ def measure(
         if found.gram is not None and not np.isfinite(found.gram).all():
             reason = f"what '{tensor}' holds is too large to be squared and added up"
             raise InputError(reason, where=source or None, hint="scale the samples as the model expects them")
-    return Stats(identity(graph), count, source, moments)
+    return Stats(graph.digest(), count, source, moments)
 
 
 def _blamed(error: InputError, feeds: Mapping[str, Array], source: str) -> InputError:
@@ -74,11 +72,3 @@ def _blamed(error: InputError, feeds: Mapping[str, Array], source: str) -> Input
             reason = f"a sample of input '{name}' holds NaN or infinity"
             return InputError(reason, where=source or None, hint="leave such samples out")
     return error
-
-
-def identity(graph: Graph) -> str:
-    """SHA-256 over nodes, links and weights: statistics are of these weights, a plan fits others, too."""
-    digest = hashlib.sha256(graph.fingerprint().encode())
-    for name in sorted(graph.constants):
-        digest.update(graph.stored(name))
-    return digest.hexdigest()

@@ -22,6 +22,9 @@ def unsound(stats: Stats) -> str | None:
     for (tensor, _), moments in stats.moments.items():
         if wrong := _unsound(moments):
             return f"of '{tensor}', {wrong}"
+    for key, points in stats.sensitivities.items():
+        if not all(_is_count(kept) and 0 <= loss < np.inf for kept, loss in points):
+            return f"what '{key}' is worth is no curve of losses"
     return None
 
 

@@ -8,10 +8,8 @@ from typing import Annotated
 import typer
 
 from .. import calibration, pipeline
-from ..contracts.stats import Need, Stats, total
-from ..criteria import get as get_criterion
+from ..contracts.stats import Stats, total
 from ..errors import InputError, UsageError
-from ..runtime import ExecutionOptions
 from .options import Threads
 from .output import Output, check_target
 from .sampling import BatchSize, sampled
@@ -32,6 +30,9 @@ def calibrate(
     positions: Annotated[
         int | None, typer.Option(min=0, help="Pixels or tokens of each sample to look at; 0: at all.")
     ] = None,
+    evals: Annotated[
+        int, typer.Option(min=0, help="Runs of some samples to spend on what each group is worth; 0: none.")
+    ] = 200,
     merge: Annotated[bool, typer.Option("--merge", help="Add up statistics of disjoint samples.")] = False,
     threads: Threads = 0,
     simplify: Annotated[bool, typer.Option(help="Clean the graph first, as 'prune' does.")] = True,
@@ -54,36 +55,24 @@ def calibrate(
                 "no samples are given", where="calibrate", hint="add --calib PATH, or --calib random"
             )
         with output.progress() as progress:
-            ready = pipeline.prepare(files[0], simplify=simplify, progress=progress)
+            ready = pipeline.loaded(files[0], simplify=simplify, progress=progress)
             samples = pipeline.opened(calib, ready.graph, seed)
             notes = samples.notes
-            wanted = calibration.requests(
-                ready.graph, ready.facts, ready.analysis, needs_of(criteria), positions, samples.count
-            )
-            stats = calibration.measure(
-                ready.graph,
-                wanted,
-                samples.batches(batch),
+            stats = pipeline.calibrated(
+                ready,
+                samples,
+                criteria or (),
+                positions=positions,
+                evaluations=evals,
+                batch=batch,
+                threads=threads,
                 seed=seed,
-                source=samples.source,
-                options=ExecutionOptions(threads=threads),
-                progress=lambda done: progress(f"Sample {done} of {samples.rows}"),
+                progress=progress,
             )
     calibration.save(stats, out)
     for warning in (*notes, *stats.warnings()):
         output.show(f"note: {warning}")
     output.show(f"{stats.samples} samples, {len(stats.moments)} tensors: the statistics are in {out}")
-
-
-def needs_of(criteria: list[str] | None) -> frozenset[Need]:
-    """What these criteria look up, all together; without any, what most do.
-
-    Raises:
-        UsageError: there is no such criterion.
-    """
-    if not criteria:
-        return calibration.DEFAULT_NEEDS
-    return frozenset().union(*(get_criterion(name).needs for name in criteria))
 
 
 def merged(files: list[Path]) -> Stats:

@@ -33,7 +33,7 @@ def inspect(
             dims=sizes,
             progress=progress,
         )
-    found = inspection(ready.graph, ready.facts, ready.analysis, sizes)
+    found = inspection(ready.channels, sizes)
     if json:
         typer.echo(as_json(found.data()))
     else:

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from ..errors import InputError, UsageError, harmless
 from ..graph import external_files, write_atomic
-from ..pipeline import Progress
+from ..types import Progress
 
 _FILE_WIDTH = 160  # of tables that go into a file or another program: wide enough for names in one piece
 

@@ -31,13 +31,7 @@ def profile(
     with Output(quiet or json).progress() as progress:
         timing = timed(provider, threads, batch, dim, profile_in, profile_out)
         ready = prepare(model, simplify=simplify, dims=timing.dims, progress=progress)
-        found = profiled(
-            ready.graph,
-            ready.facts,
-            ready.analysis,
-            timing,
-            progress=progress,
-        )
+        found = profiled(ready.channels, timing, progress=progress)
     if json:
         typer.echo(as_json(found.data()))
     else:

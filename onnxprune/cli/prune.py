@@ -11,9 +11,9 @@ import typer
 from .. import pipeline
 from .. import plan as plans
 from ..errors import UsageError
-from ..reductions.weights.single import Among
+from ..reductions.weights import Among
 from ..repair import Mode
-from ..report import VERSION, plan_table, report, seconds_line, verdict_table, weights_line
+from ..report import VERSION, Reduced, plan_tables, report, seconds_line, verdict_table, weights_line
 from ..report.pareto import pareto_table, plot
 from ..strategies.schedule import Kind
 from .options import Approximate, Attention, Dims, ProfileIn, ProfileOut, Provider, Threads, timed
@@ -136,12 +136,24 @@ def prune(
     """
     numbers = [None] if pareto is None else list(range(1, pareto + 1))
     check_target(files_of(model), *(_numbered(out, n) for n in numbers), plan_out, report_out, profile_out)
-    settings = pipeline.Settings(
+    options = pipeline.Options(
+        ratio=ratio,
+        macs=macs,
+        params=params,
+        size=size,
+        latency=latency,
+        memory_peak=memory_peak,
+        max_drop=max_drop,
+        metric=metric,
+        select=select,
+        inbound=inbound,
+        sparsity=sparsity,
+        pareto=pareto,
         criterion=criterion,
         repair=repair,
         round_to=_round_to(round_to),
         min_channels=min_channels,
-        keep=keep or (),
+        keep=tuple(keep or ()),
         granularity=granularity,
         allow_approximate=allow_approximate,
         simplify=simplify,
@@ -156,8 +168,6 @@ def prune(
         masked=masked,
         sparsity_among=sparsity_among,
     )
-    limits = (ratio, macs, params, size, latency, memory_peak, max_drop, metric, select, inbound, sparsity)
-    budget = None if pareto is not None and not any(limits) else pipeline.Budget(*limits)
     evidence: dict[str, Any] = {
         "calib": calib,
         "labels": labels,
@@ -167,11 +177,11 @@ def prune(
     output = Output(quiet)
     if pareto is not None:
         with output.progress() as progress:
-            found = pipeline.pareto(model, pareto, budget, settings, **evidence, progress=progress)
+            found = pipeline.pareto(model, pareto, options, **evidence, progress=progress)
         deliver_curve(found, out, plan_out, report_out, output)
-    elif budget is not None:
+    else:
         with output.progress() as progress:
-            result = pipeline.prune_to(model, budget, settings, **evidence, progress=progress)
+            result = pipeline.prune(model, options, **evidence, progress=progress)
         deliver(result, out, plan_out, report_out, output)
 
 
@@ -198,7 +208,9 @@ def deliver(
     data = {**_data(result), "seconds": output.seconds}
     if report_out is not None:
         write_text(report_out, as_json(data) + "\n")
-    output.show(plan_table(result.plan), verdict_table(result.verdict), weights_line(data["weights"]))
+    output.show(plan_tables(result.plan), verdict_table(result.verdict), weights_line(data["weights"]))
+    for omission in result.verdict.omitted:
+        output.show(f"note: {omission}")
     for warning in result.verdict.warnings:
         output.show(f"note: {warning}")
     output.show(seconds_line(output.seconds), f"The pruned model is in {out}")
@@ -234,5 +246,5 @@ def deliver_curve(
 
 
 def _data(result: pipeline.Result) -> dict[str, Any]:
-    ready = result.prepared
-    return report(result.plan, result.verdict, ready.graph, ready.analysis, result.kept, result.graph)
+    phases = [Reduced(one.search.spaces, one.choice) for one in result.solved]
+    return report(result.plan, result.verdict, phases, result.graph)

@@ -1,19 +1,25 @@
-"""What people say for a budget: `0.5`, `50%`, `8MB`, `5ms`, `300 MMACs`, `1pt`."""
+"""A budget: how much may stay and how much may be lost; and what people say for it (`0.5`, `50%`, `8MB`)."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 from ..errors import UsageError
+from .rules import Rule
 
 _NUMBER = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([^0-9\s]*)\s*")
 
 _COUNT = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
 _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30}
+
+
+Amount = float | str
+"""A share of what the original has (0.5, "50%"), or an amount with its unit ("8MB")."""
 
 
 @dataclass(frozen=True)
@@ -22,26 +28,24 @@ class Quantity:
 
     Attributes:
         name: in words, for messages.
+        option: that limits it.
         units: how many base units each spelling stands for.
         example: of an amount, for messages.
     """
 
     name: str
+    option: str
     units: Mapping[str, float]
     example: str
 
 
-def _counted(*nouns: str) -> Mapping[str, float]:
+def counted(*nouns: str) -> Mapping[str, float]:
+    """Units of what is counted: `300 MMACs`, `2M`."""
     return MappingProxyType({prefix + noun: n for prefix, n in _COUNT.items() for noun in ("", *nouns)})
 
 
-_BYTES = MappingProxyType({"B": 1.0} | {p + "B": n for p, n in (_COUNT | _BINARY | {"K": 1e3}).items()})
-
-MACS = Quantity("MACs", _counted("MAC", "MACs"), "300 MMACs")
-PARAMS = Quantity("parameters", _counted("", "params"), "2M")
-SIZE = Quantity("file size", _BYTES, "8MB")
-MEMORY = Quantity("peak memory", _BYTES, "64MB")
-LATENCY = Quantity("latency", MappingProxyType({"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6}), "5ms")
+BYTES = MappingProxyType({"B": 1.0} | {p + "B": n for p, n in (_COUNT | _BINARY | {"K": 1e3}).items()})
+SECONDS = MappingProxyType({"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6})
 
 
 @dataclass(frozen=True)
@@ -83,17 +87,54 @@ class Limit:
         return min(spelled, key=len, default=f"{value:.4g} {self.quantity.name}")
 
 
-def limit(text: str, quantity: Quantity, *, option: str) -> Limit:
+@dataclass(frozen=True)
+class Uniform:
+    """The same for every group, whatever it costs.
+
+    Attributes:
+        option: that asks for it: `--ratio`, `--select`, `--inbound` or `--sparsity`.
+        keep: the share of the units to keep; `None` where a rule says it.
+        rule: which units of a group stay, from their scores.
+    """
+
+    option: str
+    keep: float | None = None
+    rule: Rule | None = None
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much may stay, and how much may be lost.
+
+    Attributes:
+        limits: on costs; all of them hold.
+        uniform: the same for every group, in place of limits.
+        drop: how far the metric may fall, absolutely; `None`: as far as it does.
+        metric: what may fall: `accuracy` (with labels), `agreement` with the original, `module:function`, or
+            a function (see `quality.metrics`); `None`: the first with labels, else the second.
+    """
+
+    limits: tuple[Limit, ...] = ()
+    uniform: Uniform | None = None
+    drop: float | None = None
+    metric: Any = None
+
+    def tightened(self, limit: Limit, factor: float) -> Budget:
+        """The same with one limit times a factor."""
+        return replace(self, limits=tuple(x.times(factor) if x is limit else x for x in self.limits))
+
+
+def limit(text: str, quantity: Quantity) -> Limit:
     """Read how much of a quantity may stay.
 
     Args:
         text: a share (`0.5`, `50%`), or an amount with its unit (`8MB`).
         quantity: what is limited.
-        option: where it was given, for messages.
 
     Raises:
         UsageError: it is neither, or the share is not between 0 and 1.
     """
+    option = quantity.option
     number, unit = _parts(
         text, option, f"say a share such as 0.5 or 50%, or an amount such as {quantity.example}"
     )

@@ -75,7 +75,7 @@ class Choice:
     kept: Mapping[str, Mask] = field(default_factory=lambda: MappingProxyType({}))
 
     def of(self, group: Group) -> Mask:
-        """Bool (group.size,), whether each unit stays."""
+        """Whether each unit of a group stays: bool (group.size,)."""
         found = self.kept.get(group.id)
         return np.ones(group.size, bool) if found is None else found
 

@@ -7,7 +7,7 @@ disjoint sets of samples add up to those of both, in any order, on any machine.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -17,9 +17,9 @@ from ..errors import UsageError
 
 Floats = NDArray[np.float64]
 
-Need = Literal["consumers", "norms", "pooled", "zeros", "kernels"]
-"""What to gather: Gram matrices of what consumers read; per-sample norms and pooled values of what filters
-make; zeros after ReLU; norms of every single kernel's output."""
+Need = Literal["consumers", "inputs", "norms", "pooled", "zeros", "kernels"]
+"""What to gather: Gram matrices of what consumers read; mean squares of what linear layers read; per-sample
+norms and pooled values of what filters make; zeros after ReLU; norms of every single kernel's output."""
 
 
 ENOUGH = 4
@@ -61,14 +61,14 @@ class Moments:
     def __add__(self, other: Moments) -> Moments:
         """The moments of both sets of samples; only what both have."""
         joined: dict[str, Any] = {}
-        for field in fields(self):
-            a, b = getattr(self, field.name), getattr(other, field.name)
+        for one in fields(self):
+            a, b = getattr(self, one.name), getattr(other, one.name)
             if a is None or b is None:
-                joined[field.name] = None
-            elif field.name == "pooled":
-                joined[field.name] = np.concatenate([a, b])
+                joined[one.name] = None
+            elif one.name == "pooled":
+                joined[one.name] = np.concatenate([a, b])
             else:
-                joined[field.name] = a + b
+                joined[one.name] = a + b
         return Moments(**joined)
 
     @property
@@ -121,6 +121,10 @@ def _variance(total: Floats, squares: Floats, count: int) -> Floats:
     return np.maximum(squares / count - (total / count) ** 2, 0.0)
 
 
+Sensitivity = tuple[tuple[int, float], ...]
+"""What the network's outputs lose with a group: (units kept, loss), the loss as in `quality.loss.Loss`."""
+
+
 @dataclass(frozen=True, eq=False)
 class Stats:
     """The statistics of a graph over some samples.
@@ -130,12 +134,26 @@ class Stats:
         samples: how many samples were seen.
         source: where they came from, in words; `random` where they were drawn.
         moments: (tensor, channel axis) -> its moments.
+        sensitivities: id of a group of channels -> what was lost with it, where that was measured.
     """
 
     fingerprint: str
     samples: int
     source: str
     moments: Mapping[tuple[str, int], Moments]
+    sensitivities: Mapping[str, Sensitivity] = field(default_factory=dict)
+
+    def of(self, key: tuple[str, int]) -> Moments:
+        """The moments of a tensor over a channel axis.
+
+        Raises:
+            UsageError: they were gathered for something else.
+        """
+        found = self.moments.get(key)
+        if found is None:
+            hint = "run 'onnxprune calibrate' with --for and this criterion"
+            raise UsageError(f"the statistics have nothing on '{key[0]}'", where="--stats", hint=hint)
+        return found
 
     def warnings(self) -> tuple[str, ...]:
         """What to tell the user: random samples; tensors with few rows for their channels."""
@@ -166,7 +184,20 @@ class Stats:
         common = [key for key in self.moments if key in other.moments]
         source = self.source if self.source == other.source else f"{self.source}; {other.source}"
         moments = {key: self.moments[key] + other.moments[key] for key in common}
-        return Stats(self.fingerprint, self.samples + other.samples, source, moments)
+        count = self.samples + other.samples
+        share = self.samples / count if count else 0.5
+        known = {
+            key: joined
+            for key, found in self.sensitivities.items()
+            if (joined := _joined(found, other.sensitivities.get(key, ()), share))
+        }
+        return Stats(self.fingerprint, count, source, moments, known)
+
+
+def _joined(a: Sensitivity, b: Sensitivity, share: float) -> Sensitivity:
+    """The mean loss at widths that both have; `share`: the weight of the first."""
+    others = dict(b)
+    return tuple((kept, share * loss + (1 - share) * others[kept]) for kept, loss in a if kept in others)
 
 
 def total(stats: Iterable[Stats]) -> Stats:

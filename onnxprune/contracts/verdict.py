@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .proof import Proved
+
 
 @dataclass(frozen=True)
 class Drift:
@@ -79,27 +81,55 @@ class Speed:
 
 
 @dataclass(frozen=True)
+class Omission:
+    """A step that was left out, or done from less than it could be.
+
+    Attributes:
+        step: what, in words: `repair`.
+        because: why.
+        hint: what the user can do about it.
+    """
+
+    step: str
+    because: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.step}: {self.because}" + (f"; {self.hint}" if self.hint else "")
+
+
+@dataclass(frozen=True, eq=False)
 class Verdict:
     """What is known of a pruned model.
 
     Attributes:
         before: size of the original.
         after: size of the result.
-        surgery_error: largest relative error against the masked original; `None` where not checked.
-        exact: whether rounding explains it.
+        proofs: of each cut, one for each phase; none where nothing was cut.
         drift: against the original on samples, if there were any.
         accuracy: before and after, if there were labels.
         drop: what `--max-drop` is about, on samples that decided nothing.
         speed: measured latency, if it was measured.
+        omitted: steps that were left out, and why.
         warnings: what the user should know.
     """
 
     before: Size
     after: Size
-    surgery_error: float | None
-    exact: bool
+    proofs: tuple[Proved, ...] = ()
     drift: Drift | None = None
     accuracy: tuple[Accuracy, Accuracy] | None = None
     drop: Drop | None = None
     speed: Speed | None = None
+    omitted: tuple[Omission, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def surgery_error(self) -> float | None:
+        """Largest relative difference at an output between a cut and its masked reference; `None`: no cut."""
+        return max((proof.compared.error for proof in self.proofs), default=None)
+
+    @property
+    def exact(self) -> bool:
+        """Whether all that was removed was compared, and rounding explains every difference."""
+        return bool(self.proofs) and all(proof.exact for proof in self.proofs)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ..contracts.analysis import Analysis
+from ..contracts.effect import Effect
 from ..graph import Facts, Graph
 from ..types import Shape
 from .model import Cost, Part, macs_parts
@@ -16,17 +16,17 @@ TICK = 1e-9
 """Seconds in one unit of the cost, which is a whole number so that sums don't depend on their order."""
 
 
-def latency_model(graph: Graph, facts: Facts, analysis: Analysis, rates: Sequence[Rate]) -> Cost:
+def latency_model(graph: Graph, facts: Facts, effect: Effect, rates: Sequence[Rate]) -> Cost:
     """The time of all layers, in nanoseconds, as measured rates predict it.
 
     Args:
         graph: the graph.
         facts: its shapes, for the batch and sizes that the rates were measured with.
-        analysis: its groups.
+        effect: how shapes follow from units.
         rates: of all layers, by the graph's own node indices.
     """
-    work = macs_parts(graph, facts, analysis)
-    finer = {m.constant: m for m in analysis.members}
+    work = macs_parts(graph, facts, effect)
+    finer = {m.constant: m for m in effect.members}
     parts: list[Part] = []
     for rate in rates:
         for index in rate.nodes:
@@ -39,10 +39,10 @@ def latency_model(graph: Graph, facts: Facts, analysis: Analysis, rates: Sequenc
                 continue
             member = finer.get(name)
             view = member.view if member else facts.shapes[name] or ()
-            own = member.places if member else analysis.tensors.get(name, ())
+            own = member.places if member else effect.tensors.get(name, ())
             per_value = rate.per_byte * traffic(graph, facts, name) / values
             parts.append((_Scaled(_values, per_value / TICK), [view], [own]))
-    return Cost(analysis, parts, round(sum(rate.fixed for rate in rates) / TICK))
+    return Cost(effect, parts, round(sum(rate.fixed for rate in rates) / TICK))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..graph import Facts, Graph
+from ..graph import Facts, Graph, Network
 from ..ops import MACS
 
 
@@ -21,3 +21,9 @@ def macs(graph: Graph, facts: Facts) -> dict[int, int]:
         if all(s is not None for s in inputs + outputs):
             result[node.index] = rule(node, [s or () for s in inputs], [s or () for s in outputs])
     return result
+
+
+def one_sample_macs(network: Network) -> int:
+    """Multiply-accumulates of a network for one sample, at the other sizes that it is at."""
+    one = network.of_one_sample
+    return network.cached("one sample's MACs", lambda _: sum(macs(one.graph, one.facts).values()))

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..contracts.analysis import Analysis, Member, Place
+from ..contracts.effect import Effect, Member, Place
+from ..contracts.groups import Choice, Group
 from ..graph import Facts, Graph, Node
 from ..ops import MACS, MacsRule
 from ..types import Mask, Shape, Units
@@ -64,23 +65,24 @@ class Cost:
     """A cost of the graph as a function of the units that stay.
 
     Args:
-        analysis: of the graph.
+        effect: how shapes follow from units.
         terms: what adds up.
         constant: what doesn't change.
     """
 
-    def __init__(self, analysis: Analysis, terms: Sequence[Part], constant: int = 0) -> None:
-        self.group_of = analysis.group_of
+    def __init__(self, effect: Effect, terms: Sequence[Part], constant: int = 0) -> None:
+        self._effect = effect
+        group_of = effect.group_of
         self._widths: list[_Width] = []
         self._terms: list[_Term] = []
         self._constant = constant
         known: dict[tuple[bytes, Shape, int], int] = {}
-        touched: list[dict[str, list[int]]] = [{"widths": [], "terms": []} for _ in analysis.groups]
+        touched: list[dict[str, list[int]]] = [{"widths": [], "terms": []} for _ in effect.groups]
         for formula, shapes, places in terms:
             replaced, groups = [], set()
             for k, some in enumerate(places):
                 for place in some:
-                    mine = {int(g) for g in np.unique(self.group_of[place.units]) if g >= 0}
+                    mine = {int(g) for g in np.unique(group_of[place.units]) if g >= 0}
                     if not mine:
                         continue
                     groups |= mine
@@ -99,25 +101,34 @@ class Cost:
                 touched[g]["terms"].append(len(self._terms))
             self._terms.append(_Term(formula, tuple(shapes), tuple(replaced)))
         self._touched = touched
-        self.total = self(np.ones(analysis.count, bool))
+        self.total = self(Choice())
         """Of the graph as it is."""
 
-    def held(self, kept: Mask) -> list[int]:
-        """For each group, how much would go with all that is left of it; `kept`: (units,)."""
-        state, found = self.state(kept), []
-        for group in range(len(self._touched)):
-            units = np.flatnonzero(self.group_of == group)
-            found.append(-state.change(group, units, np.zeros(units.size, bool)))
-        return found
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The groups that it depends on."""
+        return self._effect.groups
 
-    def __call__(self, kept: Mask) -> int:
-        """The cost with these units; `kept`: (units,)."""
-        lengths = [w(kept) for w in self._widths]
+    def held(self, choice: Choice) -> list[int]:
+        """For each group, how much would go with all that is left of it."""
+        state = self.state(choice)
+        return [-state.change(k, np.zeros(group.size, bool)) for k, group in enumerate(self.groups)]
+
+    def __call__(self, choice: Choice) -> int:
+        """The cost with these units."""
+        return self.at(self.lengths(self._effect.kept(choice)))
+
+    def at(self, lengths: Sequence[int]) -> int:
+        """The cost with these widths."""
         return self._constant + sum(t(lengths) for t in self._terms)
 
-    def state(self, kept: Mask) -> State:
+    def state(self, choice: Choice) -> State:
         """The cost with these units, ready for changes of one group at a time."""
-        return State(self, kept)
+        return State(self, self._effect.kept(choice))
+
+    def units(self, group: int) -> Units:
+        """The numbers of a group's units."""
+        return self._effect.units[group]
 
     def seen_by(self, group: int) -> tuple[Sequence[int], Sequence[int]]:
         """Which widths and which terms depend on a group."""
@@ -129,7 +140,7 @@ class Cost:
         return {g for g, t in enumerate(self._touched) if g == group or mine & set(t["terms"])}
 
     def lengths(self, kept: Mask) -> list[int]:
-        """Every width."""
+        """Every width; `kept`: bool, of all units."""
         return [w(kept) for w in self._widths]
 
     def width(self, index: int, kept: Mask) -> int:
@@ -148,20 +159,21 @@ class State:
         self._cost = cost
         self.kept = kept.copy()
         self._lengths = cost.lengths(kept)
-        self.value = cost(kept)
+        self.value = cost.at(self._lengths)
 
-    def change(self, group: int, units: Units, stays: Mask) -> int:
-        """By how much the cost would change if of these units of a group `stays` stayed."""
-        return self._evaluate(group, units, stays)[0]
+    def change(self, group: int, stays: Mask) -> int:
+        """By how much the cost would change if of the units of a group `stays` stayed."""
+        return self._evaluate(group, stays)[0]
 
-    def apply(self, group: int, units: Units, stays: Mask) -> None:
+    def apply(self, group: int, stays: Mask) -> None:
         """Let it be so."""
-        change, self._lengths = self._evaluate(group, units, stays)
-        self.kept[units] = stays
+        change, self._lengths = self._evaluate(group, stays)
+        self.kept[self._cost.units(group)] = stays
         self.value += change
 
-    def _evaluate(self, group: int, units: Units, stays: Mask) -> tuple[int, list[int]]:
+    def _evaluate(self, group: int, stays: Mask) -> tuple[int, list[int]]:
         widths, terms = self._cost.seen_by(group)
+        units = self._cost.units(group)
         before = self.kept[units]
         self.kept[units] = stays
         lengths = self._lengths.copy()
@@ -205,14 +217,14 @@ class _Copies:
         return sum(s for s in sizes if s > 1)
 
 
-def macs_model(graph: Graph, facts: Facts, analysis: Analysis) -> Cost:
+def macs_model(graph: Graph, facts: Facts, effect: Effect) -> Cost:
     """Multiply-accumulates for the batch that `facts` assumes: what `ops.cost.macs` will count."""
-    return Cost(analysis, list(macs_parts(graph, facts, analysis).values()))
+    return Cost(effect, list(macs_parts(graph, facts, effect).values()))
 
 
-def macs_parts(graph: Graph, facts: Facts, analysis: Analysis) -> dict[int, Part]:
+def macs_parts(graph: Graph, facts: Facts, effect: Effect) -> dict[int, Part]:
     """The multiply-accumulates of every node that has any, by node index."""
-    finer = {m.constant: m for m in analysis.members}
+    finer = {m.constant: m for m in effect.members}
     parts: dict[int, Part] = {}
     for node in graph.nodes:
         rule = MACS.get(node.op)
@@ -225,15 +237,15 @@ def macs_parts(graph: Graph, facts: Facts, analysis: Analysis) -> dict[int, Part
         shapes = tuple(s or () for s in known)
         members = [finer.get(n) for n in names]
         views = tuple(m.view if m else s for m, s in zip(members, shapes, strict=True))
-        places = [m.places if m else analysis.tensors.get(n, ()) for m, n in zip(members, names, strict=True)]
+        places = [m.places if m else effect.tensors.get(n, ()) for m, n in zip(members, names, strict=True)]
         parts[node.index] = (_NodeMacs(rule, node, shapes, views), views, places)
     return parts
 
 
-def parameters_model(graph: Graph, analysis: Analysis) -> Cost:
+def parameters_model(graph: Graph, effect: Effect) -> Cost:
     """Values in weights: what `Graph.parameters` says of the rewritten graph."""
     members: dict[str, list[Member]] = {}
-    for member in analysis.members:
+    for member in effect.members:
         if graph.dtype(member.constant) not in _NOT_WEIGHTS and math.prod(member.view) > 1:
             members.setdefault(member.constant, []).append(member)
     rest = graph.parameters()
@@ -244,7 +256,7 @@ def parameters_model(graph: Graph, analysis: Analysis) -> Cost:
         others = len(graph.readers[name]) - len(own) if own else 0
         terms.append((_Copies(views, others), views, [m.places for m in uses]))
         rest -= math.prod(views[0])
-    return Cost(analysis, terms, rest)
+    return Cost(effect, terms, rest)
 
 
 def _folded(shape: Shape, view: Shape, lengths: Shape) -> Shape:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..contracts.groups import Scores
+from ..contracts.reduction import Reading
 from ..contracts.stats import Need
 from ..types import Floats
-from .base import Context, Reading, by_reading, require_samples
+from .base import Context, by_reading, require_samples
 
 
 @dataclass(frozen=True)

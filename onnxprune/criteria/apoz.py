@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from ..contracts.groups import Scores
 from ..contracts.stats import Need
 from ..errors import UsageError
-from ..reductions.channels.sites import activations
 from .base import Context, by_key, require_samples
 
 
@@ -31,9 +30,8 @@ class Apoz:
     def scores(self, context: Context) -> Scores:
         """See `Criterion.scores`."""
         require_samples(context, 1)
-        analysis = context.analysis
-        places = [activations(context.graph, analysis, g) for g in analysis.groups]
-        for group, found in zip(analysis.groups, places, strict=True):
+        places = [context.channels.activations(g) for g in context.groups]
+        for group, found in zip(context.groups, places, strict=True):
             if not found:
                 hint = f"use another criterion, or leave it out with --keep '{group.name}'"
                 raise UsageError(

@@ -2,43 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from ..contracts.analysis import Analysis, ChannelGroup
-from ..contracts.groups import Scores
+from ..contracts.groups import Group, Scores
+from ..contracts.reduction import ChannelUnits, Filters, Key, Reading, Space, ValueUnits
 from ..contracts.stats import Moments, Need, Stats
 from ..errors import UsageError
-from ..graph import Facts, Graph
-from ..ops.layers.storage import weights
-from ..reductions.channels.sites import Consumer, Filters, Key, consumers, filters
+from ..graph import Graph
 from ..samples import Samples
 from ..types import Floats, Units
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Context:
     """What a criterion may look at; it changes nothing of it.
 
     Attributes:
-        graph: the graph.
-        analysis: its groups.
-        stats: statistics of the graph over samples; `None` without samples.
+        space: the units.
+        stats: statistics of the network over samples; `None` without samples.
         seed: of anything random.
-        samples: what `stats` was gathered on, for criteria that run the graph; `None` where only statistics
+        samples: what `stats` was gathered on, for criteria that run the network; `None` where only statistics
             were given.
-        facts: shapes and dtypes of the graph as `analysis` has them; inferred where they are `None`.
     """
 
-    graph: Graph
-    analysis: Analysis
+    space: Space
     stats: Stats | None = None
     seed: int = 0
     samples: Samples | None = None
-    facts: Facts | None = None
+
+    @property
+    def graph(self) -> Graph:
+        """The graph that the units are in."""
+        return self.space.network.graph
+
+    @property
+    def groups(self) -> Sequence[Group]:
+        """The groups of units that compete."""
+        return self.space.groups
+
+    @property
+    def channels(self) -> ChannelUnits:
+        """The units, which are channels or heads.
+
+        Raises:
+            UsageError: they are others.
+        """
+        if not isinstance(self.space, ChannelUnits):
+            hint = f"choose one that rates {self.space.reduction}: see docs/criteria.md"
+            raise UsageError("this criterion rates channels", where="--criterion", hint=hint)
+        return self.space
 
 
 @runtime_checkable
@@ -66,7 +82,7 @@ class Criterion(Protocol):
         """
 
 
-def combined(group: ChannelGroup, parts: Iterable[tuple[Units, Floats]]) -> Floats:
+def combined(group: Group, parts: Iterable[tuple[Units, Floats]]) -> Floats:
     """One score for each unit of a group: its mean over the nodes that have a part in it.
 
     Every node's values are first divided by their mean, so that a layer of large weights doesn't outvote one
@@ -82,9 +98,8 @@ def combined(group: ChannelGroup, parts: Iterable[tuple[Units, Floats]]) -> Floa
     total, votes = np.zeros(group.size), np.zeros(group.size)
     for units, values in parts:
         level = float(values.mean()) if values.size else 0.0
-        index = np.searchsorted(group.units, units)
-        total[index] += values / level if level > 0 else values
-        votes[index] += 1
+        total[units] += values / level if level > 0 else values
+        votes[units] += 1
     return total / np.maximum(votes, 1)
 
 
@@ -96,13 +111,23 @@ def by_filter(context: Context, value: Callable[[Floats], Floats]) -> Scores:
         value: from float64 (units, d), the weights of one node with all that makes one unit in a row, to
             float64 (units,), not negative.
     """
-    graph, analysis = context.graph, context.analysis
+    makers = context.channels.makers
     return tuple(
-        combined(
-            group, [(units, value(rows)) for units, rows in map(unit_rows, filters(graph, analysis, group))]
-        )
-        for group in analysis.groups
+        combined(group, [(units, value(rows)) for units, rows in map(unit_rows, makers(group))])
+        for group in context.groups
     )
+
+
+def by_value(context: Context, space: ValueUnits, value: Callable[[Group, Floats], Floats]) -> Scores:
+    """Score units that are made of single weights: the sum over those of each unit.
+
+    Args:
+        context: where to find them.
+        space: the units.
+        value: from a group, and the weight of its layer (outputs, inputs of each, taps), to a number for
+            each weight, not negative.
+    """
+    return tuple(space.summed(group, value(group, space.weight(group))) for group in context.groups)
 
 
 def unit_rows(made: Filters) -> tuple[Units, Floats]:
@@ -123,14 +148,14 @@ def by_key(
 
     Args:
         context: with the statistics.
-        places: for each group: tensors, and the units along their channel axis.
+        places: for each group: tensors, and its units along their channel axis; -1 for others.
         value: from the moments of a tensor to float64 (C,), not negative. Several channels of one unit add.
     """
     result = []
-    for group, tensors in zip(context.analysis.groups, places, strict=True):
+    for group, tensors in zip(context.groups, places, strict=True):
         parts = []
         for key, units in tensors:
-            mine = np.isin(units, group.units)
+            mine = units >= 0
             distinct, index = np.unique(units[mine], return_inverse=True)
             parts.append(
                 (distinct, np.bincount(index, value(moments(context, key))[mine]).astype(np.float64))
@@ -147,11 +172,7 @@ def moments(context: Context, key: Key) -> Moments:
     """
     if context.stats is None:
         raise UsageError("this criterion needs samples", where="--criterion", hint="give --calib, or use l1")
-    found = context.stats.moments.get(key)
-    if found is None:
-        hint = "run 'onnxprune calibrate' with --for and this criterion"
-        raise UsageError(f"the statistics have nothing on '{key[0]}'", where="--stats", hint=hint)
-    return found
+    return context.stats.of(key)
 
 
 def require_samples(context: Context, count: int) -> None:
@@ -169,58 +190,6 @@ def require_samples(context: Context, count: int) -> None:
 # ---------------------------------------------------------------- what consumers lose
 
 
-@dataclass(frozen=True, eq=False)
-class Reading:
-    """What one consumer reads of a group and computes from it.
-
-    Attributes:
-        weight: float64 (C, m), what it multiplies each channel by: all its outputs and kernel taps.
-        second: float64 (C, C), E[x xᵀ] of what it reads; zero between channels of different groups of a
-            grouped convolution.
-        centred: the same without the means' part.
-        units: int64 (C,), index of each channel within the group; -1 for channels of other groups.
-        rows: how many rows are behind the moments.
-    """
-
-    weight: Floats
-    second: Floats
-    centred: Floats
-    units: Units
-    rows: int
-
-    @property
-    def energy(self) -> float:
-        """E|W x|², of what the consumer computes (its kernel's taps taken as independent)."""
-        return float(np.vdot(self.weight @ self.weight.T, self.second))
-
-
-def readings(context: Context, group: ChannelGroup, by_node: Sequence[Consumer]) -> Iterator[Reading]:
-    """What each consumer reads of a group.
-
-    A kernel larger than 1x1 is taken as that many taps that each read the same channels: cross-moments
-    between different taps are left out, so G stays C x C.
-    """
-    for consumer in by_node:
-        inside = np.isin(consumer.units, group.units)
-        if not inside.any():
-            continue
-        found, reader = moments(context, consumer.activation), consumer.reader
-        place = reader.place
-        array = weights(context.graph, consumer.weight).reshape(reader.view)
-        weight = np.moveaxis(array, place.axes, range(len(place.axes))).reshape(place.units.size, -1)
-        if found.gram is None:  # too wide for a Gram matrix: channels as if independent
-            second = np.diag(found.second)
-            centred = np.diag(np.maximum(found.second - found.mean**2, 0))
-        else:
-            second, centred = found.gram / found.rows, found.covariance
-        if len(place.axes) > 1:
-            lane = np.repeat(np.arange(place.units.shape[0]), place.units.size // place.units.shape[0])
-            same = lane[:, None] == lane
-            second, centred = second * same, centred * same
-        units = np.where(inside, np.searchsorted(group.units, consumer.units), -1)
-        yield Reading(weight.astype(np.float64), second, centred, units, found.rows)
-
-
 def by_reading(context: Context, score: Callable[[int, list[Reading]], Floats]) -> Scores:
     """Score units by what their consumers lose.
 
@@ -231,10 +200,12 @@ def by_reading(context: Context, score: Callable[[int, list[Reading]], Floats]) 
         context: with the statistics.
         score: from the number of units of a group, and what is read of it, to float64 (units,).
     """
-    by_node = consumers(context.graph, context.analysis)
+    stats = context.stats
+    if stats is None:
+        raise UsageError("this criterion needs samples", where="--criterion", hint="give --calib, or use l1")
     found: list[Floats | None] = []
-    for group in context.analysis.groups:
-        read = list(readings(context, group, by_node))
+    for group in context.groups:
+        read = list(context.channels.readings(group, stats))
         found.append(score(group.size, read) if read else None)
     known = [s.mean() for s in found if s is not None]
     level = float(np.mean(known)) if known else 1.0

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..contracts.analysis import ChannelGroup
-from ..contracts.groups import Scores
+from ..contracts.groups import Group, Scores
 from ..contracts.stats import Need
 from ..errors import UsageError
 from ..ops.layers.storage import values
-from ..reductions.channels.sites import axis_of
 from ..types import Floats, Units
 from .base import Context, combined
 from .l2 import L2
@@ -36,7 +34,7 @@ class BnScale:
 
     def scores(self, context: Context) -> Scores:
         """See `Criterion.scores`."""
-        groups = context.analysis.groups
+        groups = context.groups
         parts = [list(_scales(context, group)) for group in groups]
         if groups and not any(parts):
             hint = "exporters fold it into the filters: use l1 or l2"
@@ -50,14 +48,14 @@ class BnScale:
         )
 
 
-def _scales(context: Context, group: ChannelGroup) -> Iterator[tuple[Units, Floats]]:
+def _scales(context: Context, group: Group) -> Iterator[tuple[Units, Floats]]:
     for node in context.graph.nodes:
         if node.op != "BatchNormalization":
             continue
-        found = axis_of(context.analysis, node.outputs[0], group.units)
+        found = context.channels.along(node.outputs[0], group)
         gamma = values(context.graph, node.inputs[1])
         if found is None or gamma is None:
             continue
-        mine = np.isin(found[1], group.units)
+        mine = found[1] >= 0
         units, index = np.unique(found[1][mine], return_inverse=True)
         yield units, np.bincount(index, np.abs(gamma[mine])) / np.bincount(index)

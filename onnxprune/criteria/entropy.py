@@ -8,7 +8,6 @@ import numpy as np
 
 from ..contracts.groups import Scores
 from ..contracts.stats import Moments, Need, known
-from ..reductions.channels.sites import activations, outputs
 from ..types import Floats
 from .base import Context, by_key, require_samples
 
@@ -31,8 +30,8 @@ class Entropy:
     def scores(self, context: Context) -> Scores:
         """See `Criterion.scores`."""
         require_samples(context, 2)
-        graph, analysis = context.graph, context.analysis
-        places = [activations(graph, analysis, g) or outputs(graph, analysis, g) for g in analysis.groups]
+        space = context.channels
+        places = [space.activations(g) or space.outputs(g) for g in context.groups]
         return by_key(context, places, self._entropies)
 
     def _entropies(self, moments: Moments) -> Floats:

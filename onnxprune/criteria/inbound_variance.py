@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..contracts.groups import Scores
+from ..contracts.groups import Group, Scores
+from ..contracts.reduction import ValueUnits
 from ..contracts.stats import Need
-from ..reductions.channels.sites import consumers, kernels_of
 from ..types import Floats
-from .base import Context, by_filter, moments, require_samples
+from .base import Context, by_filter, by_value, moments, require_samples
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,9 @@ class InboundVariance:
     once no filter keeps it; so its score is the largest share of v_ts in any filter of any consumer,
     s_s = max_t v_ts / mean_s v_ts. `kernels` has v_ts itself. Consumers with groups are not looked at.
 
+    Where single kernels are units, the score of one is v_ts / mean_s v_ts; where runs of filters share their
+    channels, the mean over the run.
+
     Source: Polyak and Wolf 2015, Channel-Level Acceleration of Deep Face Representations, Inbound Pruning.
     """
 
@@ -30,20 +33,22 @@ class InboundVariance:
     def scores(self, context: Context) -> Scores:
         """See `Criterion.scores`."""
         require_samples(context, 2)
+        if isinstance(context.space, ValueUnits):
+            return _of_kernels(context, context.space)
         instead = by_filter(context, lambda rows: np.asarray(np.linalg.norm(rows, axis=1)))
         found = self.kernels(context)
-        by_node = consumers(context.graph, context.analysis)
         result = []
-        for group, norms in zip(context.analysis.groups, instead, strict=True):
+        for group, norms in zip(context.groups, instead, strict=True):
             best = np.full(group.size, -1.0)
-            for consumer in by_node:
-                inside = np.isin(consumer.units, group.units)
+            for consumer in context.channels.consumers:
+                units = context.channels.local(group, consumer)
+                inside = units >= 0
                 variance = found.get(consumer.node)
                 if variance is None or not inside.any():
                     continue
                 level = variance.mean(axis=1, keepdims=True)
                 share = (variance / np.where(level > 0, level, 1)).max(axis=0)
-                np.maximum.at(best, np.searchsorted(group.units, consumer.units[inside]), share[inside])
+                np.maximum.at(best, units[inside], share[inside])
             mean = float(best[best >= 0].mean()) if (best >= 0).any() else 1.0
             result.append(np.where(best >= 0, best / (mean or 1.0), norms))
         return tuple(result)
@@ -51,10 +56,19 @@ class InboundVariance:
     def kernels(self, context: Context) -> dict[int, Floats]:
         """Index of each consumer -> float64 (T, S), v_ts of its kernels."""
         have = context.stats.moments if context.stats is not None else {}
-        by_node = consumers(context.graph, context.analysis)
-        found = {
-            c.node: moments(context, kernels_of(c)).kernel_variance for c in by_node if kernels_of(c) in have
-        }
+        by_node = context.channels.consumers
+        found = {c.node: moments(context, c.kernels).kernel_variance for c in by_node if c.kernels in have}
         if by_node and not found:
-            moments(context, kernels_of(by_node[0]))
+            moments(context, by_node[0].kernels)
         return found
+
+
+def _of_kernels(context: Context, space: ValueUnits) -> Scores:
+    def value(group: Group, weight: Floats) -> Floats:
+        variance = moments(context, space.kernels(group)).kernel_variance
+        level = variance.mean(axis=1, keepdims=True)
+        shares = variance / np.where(level > 0, level, 1)
+        each = weight.shape[2] * (len(weight) // group.runs)
+        return np.broadcast_to(shares[:, :, None] / each, weight.shape)
+
+    return by_value(context, space, value)

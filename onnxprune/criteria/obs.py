@@ -8,9 +8,10 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve, eigh
 
 from ..contracts.groups import Scores
+from ..contracts.reduction import Reading
 from ..contracts.stats import Need
 from ..types import Floats, Units
-from .base import Context, Reading, by_order, by_reading, require_samples
+from .base import Context, by_order, by_reading, require_samples
 
 
 @dataclass(frozen=True, eq=False)

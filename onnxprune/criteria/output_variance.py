@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from ..contracts.groups import Scores
 from ..contracts.stats import Need
-from ..reductions.channels.sites import outputs
 from .base import Context, by_key, require_samples
 
 
@@ -27,5 +26,5 @@ class OutputVariance:
     def scores(self, context: Context) -> Scores:
         """See `Criterion.scores`."""
         require_samples(context, 2)
-        places = [outputs(context.graph, context.analysis, g) for g in context.analysis.groups]
+        places = [context.channels.outputs(g) for g in context.groups]
         return by_key(context, places, lambda m: m.norm_variance)

@@ -23,5 +23,5 @@ class Random:
         """See `Criterion.scores`."""
         return tuple(
             0.5 + np.random.default_rng([context.seed, zlib.crc32(group.name.encode())]).random(group.size)
-            for group in context.analysis.groups
+            for group in context.groups
         )

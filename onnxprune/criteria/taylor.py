@@ -9,21 +9,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..contracts.analysis import Analysis, ChannelGroup, Reader
-from ..contracts.groups import Scores
+from ..contracts.gates import GATES, UNIT
+from ..contracts.groups import Group, Scores
 from ..contracts.stats import Need
 from ..errors import UsageError
 from ..execution.prefix import Prefix, Shelf, behind
 from ..execution.sessions import open_session
-from ..graph import Array, Edits, Facts, Graph, infer, is_floating, make_node
+from ..graph import Array, Graph, is_floating
 from ..quality.loss import are_scores, squashed
-from ..reductions.channels.sites import hands_on, merged, spread
 from ..types import Floats, Units
 from .base import Context
-
-_UNIT = "onnxprune.gate.unit"
-_GATES = {dtype: f"onnxprune.gate.{dtype}" for dtype in ("float16", "float32", "float64")}
-"""Inputs of gated graphs: which unit, and its gate in each dtype."""
 
 _KEPT = 2e9
 """Bytes of activations to hold in memory."""
@@ -72,79 +67,39 @@ class Taylor:
         if context.samples is None:
             hint = "give --calib (statistics alone are not enough), or use l1"
             raise UsageError("this criterion runs samples, and there are none", where=where, hint=hint)
-        graph, analysis = context.graph, context.analysis
-        facts = context.facts or infer(graph)
-        gates = [_gated(graph, facts, analysis, group, where) for group in analysis.groups]
+        graph, groups = context.graph, context.groups
+        gates = [context.channels.gated(group) for group in groups]
+        for group, gate in zip(groups, gates, strict=True):
+            if gate.coarse is not None:
+                node, dtype = gate.coarse
+                reason = f"'{node}' reads '{group.name}' as {dtype}: too coarse for slopes"
+                hint = f"use obs, or leave it out with --keep '{group.name}'"
+                raise UsageError(reason, where=where, hint=hint)
         batches = list(context.samples.some(self.samples, context.seed).batches())
         loss = _Loss(graph, batches)
-        units = sum(group.size for group in analysis.groups)
+        units = sum(group.size for group in groups)
         if units * loss.seconds > self.seconds:
             reason = f"{units} channels, two runs for each, would take about {units * loss.seconds:.0f} s"
             hint = "use obs; from Python, Taylor(seconds=...) has time"
             raise UsageError(reason, where=where, hint=hint)
-        found = [np.zeros(group.size) for group in analysis.groups]
+        found = [np.zeros(group.size) for group in groups]
         with closing(Shelf(_KEPT)) as shelf:
             prefix = Prefix(batches, shelf)
-            for index in sorted(range(len(gates)), key=lambda g: gates[g][0]):
-                start, gated = gates[index]
+            for index in sorted(range(len(gates)), key=lambda g: gates[g].start):
+                start, gated = gates[index].start, gates[index].graph
                 prefix.reach(graph, start)
                 taps = behind(graph, loss.taps, start)
                 if taps:
-                    given = _given(analysis.groups[index], self.step)
+                    given = _given(groups[index], self.step)
                     slopes = loss.differences(prefix.probe(gated, taps, given), len(given))
                     found[index] = np.abs(slopes / (2 * self.step)).mean(axis=1)
         return tuple(found)
 
 
-def _given(group: ChannelGroup, step: float) -> list[Mapping[str, Array]]:
+def _given(group: Group, step: float) -> list[Mapping[str, Array]]:
     """For each unit in turn its gate a little wider, and a little narrower."""
-    values = [{name: np.asarray(1 + s * step, dtype) for dtype, name in _GATES.items()} for s in (1, -1)]
-    return [{_UNIT: np.asarray(unit, np.int64), **gate} for unit in group.units for gate in values]
-
-
-def _gated(
-    graph: Graph, facts: Facts, analysis: Analysis, group: ChannelGroup, where: str
-) -> tuple[int, Graph]:
-    """The index of the first node that reads a group, and the graph with a unit and its gate as inputs.
-
-    Raises:
-        UsageError: a reader takes integers.
-    """
-    edits, first = Edits(), len(graph.nodes)
-    for index, reader in enumerate(analysis.readers):
-        units = reader.place.units
-        if hands_on(reader) or not np.isin(units, group.units).any():
-            continue
-        first = min(first, reader.node)
-        at = (reader.node, reader.input)
-        name = graph.nodes[reader.node].inputs[reader.input]
-        constant = name in graph.constants
-        dtype = graph.array(name).dtype if constant else facts.dtypes[name]
-        if reader.zero or dtype.name not in _GATES:
-            reason = (
-                f"'{graph.nodes[reader.node].name}' reads '{group.name}' as {dtype}: too coarse for slopes"
-            )
-            raise UsageError(reason, where=where, hint=f"use obs, or leave it out with --keep '{group.name}'")
-        fresh = f"{name}.gated{index}"
-        edits.added[f"{fresh}.units"] = _over(spread(units, reader), reader, graph, facts, name)
-        edits.added[f"{fresh}.one"] = np.ones((), dtype)
-        edits.before.setdefault(reader.node, []).extend(
-            make_node(op, inputs, [output], output)
-            for op, inputs, output in (
-                ("Equal", [f"{fresh}.units", _UNIT], f"{fresh}.is"),
-                ("Where", [f"{fresh}.is", _GATES[dtype.name], f"{fresh}.one"], f"{fresh}.factor"),
-                ("Mul", [edits.rewire.get(at, name), f"{fresh}.factor"], fresh),
-            )
-        )
-        edits.rewire[at] = fresh
-    return first, graph.edited(edits)
-
-
-def _over(units: Units, reader: Reader, graph: Graph, facts: Facts, name: str) -> Units:
-    if name not in graph.constants:
-        return merged(units, reader, facts.shapes[name] or ())
-    shape = graph.shape_of_constant(name)
-    return units if shape == reader.view else np.broadcast_to(units, reader.view).reshape(shape)
+    values = [{name: np.asarray(1 + s * step, dtype) for dtype, name in GATES.items()} for s in (1, -1)]
+    return [{UNIT: np.asarray(unit, np.int64), **gate} for unit in range(group.size) for gate in values]
 
 
 class _Loss:

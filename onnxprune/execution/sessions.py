@@ -24,6 +24,20 @@ def open_session(graph: Graph, options: ExecutionOptions | None = None) -> Sessi
     return Session(model, options, where=graph.where, weights=weights)
 
 
+def require_runs(graph: Graph, dims: Mapping[str, int] | None = None) -> None:
+    """Refuse a model that ONNX Runtime can't load, or run on random inputs, as it is written.
+
+    Args:
+        graph: the model.
+        dims: sizes of symbolic dimensions.
+
+    Raises:
+        InputError: it is one.
+    """
+    session = open_session(graph, ExecutionOptions(optimize=False))
+    session.run(random_feeds(session.inputs, np.random.default_rng(0), dims))
+
+
 @contextmanager
 def blaming(graph: Graph, dims: Mapping[str, int] | None = None) -> Iterator[None]:
     """What goes wrong on a model that ONNX Runtime can't run either is told as ONNX Runtime tells it.
@@ -43,6 +57,5 @@ def blaming(graph: Graph, dims: Mapping[str, int] | None = None) -> Iterator[Non
     except (OnnxpruneError, MemoryError):
         raise
     except Exception:
-        session = open_session(graph, ExecutionOptions(optimize=False))
-        session.run(random_feeds(session.inputs, np.random.default_rng(0), dims))
+        require_runs(graph, dims)
         raise

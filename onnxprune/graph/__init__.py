@@ -14,8 +14,10 @@ from .editing import make_node
 from .facts import TINY, Facts, infer
 from .files import data_files, external_files, load, read_tensor, require_finite, save
 from .inputs import InputSpec, input_specs, one_sample, symbolic_dims
+from .network import Network
 from .npz import Npz, mapped
 from .parts import Appended, appended, cut, of_constants, segment
+from .prepared import prepares, readers_of
 from .reading import contents, parsed, reason_of, require_file, text
 from .values import VALUE_LIMIT, evaluate, is_value
 
@@ -30,6 +32,7 @@ __all__ = [
     "Facts",
     "Graph",
     "InputSpec",
+    "Network",
     "Node",
     "Npz",
     "Shape",
@@ -52,7 +55,9 @@ __all__ = [
     "of_constants",
     "one_sample",
     "parsed",
+    "prepares",
     "read_tensor",
+    "readers_of",
     "reason_of",
     "require_file",
     "require_finite",

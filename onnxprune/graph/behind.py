@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from . import Edits, Graph
+from . import Edits, Graph, Node
 
 
 def is_free(graph: Graph, tensor: str) -> bool:
     """Whether all that reads a tensor can be told to read another: nodes, not their bodies or the user."""
     readers = graph.readers.get(tensor, [])
     return bool(readers) and tensor not in graph.outputs and all(i >= 0 for _, i in readers)
+
+
+def only_reader(graph: Graph, tensor: str) -> Node | None:
+    """The one node that reads a tensor; `None` if others do, or it is an output of the graph."""
+    readers = graph.readers.get(tensor, ())
+    return readers[0][0] if len(readers) == 1 and tensor not in graph.outputs else None
 
 
 def fresh(graph: Graph, base: str) -> str:

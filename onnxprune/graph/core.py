@@ -203,6 +203,13 @@ class Graph:
             digest.update(repr((name, self.shape_of_constant(name))).encode())
         return digest.hexdigest()
 
+    def digest(self) -> str:
+        """SHA-256 over nodes, links and weights: statistics are of these weights, a plan fits others, too."""
+        digest = hashlib.sha256(self.fingerprint().encode())
+        for name in sorted(self.constants):
+            digest.update(self.stored(name))
+        return digest.hexdigest()
+
     def size(self) -> int:
         """Bytes of the model as one file."""
         return self._bytes

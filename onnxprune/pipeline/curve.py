@@ -4,30 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..errors import UsageError
 from ..execution.sessions import open_session
-from ..strategies.pareto import Choice, curve, shares
-from .job import Job, proved, silent
-from .promise import exams, most, whole_exam
-from .route import Route, route, within
-from .settings import Budget
-from .solve import Result, finished, planned
-
-LEAST = 0.2
-"""The share of the cost at the narrow end, if no budget says otherwise and it can be reached."""
+from ..strategies.max_drop import most
+from ..strategies.meeting import Route, within
+from ..strategies.pareto import Point, curve, shares
+from .costs import route
+from .exams import whole_exam
+from .phase import GraphOf
+from .recipe import LEAST
+from .run import Result, Run, continued, options_of, start
+from .search import Search, Solved, searched
 
 
 @dataclass(frozen=True, eq=False)
 class _Along:
     """Makes a model for a share of what is brought down."""
 
-    job: Job
+    run: Run
+    search: Search
     way: Route
-    budget: Budget
 
     def __call__(self, share: float) -> Result:
-        made = proved(self.job, self.way.descent.kept(share))
-        return finished(self.job, made, {**planned(self.job, self.budget, self.way), "share": share})
+        choice = self.way.allocation.choice(share)
+        made = Solved(self.search, choice, self.search.maker.candidate(choice), self.way)
+        planned = {**options_of(self.run, made), "share": share}
+        return continued(replace(self.run, planned=planned), [replace(made, route=None)])
 
 
 @dataclass(frozen=True)
@@ -40,44 +41,63 @@ class Pareto:
         quality: what their quality is, in words.
     """
 
-    choices: tuple[Choice[Result], ...]
+    choices: tuple[Point[Result], ...]
     cost: str
     quality: str
 
 
-def along(job: Job, budget: Budget | None, number: int) -> Pareto:
-    """Make models evenly spaced in cost, down to a budget.
+def along(run: Run, number: int) -> Pareto:
+    """Make models evenly spaced in cost, down to a budget; without one, to a fifth of the MACs.
 
     Args:
-        job: the job.
-        budget: where the curve ends; by default at a fifth of the multiply-accumulates.
+        run: what is given; its first phase has the budget.
         number: how many models.
 
     Raises:
-        UsageError: the budget is a ratio, or there are no samples to judge quality on.
+        UsageError: there are no samples to judge quality on.
         Infeasible: the budget can't be met.
     """
-    ends = budget or Budget(macs=LEAST)
-    if not ends.of_costs:
-        raise UsageError("goes along a cost, not along what is kept", where="--pareto", hint="say --macs")
-    way = route(job, ends.goals)
-    original = open_session(job.ready.original)
-    if ends.drop is not None and not ends.goals.given():
-        low = most(job, way, exams(job, ends.metric, original), ends.drop).share
-    elif budget is None:
-        low = max(LEAST, way.descent.floor)
-    else:
-        low = way.descent.share(within(job, way))
-    exam = whole_exam(job, ends.metric, original)
+    setting, options = run.setting, run.setting.options
+    original = open_session(setting.loaded.original)
+    promised = run.exams()
+    exam = whole_exam(
+        run.evidence,
+        run.labels,
+        run.phases[0].budget.metric,
+        original,
+        batch=options.batch,
+        seed=options.seed,
+    )
+
+    def ends(search: Search) -> tuple[Search, Route, float]:
+        way = route(search)
+        budget = search.phase.budget
+        if budget.limits:
+            return search, way, way.allocation.share(within(way))
+        if budget.drop is not None and promised is not None:
+            graph = GraphOf(search.maker.quietly())
+            return search, way, most(way.allocation, graph, promised, budget.drop, setting.executor).share
+        return search, way, max(LEAST, way.allocation.floor)
+
+    search, way, low = searched(start(run), ends)
     # Each is judged for itself: whether it is worth having is what the curve shows.
-    each = replace(job, settings=replace(job.settings, force=True))
-    if job.executor is not None:
-        each = replace(each, progress=silent, measure_latency=False)
+    quiet = replace(setting, options=replace(options, force=True))
+    if setting.executor is not None:
+        quiet = replace(quiet, progress=_silent)
+    each = replace(run, setting=quiet, measure_latency=run.measure_latency and setting.executor is None)
+    alone = replace(search, setting=replace(quiet, executor=None))
 
     def described(result: Result) -> tuple[str, float, float]:
         score = exam.marks(open_session(result.graph)).score
-        return "", way.descent.share(result.kept), score
+        return "", way.allocation.share(result.choice), score
 
-    found = curve(_Along(each, way, ends), described, shares(number, low), job.executor)
-    numbered = tuple(replace(choice, name=str(k)) for k, choice in enumerate(found, 1))
-    return Pareto(numbered, f"share of the {way.descent.what}", exam.name)
+    along_it = _Along(
+        replace(each, setting=replace(quiet, executor=None)), alone, replace(way, progress=_silent)
+    )
+    found = curve(along_it, described, shares(number, low), setting.executor)
+    numbered = tuple(replace(point, name=str(k)) for k, point in enumerate(found, 1))
+    return Pareto(numbered, f"share of the {way.allocation.what}", exam.name)
+
+
+def _silent(_: str) -> None:
+    """Progress that nobody is told."""

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from .. import calibration, samples
 from ..calibration.meter import batch_size
-from ..contracts.stats import Need, Stats
-from ..criteria import Context, Criterion
+from ..contracts.reduction import Wanted
+from ..contracts.stats import Stats
+from ..contracts.verdict import Omission
 from ..errors import InputError
-from ..graph import Array, Graph, Npz, input_specs
+from ..graph import Array, Graph, Network, Npz, input_specs
 from ..samples import DataReader, Preprocessing, Samples
-from .prepare import Prepared, Progress
+from ..types import Progress
 
 Feeds = Mapping[str, Array]
 
@@ -32,112 +33,103 @@ ENOUGH_TO_SPLIT = 32
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """Samples by their use; all `None` without samples.
+    """What is known of a network's activations: samples by their use, and sums over them.
 
     Attributes:
         fit: statistics are gathered on these, weights are fitted to them.
-        choice: these decide between candidates.
-        held: these say in the verdict how far the result drifts.
+        choose: these decide between candidates.
+        judge: these say in the verdict how far the result drifts.
         stats: of `fit`, or as they were given.
         notes: what the user should know of them.
         shares: of the samples that choose and judge.
     """
 
     fit: Samples | None = None
-    choice: Samples | None = None
-    held: Samples | None = None
+    choose: Samples | None = None
+    judge: Samples | None = None
     stats: Stats | None = None
     notes: tuple[str, ...] = ()
     shares: tuple[float, float] = HELD_BACK
 
+    def best(self, step: str, wants: Sequence[Kind]) -> tuple[Kind | None, Omission | None]:
+        """The best that a step can work from, and what it lacks for more.
 
-NOTHING = Evidence()
+        Args:
+            step: in words.
+            wants: what it can work from, the best first.
+
+        Returns:
+            `None` where nothing is there that it can work from.
+        """
+        have: dict[Kind, bool] = {
+            "samples": self.fit is not None and self.choose is not None,
+            "statistics": self.stats is not None,
+            "weights": True,
+        }
+        found = next((kind for kind in wants if have[kind]), None)
+        if found is None:
+            return None, Omission(step, f"left out, as there are no {wants[0]}", "give --calib")
+        if found == wants[0]:
+            return found, None
+        return found, Omission(step, f"from {found} alone, as there are no {wants[0]}", "give --calib")
 
 
-def gather(
-    ready: Prepared,
-    needs: frozenset[Need],
-    calib: Samples | None,
-    stats: Stats | None,
+Kind = Literal["samples", "statistics", "weights"]
+"""What a step may work from."""
+
+
+def split(calib: Samples, shares: tuple[float, float], seed: int) -> Evidence:
+    """Samples by their use; nothing is measured yet.
+
+    Args:
+        calib: the samples.
+        shares: of those that choose and judge; nothing is fitted to them.
+        seed: of the split.
+    """
+    if calib.count < 2:
+        alone = "there is one sample only: drift is measured on what was fitted"
+        return Evidence(calib, calib, calib, notes=(*calib.notes, alone), shares=shares)
+    kept_back, fit = calib.split(sum(shares), seed)
+    if kept_back.count < ENOUGH_TO_SPLIT:
+        return Evidence(fit, kept_back, kept_back, notes=calib.notes, shares=shares)
+    choose, judge = kept_back.split(shares[0] / sum(shares), seed)
+    return Evidence(fit, choose, judge, notes=calib.notes, shares=shares)
+
+
+def measured(
+    evidence: Evidence,
+    network: Network,
+    wanted: Wanted,
     *,
-    shares: tuple[float, float] = HELD_BACK,
     batch: int = 32,
     seed: int = 0,
     progress: Progress = lambda _: None,
 ) -> Evidence:
-    """Split samples, and measure what is needed.
+    """The evidence with statistics of a network, measured on the samples that weights are fitted to.
 
     Args:
-        ready: the model.
-        needs: what to measure; see `needed`.
-        calib: the samples.
-        stats: statistics to use in place of measuring.
-        shares: of the samples that choose and judge; nothing is fitted to them.
+        evidence: with these samples; without any it stays as it is.
+        network: the network.
+        wanted: what spaces ask for; if that is nothing, nothing is measured.
         batch: samples that run together.
-        seed: of the split and of the positions that are looked at.
-        progress: told how far measuring is.
-
-    Raises:
-        InputError: a sample doesn't fit the model, or the statistics are of another one.
-    """
-    if stats is not None:
-        calibration.require_same(stats, ready.graph, "--stats", ready.facts)
-    if calib is None:
-        return Evidence(stats=stats, notes=stats.warnings() if stats else ())
-    fit, choice, held = _split(calib, shares, seed)
-    notes = calib.notes
-    if fit is held:
-        notes += ("there is one sample only: drift is measured on what was fitted",)
-    if stats is None:
-        stats = statistics(ready, needs, fit, batch=batch, seed=seed, progress=progress)
-    notes += stats.warnings() if stats else ()
-    return Evidence(fit, choice, held, stats, notes, shares)
-
-
-def needed(criterion: Criterion, evaluations: int) -> frozenset[Need]:
-    """What a criterion looks up, and what groups are measured with: that takes repairing their consumers."""
-    return criterion.needs | calibration.DEFAULT_NEEDS if evaluations else criterion.needs
-
-
-def statistics(
-    ready: Prepared,
-    needs: frozenset[Need],
-    fit: Samples,
-    *,
-    batch: int,
-    seed: int,
-    progress: Progress = lambda _: None,
-) -> Stats | None:
-    """What has to be known of samples; `None` if that is nothing.
+        seed: of the positions that are looked at.
+        progress: told how far it is.
 
     Raises:
         InputError: a sample doesn't fit the model.
     """
-    if not needs:
-        return None
-    return calibration.measure(
-        ready.graph,
-        calibration.requests(ready.graph, ready.facts, ready.analysis, needs, samples=fit.count),
+    fit = evidence.fit
+    if fit is None or not (wanted.kinds or wanted.kernels):
+        return evidence
+    stats = calibration.measure(
+        network.graph,
+        calibration.requests(network, wanted, samples=fit.count),
         fit.batches(batch),
         seed=seed,
         source=fit.source,
         progress=lambda done: progress(f"Calibrating: sample {done} of {fit.rows}"),
     )
-
-
-def context(ready: Prepared, evidence: Evidence, seed: int) -> Context:
-    """What a criterion may look at."""
-    return Context(ready.graph, ready.analysis, evidence.stats, seed, evidence.fit, ready.facts)
-
-
-def _split(calib: Samples, shares: tuple[float, float], seed: int) -> tuple[Samples, Samples, Samples]:
-    if calib.count < 2:
-        return calib, calib, calib
-    kept_back, fit = calib.split(sum(shares), seed)
-    if kept_back.count < ENOUGH_TO_SPLIT:
-        return fit, kept_back, kept_back
-    choice, held = kept_back.split(shares[0] / sum(shares), seed)
-    return fit, choice, held
+    return replace(evidence, stats=stats)
 
 
 @dataclass(frozen=True, eq=False)

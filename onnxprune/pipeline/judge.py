@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
-
-from ..contracts.verdict import Accuracy, Drift, Drop, Size, Speed, Verdict
+from ..contracts.proof import Proved
+from ..contracts.verdict import Accuracy, Drift, Size, Speed, Verdict
 from ..cost.macs import macs as count_macs
 from ..cost.sizes import feeds_for, sizes
 from ..errors import CheckFailed, InputError
-from ..execution.sessions import blaming, open_session
+from ..execution.sessions import open_session
 from ..execution.timing import Timing
-from ..graph import Array, Facts, Graph, infer, load, one_sample
+from ..graph import Graph, Network, load, one_sample
 from ..quality.drift import accuracy, drift
-from ..runtime import Session, TensorSpec, latency, random_feeds
+from ..runtime import Session, latency
 from ..runtime import ratio as latency_ratio
 from ..strategies.refusal import no_gain
 from .evidence import (
@@ -31,66 +29,55 @@ from .evidence import (
     opened,
     sample_sizes,
 )
-from .prepare import Prepared
-from .settings import Settings
+from .load import Loaded, assumed_feeds
 
 USELESS = 1.0
 """A relative error above this is more than a model that always gives zero has."""
 
 
-def judge(  # noqa: PLR0913  (all that a verdict is about)
-    ready: Prepared,
-    graph: Graph,
-    surgery: float,
-    exact: bool,
+def judged(
+    loaded: Loaded,
+    network: Network,
+    proofs: tuple[Proved, ...],
     evidence: Evidence,
     labels: Labelled | None,
-    settings: Settings,
     timing: Timing,
     *,
+    batch: int = 32,
     measure_latency: bool = True,
-    drop: Drop | None = None,
-    notes: tuple[str, ...] = (),
 ) -> Verdict:
     """Compare a result with the original.
 
     Args:
-        ready: the original.
-        graph: the result.
-        surgery: the error of the surgery, as far as it is exact.
-        exact: whether it is exact in all parts.
+        loaded: the original.
+        network: the result.
+        proofs: of what was taken out.
         evidence: with the samples to measure drift on.
         labels: to measure accuracy on.
-        settings: how samples run.
         timing: how to measure latency, and the sizes of symbolic dimensions.
+        batch: samples that run together.
         measure_latency: run both side by side.
-        drop: what is promised of the result, if anything.
-        notes: to hand on.
     """
-    drifted, accurate = _compared(ready, graph, evidence, labels, settings)
+    moved, accurate = _compared(loaded.original, network.graph, evidence, labels, batch)
     return Verdict(
-        before=size(ready.original, timing.dims),
-        after=size(graph, timing.dims),
-        surgery_error=surgery,
-        exact=exact,
-        drift=drifted,
+        before=size(loaded.origin, timing),
+        after=size(network, timing),
+        proofs=proofs,
+        drift=moved,
         accuracy=accurate,
-        drop=drop,
-        speed=speed_of(ready.original, graph, timing) if measure_latency else None,
-        warnings=(*ready.notes, *evidence.notes, *notes),
+        speed=speed_of(loaded.original, network.graph, timing) if measure_latency else None,
     )
 
 
 def _compared(
-    ready: Prepared, graph: Graph, evidence: Evidence, labels: Labelled | None, settings: Settings
+    original: Graph, result: Graph, evidence: Evidence, labels: Labelled | None, batch: int
 ) -> tuple[Drift | None, tuple[Accuracy, Accuracy] | None]:
     """Drift and accuracies, in sessions that are gone when others measure latency: each takes its memory."""
-    before, after = open_session(ready.original), open_session(graph)
-    held = evidence.held.batches(settings.batch) if evidence.held is not None else None
-    drifted = drift(before, after, held) if held is not None else None
-    if drifted is not None and evidence.held is not None:
-        drifted = replace(drifted, samples=evidence.held.rows)
-    return drifted, _accuracies(before, after, labels, settings.batch)
+    before, after = open_session(original), open_session(result)
+    samples, moved = evidence.judge, None
+    if samples is not None:
+        moved = replace(drift(before, after, samples.batches(batch)), samples=samples.rows)
+    return moved, _accuracies(before, after, labels, batch)
 
 
 def require_worth(verdict: Verdict, where: str, tried: str, *, in_place: bool = False) -> None:
@@ -158,34 +145,32 @@ def compare(
         if [(s.name, s.dtype) for s in a] != [(s.name, s.dtype) for s in b]:
             raise InputError(f"its {kind} differ from those of {left.where}", where=right.where)
     given = None if calib is None else opened(calib, left, seed)
-    dims = sample_sizes(given, left)
-    with blaming(left, dims), blaming(right, dims):
-        data = [assumed(infer(left), before, seed)] if given is None else given.batches(batch)
-        marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, left)
-        moved = drift(before, after, data)
-        timed = feeds_for(before.inputs, sizes(left, dims))
-        return Verdict(
-            before=size(left, dims),
-            after=size(right, dims),
-            surgery_error=None,
-            exact=False,
-            drift=moved if given is None else replace(moved, samples=given.rows),
-            accuracy=_accuracies(before, after, marked, batch),
-            speed=_speed(before, after, timed) if measure_latency else None,
-            warnings=given.notes if given is not None else (),
-        )
+    timing = Timing(dims=sample_sizes(given, left))
+    first, second = Network(left, timing.dims), Network(right, timing.dims)
+    data = [assumed_feeds(Network(left), seed)] if given is None else given.batches(batch)
+    marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, left)
+    timed = feeds_for(before.inputs, sizes(left, timing.dims))
+    moved = drift(before, after, data)
+    return Verdict(
+        before=size(first, timing),
+        after=size(second, timing),
+        drift=moved if given is None else replace(moved, samples=given.rows),
+        accuracy=_accuracies(before, after, marked, batch),
+        speed=_speed(before, after, timed) if measure_latency else None,
+        warnings=given.notes if given is not None else (),
+    )
 
 
-def size(graph: Graph, dims: Mapping[str, int] | None = None) -> Size:
-    """Parameters, multiply-accumulates for one sample, and bytes."""
-    costs = count_macs(graph, infer(graph, {**one_sample(graph), **(dims or {})}))
-    return Size(graph.parameters(), sum(costs.values()), graph.size())
+def size(network: Network, timing: Timing | None = None) -> Size:
+    """Parameters, multiply-accumulates for one sample, and bytes.
 
-
-def assumed(facts: Facts, session: Session, seed: int) -> dict[str, Array]:
-    """Random inputs of the shapes that were assumed."""
-    specs = [TensorSpec(s.name, s.dtype, facts.shapes.get(s.name) or s.shape) for s in session.inputs]
-    return random_feeds(specs, np.random.default_rng(seed))
+    Args:
+        network: the network.
+        timing: with sizes of symbolic dimensions; others are guessed.
+    """
+    graph = network.graph
+    one = network.sized({**one_sample(graph), **(timing.dims if timing is not None else {})})
+    return Size(graph.parameters(), sum(count_macs(one.graph, one.facts).values()), graph.size())
 
 
 def _accuracies(

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..contracts.analysis import Analysis
+from ..contracts.effect import Effect
+from ..contracts.groups import Choice
 from ..cost.rate import Rate
 from ..graph import Facts, Graph, infer
-from ..types import Mask
 from .fit import Bound, Point, bound, fitted
 from .layers import Layer, layers
 from .stopwatch import Stopwatch, Variant
@@ -22,7 +22,7 @@ VERSION = 1
 _WORTHWHILE = 0.99  # of the time, in layers whose widths are measured; the rest is only measured as it is
 _JUDGES = 8  # so many of the heaviest layers say which multiple is liked
 
-Narrowed = Callable[[Mask], Graph]
+Narrowed = Callable[[Choice], Graph]
 """The graph with only some units."""
 
 
@@ -85,7 +85,7 @@ class Profile:
 
 def profile(
     graph: Graph,
-    analysis: Analysis,
+    effect: Effect,
     narrowed: Narrowed,
     stopwatch: Stopwatch,
     dims: Mapping[str, int],
@@ -100,7 +100,7 @@ def profile(
 
     Args:
         graph: the network.
-        analysis: its groups.
+        effect: its groups, and where their units are.
         narrowed: how to narrow it.
         stopwatch: what measures, or knows.
         dims: sizes of the symbolic dimensions.
@@ -118,19 +118,19 @@ def profile(
 
     progress("Timing layers at odd widths")
     judges = set(sorted((x.name for x in now.layers if x.macs), key=lambda n: -times[n])[:_JUDGES])
-    steps = _steps(analysis, narrowed, dims, judges & heavy, stopwatch)
+    steps = _steps(effect, narrowed, dims, judges & heavy, stopwatch)
     by_layer = {name: Offset(times[name], per_mac) for name, per_mac in steps.items()}
     if multiple is None:
         multiple = liked(list(by_layer.values()))
 
     progress("Timing layers at other widths")
     points: dict[str, list[Point]] = {x.name: [] for x in now.layers}
-    narrow = [_variant(narrowed(kept), dims, heavy) for kept in variants(analysis, multiple)]
+    narrow = [_variant(narrowed(choice), dims, heavy) for choice in variants(effect.groups, multiple)]
     stopwatch.time(narrow)
     for variant in (now, *narrow):
         for layer in variant.layers:
             if layer.name in points:
-                width = _width(analysis, variant, layer)
+                width = _width(effect, variant, layer)
                 points[layer.name].append(Point(layer.macs, layer.traffic, stopwatch.seconds(layer), width))
     total = sum(times.values()) or 1.0
     found = [
@@ -159,11 +159,11 @@ def _variant(graph: Graph, dims: Mapping[str, int], names: set[str] | None = Non
     return Variant(graph, facts, tuple(x for x in found if names is None or x.name in names))
 
 
-def _width(analysis: Analysis, variant: Variant, layer: Layer) -> int | None:
+def _width(effect: Effect, variant: Variant, layer: Layer) -> int | None:
     """The channels that a layer makes, where some can go."""
-    shape = variant.facts.shapes.get(layer.name)
-    for place in analysis.tensors.get(layer.name, ()):
-        if shape is not None and (analysis.group_of[place.units] >= 0).any():
+    shape, group_of = variant.facts.shapes.get(layer.name), effect.group_of
+    for place in effect.tensors.get(layer.name, ()):
+        if shape is not None and (group_of[place.units] >= 0).any():
             return math.prod(shape[axis] for axis in place.axes if axis < len(shape))
     return None
 
@@ -180,10 +180,10 @@ def _heaviest(times: Mapping[str, float], share: float) -> set[str]:
 
 
 def _steps(
-    analysis: Analysis, narrowed: Narrowed, dims: Mapping[str, int], judges: set[str], stopwatch: Stopwatch
+    effect: Effect, narrowed: Narrowed, dims: Mapping[str, int], judges: set[str], stopwatch: Stopwatch
 ) -> dict[str, dict[int, float]]:
     """For every judge: seconds per multiply-accumulate at each offset from a high multiple."""
-    tried = [(offset, _variant(narrowed(kept), dims, judges)) for offset, kept in offsets(analysis)]
+    tried = [(offset, _variant(narrowed(choice), dims, judges)) for offset, choice in offsets(effect.groups)]
     stopwatch.time([variant for _, variant in tried])
     found: dict[str, dict[int, float]] = {}
     work: dict[str, set[int]] = {}

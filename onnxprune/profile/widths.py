@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..contracts.analysis import Analysis
+from ..contracts.groups import Choice, Group
 from ..contracts.selection import keep_best
 from ..cost.rate import fitting
-from ..types import Mask
 
 SHARES = (0.75, 0.5, 0.25)
 """Of the channels, for all groups alike."""
@@ -24,19 +23,19 @@ MULTIPLES = (1, 2, 4, 8, 16)
 _TOLERATED = 1.05  # what a step off a multiple may cost, per multiply-accumulate
 
 
-def variants(analysis: Analysis, multiple: int) -> Iterator[Mask]:
-    """Ways to narrow the whole graph, half of the channels first: bool (units,), whether each stays.
+def variants(groups: Sequence[Group], multiple: int) -> Iterator[Choice]:
+    """Ways to narrow the whole graph, half of the channels first.
 
     Args:
-        analysis: of the graph.
+        groups: of the graph.
         multiple: widths are a multiple of this where a group has enough channels.
     """
     random = np.random.default_rng(0)
-    alike = [[share] * len(analysis.groups) for share in sorted(SHARES, key=lambda s: abs(s - 0.5))]
-    mixed = [list(random.choice((1.0, *SHARES), len(analysis.groups))) for _ in range(MIXED)]
+    alike = [[share] * len(groups) for share in sorted(SHARES, key=lambda s: abs(s - 0.5))]
+    mixed = [list(random.choice((1.0, *SHARES), len(groups))) for _ in range(MIXED)]
     for shares in alike + mixed:
-        keep = [rounded(g.size * s, g.size, multiple) for g, s in zip(analysis.groups, shares, strict=True)]
-        yield _kept(analysis, keep)
+        keep = [rounded(g.size * s, g.size, multiple) for g, s in zip(groups, shares, strict=True)]
+        yield _kept(groups, keep)
 
 
 def rounded(width: float, size: int, multiple: int) -> int:
@@ -45,24 +44,21 @@ def rounded(width: float, size: int, multiple: int) -> int:
     return min(size, max(unit, round(width / unit) * unit))
 
 
-def offsets(analysis: Analysis) -> Iterator[tuple[int, Mask]]:
+def offsets(groups: Sequence[Group]) -> Iterator[tuple[int, Choice]]:
     """Variants to find the multiple with: (offset, units that stay); offset 0, on a high multiple, is first.
 
     Every group that is wide enough is put at a multiple of 32 (or 16) near its half, plus the offset.
     """
     for offset in (0, *MULTIPLES):
         keep = []
-        for group in analysis.groups:
+        for group in groups:
             base = max(32, group.size // 2 // 32 * 32) if group.size >= 48 else 16
             keep.append(min(base + offset, group.size))
-        yield offset, _kept(analysis, keep)
+        yield offset, _kept(groups, keep)
 
 
-def _kept(analysis: Analysis, keep: Sequence[int]) -> Mask:
-    kept = np.ones(analysis.count, bool)
-    for group, count in zip(analysis.groups, keep, strict=True):
-        kept[group.units] = keep_best(group, np.zeros(group.size), count)
-    return kept
+def _kept(groups: Sequence[Group], keep: Sequence[int]) -> Choice:
+    return Choice({g.id: keep_best(g, np.zeros(g.size), n) for g, n in zip(groups, keep, strict=True)})
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from .interval import drop_interval
 Batches = Callable[[], Iterable[Mapping[str, Array]]]
 """Batches of inputs, as often as they are asked for."""
 
-Function = Callable[[Mapping[str, Array], "Array | None"], Any]
+Function = Callable[[Mapping[str, Array], Array | None], Any]
 """Outputs by name, all samples together, and labels -> a score (the higher the better), or for every sample
 whether its answer is right: bool (samples,)."""
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..contracts.analysis import Analysis, ChannelGroup
+from ..contracts.groups import Group
+from ..contracts.reduction import ChannelUnits
 from ..graph import Array, Graph, Node
 from ..ops.label import rank
 from ..ops.layers import LINEAR, is_depthwise
 from ..ops.layers.storage import values
-from ..reductions.channels.sites import axis_of, filters
 from ..types import Floats, Units
 
 
@@ -35,26 +35,27 @@ class Mixed(Exception):
     """Something between filters and their readers is not known to keep their proportions."""
 
 
-def makers(graph: Graph, analysis: Analysis, group: ChannelGroup) -> list[Maker]:
+def makers(space: ChannelUnits, group: Group) -> list[Maker]:
     """The nodes that make a group, those that read one another in order.
 
     Raises:
         Mixed: a BatchNormalization is elsewhere than behind one of them.
     """
-    known = _touching(graph, analysis, group)
+    graph = space.network.graph
+    known = _touching(space, group)
     found = []
-    for made in filters(graph, analysis, group):
+    for made in space.makers(group):
         node = graph.nodes[made.node]
         rows = by_unit(group, made.rows, made.units)
         bias = np.zeros((group.size, 1))
         at = node.outputs[0]
         for vector in _biases(graph, node):
-            bias = bias + _along(analysis, group, at, vector)
+            bias = bias + _along(space, group, at, vector)
         while (after := _constant_step(graph, at)) is not None:
             known.discard(after.index)
             at = after.outputs[0]
             scale, shift = _affine(graph, after)
-            scale, shift = _along(analysis, group, at, scale), _along(analysis, group, at, shift)
+            scale, shift = _along(space, group, at, scale), _along(space, group, at, shift)
             if scale.shape[1] > 1 and rows.shape[1] % scale.shape[1]:
                 raise Mixed
             rows = rows * np.repeat(scale, rows.shape[1] // scale.shape[1], 1)
@@ -65,21 +66,20 @@ def makers(graph: Graph, analysis: Analysis, group: ChannelGroup) -> list[Maker]
     return found
 
 
-def by_unit(group: ChannelGroup, rows: Floats, units: Units) -> Floats:
+def by_unit(group: Group, rows: Floats, units: Units) -> Floats:
     """(group.size, d): the rows of each unit one behind the other, zeros where it has none."""
     times = rank(units)
     result = np.zeros((group.size, int(times.max(initial=0)) + 1, rows.shape[1]))
-    result[np.searchsorted(group.units, units), times] = rows
+    result[units, times] = rows
     return result.reshape(group.size, -1)
 
 
-def _touching(graph: Graph, analysis: Analysis, group: ChannelGroup) -> set[int]:
-    mine = (
-        n
-        for n, places in analysis.tensors.items()
-        if any(np.isin(p.units, group.units).any() for p in places)
-    )
-    return {node.index for n in mine for node, _ in graph.readers.get(n, [])}
+def _touching(space: ChannelUnits, group: Group) -> set[int]:
+    """Indices of the nodes that read units of a group."""
+    effect = space.effect
+    units = next(units for one, units in zip(effect.groups, effect.units, strict=True) if one.id == group.id)
+    mine = (n for n, places in effect.tensors.items() if any(np.isin(p.units, units).any() for p in places))
+    return {node.index for n in mine for node, _ in space.network.graph.readers.get(n, [])}
 
 
 def _biases(graph: Graph, node: Node) -> Iterator[Array]:
@@ -114,12 +114,12 @@ def _affine(graph: Graph, node: Node) -> tuple[Floats, Floats]:
     return scale, shift - mean * scale
 
 
-def _along(analysis: Analysis, group: ChannelGroup, tensor: str, vector: Array) -> Floats:
+def _along(space: ChannelUnits, group: Group, tensor: str, vector: Array) -> Floats:
     """(group.size, t): the entries of a vector over the channels of a tensor, by unit."""
-    place = axis_of(analysis, tensor, group.units)
     if vector.size == 1:
         return np.full((group.size, 1), float(vector.reshape(())))
+    place = space.along(tensor, group)
     if place is None or place[1].size != vector.size:
         raise Mixed
-    mine = np.isin(place[1], group.units)
+    mine = place[1] >= 0
     return by_unit(group, vector.reshape(-1, 1)[mine].astype(np.float64), place[1][mine])

@@ -7,69 +7,72 @@ relu(w_k x + b_k), so what read j can read k instead. Neuron merging: Kim, Kim, 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
-from ..calibration.expectation import expected
-from ..contracts.analysis import ChannelGroup, Reader
-from ..graph import Edits, Graph
-from ..ops.label import block_on, locate, rank
-from ..ops.layers.bias import intercept, shift
+from ..contracts.groups import Group
+from ..contracts.reduction import ChannelUnits, Lost
+from ..execution.expectation import expected
+from ..graph import Network
+from ..ops.label import rank
+from ..ops.layers.bias import shift
+from ..ops.layers.storage import weights
 from ..types import Floats, Mask, Units
-from .consumers import Consumer, consumers
+from .compensation import Compensation, compensated, outputs_of, place_for_shift
+from .fitted import own_layer
 from .makers import Maker, Mixed, makers
-from .surgery import Surgery
+from .task import Task
 
 LEAST_COSINE = 0.45
 """Less similar filters are not merged (as in the paper)."""
 
 
-def merge(surgery: Surgery) -> Graph:
-    """The pruned graph with what read a channel that is gone reading the most similar one that stays.
+def merged(task: Task) -> Network:
+    """The cut network in which what read a channel that is gone reads the most similar one that stays.
 
     Where BatchNormalization says what the means are (see `expectation`), biases make up for what the mean
     of such a channel was beside that of its partner.
     """
-    partner, factor = _nobody(surgery)
-    for group in surgery.analysis.groups:
-        _match(surgery, group, partner, factor)
-    return _redirected(surgery, partner, factor)
+    return _redirected(task, matching=True)
 
 
-def compensate(surgery: Surgery) -> Graph:
-    """The pruned graph with biases that take over the means that BatchNormalization tells."""
-    return _redirected(surgery, *_nobody(surgery))
+def shifted(task: Task) -> Network:
+    """The cut network with biases that take over the means that BatchNormalization tells."""
+    return _redirected(task, matching=False)
 
 
-def _nobody(surgery: Surgery) -> tuple[Units, Floats]:
-    """For each unit its partner, -1 for none, and how many times that one is read."""
-    return np.full(surgery.analysis.count, -1, np.int64), np.zeros(surgery.analysis.count)
+def _redirected(task: Task, *, matching: bool) -> Network:
+    found: list[Compensation] = []
+    for space in task.cut.spaces:
+        if isinstance(space, ChannelUnits):
+            partner, factor = np.full(space.effect.count, -1, np.int64), np.zeros(space.effect.count)
+            if matching:
+                groups = zip(space.groups, space.effect.units, strict=True)
+                for group, units in groups:
+                    stays = task.cut.choice.of(group)
+                    if not stays.all() and stays.any():
+                        _match(space, group, units, stays, partner, factor)
+            lost = (one for one in space.lost(task.cut.choice) if isinstance(one, Lost))
+            for one in lost:
+                found += _redirect(task, one, partner, factor)
+    return compensated(task.network, task.cut.trace, found)
 
 
-def _redirected(surgery: Surgery, partner: Units, factor: Floats) -> Graph:
-    foldable = {c.key: c for c in consumers(surgery)}
-    edits = Edits()
-    for reader in surgery.analysis.readers:
-        consumer = foldable.get(surgery.graph.nodes[reader.node].outputs[0])
-        if consumer is not None and consumer.weight == reader.input and len(reader.place.axes) == 1:
-            _redirect(surgery, reader, consumer, partner, factor, edits)
-    return surgery.pruned.edited(edits) if edits else surgery.pruned
-
-
-def _match(surgery: Surgery, group: ChannelGroup, partner: Units, factor: Floats) -> None:
+def _match(
+    space: ChannelUnits, group: Group, units: Units, stays: Mask, partner: Units, factor: Floats
+) -> None:
     """Find for each unit that is gone the one that stays with the most similar filters."""
-    stays = surgery.kept[group.units]
-    if stays.all() or not stays.any():
-        return
     try:
-        found = makers(surgery.graph, surgery.analysis, group)
+        found = makers(space, group)
     except Mixed:
         return
     cosines, factors = _similar([m for m in found if not m.serial], [m for m in found if m.serial], stays)
     best = cosines.argmax(1)
     similar = cosines.max(1) >= LEAST_COSINE
     gone, kept = np.flatnonzero(~stays)[similar], np.flatnonzero(stays)[best[similar]]
-    partner[group.units[gone]] = group.units[kept]
-    factor[group.units[gone]] = np.take_along_axis(factors, best[:, None], 1)[similar, 0]
+    partner[units[gone]] = units[kept]
+    factor[units[gone]] = np.take_along_axis(factors, best[:, None], 1)[similar, 0]
 
 
 def _similar(first: list[Maker], then: list[Maker], stays: Mask) -> tuple[Floats, Floats]:
@@ -101,36 +104,28 @@ def _ratio(a: Floats, b: Floats) -> Floats:
     return np.asarray(np.where(b > 0, a / np.where(b > 0, b, 1), 0))
 
 
-def _redirect(
-    surgery: Surgery, reader: Reader, consumer: Consumer, partner: Units, factor: Floats, edits: Edits
-) -> None:
-    """Add the weights of entries that are gone to those of their partners, and the rest of their means."""
-    name = surgery.graph.nodes[reader.node].inputs[reader.input]
-    known = surgery.constant(name)
-    axis = reader.place.axes[0]
-    block = block_on(known.label, axis) if known is not None and known.view == reader.view else None
-    if block is None or block.axes != (axis,):
+def _redirect(task: Task, lost: Lost, partner: Units, factor: Floats) -> Iterator[Compensation]:
+    """Add the weights of channels that are gone to those of their partners, and the rest of their means."""
+    consumer, kept = lost.consumer, lost.kept
+    base, graph = task.cut.base.graph, task.network.graph
+    node = graph.producer.get(consumer.output)
+    layer = None if node is None else own_layer(graph, node)
+    if layer is None or layer.input != consumer.input or len(consumer.axes) != 1:
         return
-    units = reader.place.units
+    array = weights(base, consumer.weight).astype(np.float64)
+    rows, units = consumer.rows(array), consumer.units
     times = rank(units)
     entry = {(int(u), int(t)): e for e, (u, t) in enumerate(zip(units, times, strict=True))}
-    stay = locate(block.old, block.new)
-    gone = np.setdiff1d(np.arange(units.size), stay)
-    if not gone.size:
-        return
+    gone = np.flatnonzero(~kept)
     partners = np.array([entry.get((int(partner[units[e]]), int(times[e])), -1) for e in gone], np.int64)
-    factors = np.where(partners >= 0, factor[units[gone]], 0.0)
-    rows = np.moveaxis(surgery.rows_of(name, (axis,)), axis, 0).astype(np.float64)
-    new, paired = rows.copy(), partners >= 0
+    paired = partners >= 0
+    factors = np.where(paired, factor[units[gone]], 0.0)
+    new = rows.copy()
     scaled = factors.reshape(-1, *[1] * (rows.ndim - 1)) * rows[gone]
     np.add.at(new, partners[paired], scaled[paired])
-    node = surgery.pruned.producer[consumer.key]
-    old = surgery.pruned.array(node.inputs[reader.input])
-    edits.constants[node.inputs[reader.input]] = (
-        np.moveaxis(new[stay], 0, axis).reshape(old.shape).astype(old.dtype)
-    )
-    means = expected(surgery.graph, surgery.facts, surgery.normals, consumer.data)
-    slot = intercept(surgery.pruned, node, reader.input)
-    if means is not None and means.size == units.size and slot is not None and slot.possible:
-        change = shift(node, rows[gone], means[gone] - factors * means[partners])
-        slot.write(edits, slot.now(change.size) + change, old)
+    means = expected(base, task.cut.base.facts, task.normals, layer.data)
+    change = None
+    if means is not None and means.size == units.size and place_for_shift(graph, layer.output, layer.input):
+        change = shift(base.nodes[consumer.node], rows[gone], means[gone] - factors * means[partners])
+    weight = consumer.array(new, array.shape)
+    yield Compensation(layer.output, layer.input, weight, change, outputs_of(base, consumer, rows))

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..execution.prefix import Shelf
 from ..graph import Array
-from ..types import Floats
+from ..types import Floats, Mask
 from .regression import Covariance, Fit
 
 ROUNDS = 1
@@ -58,6 +58,7 @@ def refitted(
     f: Callable[[Array], Array],
     *,
     biased: bool,
+    support: Mask | None = None,
 ) -> Fit:
     """A linear fit made better behind f; as it was where that does not help.
 
@@ -68,6 +69,7 @@ def refitted(
         rows: these rows.
         f: what is taken of the sum of outputs and shortcut, (G, R, O).
         biased: whether there can be a bias; otherwise moments are not centred.
+        support: bool (G, O, F), which weights may be other than zero; by default all.
     """
     wanted = [f(r.targets + r.shortcut) for r in rows]
     best, least, now = found, np.inf, found
@@ -76,7 +78,7 @@ def refitted(
         if not lost < least:
             return best
         best, least = now, lost
-        weights = step.ridge(start)(found.penalty)
+        weights = step.ridge(start, support)(found.penalty)
         now = replace(found, weights=weights, bias=step.bias(weights) if biased else now.bias)
     return now
 

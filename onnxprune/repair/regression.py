@@ -1,4 +1,4 @@
-"""Least squares into a consumer's weights: y = W p + b from what is now read, for what used to come out.
+"""Least squares into a layer's weights: y = W p + b from what is now read, for what used to come out.
 
 Sums over rows are kept for two halves of the samples. Each ridge penalty is fitted on one half and judged on
 the other, both ways; the best one is fitted again on all. The ridge pulls towards the weights as they are, so
@@ -12,12 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..execution.linalg import solve
+from ..execution.linalg import solve, solve_within
 from ..graph import Array
-from ..types import Floats
+from ..types import Floats, Mask, Units
 
 PENALTIES: tuple[float, ...] = tuple(10.0**k for k in range(-7, 4))
 """Ridge penalties to choose from, relative to the mean variance of what is read; doing nothing competes."""
+
+
+CHOOSING = 64
+"""Outputs that choose a penalty where each has a support of its own."""
 
 
 class Sums:
@@ -34,7 +38,7 @@ class Sums:
         self._y: Floats = np.zeros(0)
         self._pp: Floats = np.zeros(0)
         self._yp: Floats = np.zeros(0)
-        self._yy = 0.0
+        self._yy: Floats = np.zeros(0)
 
     def add(self, patches: Array, targets: Array) -> None:
         """Add rows: `patches` (G, R, F) and `targets` (G, R, O)."""
@@ -43,12 +47,13 @@ class Sums:
             g, f, o = len(patches), patches.shape[2], targets.shape[2]
             self._p, self._y = np.zeros((g, f)), np.zeros((g, o))
             self._pp, self._yp = np.zeros((g, f, f)), np.zeros((g, o, f))
+            self._yy = np.zeros((g, o))
         p = np.subtract(patches, self._shift[0], dtype=np.float32)
         y = np.subtract(targets, self._shift[1], dtype=np.float32)
         self.rows += p.shape[1]
         self._p += p.sum(1)
         self._y += y.sum(1)
-        self._yy += float(np.square(y).sum())
+        self._yy += np.square(y).sum(1)
         self._pp += p.swapaxes(1, 2) @ p
         self._yp += y.swapaxes(1, 2) @ p
 
@@ -59,14 +64,12 @@ class Sums:
         p, y = self._p / self.rows, self._y / self.rows
         pp = self._pp / self.rows - _outer(p, p)
         yp = self._yp / self.rows - _outer(y, p)
-        yy = self._yy / self.rows - float(np.square(y).sum())
+        yy = self._yy / self.rows - np.square(y)
         p, y = p + self._shift[0][:, 0], y + self._shift[1][:, 0]
         if centred:
             return Covariance(self.rows, p, y, pp, yp, yy)
         zeros = np.zeros_like(p), np.zeros_like(y)
-        return Covariance(
-            self.rows, *zeros, pp + _outer(p, p), yp + _outer(y, p), yy + float(np.square(y).sum())
-        )
+        return Covariance(self.rows, *zeros, pp + _outer(p, p), yp + _outer(y, p), yy + np.square(y))
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +82,7 @@ class Covariance:
         y: (G, O), the mean of what should come out.
         pp: (G, F, F).
         yp: (G, O, F).
-        yy: the sum over groups and outputs.
+        yy: (G, O).
     """
 
     rows: int
@@ -87,7 +90,7 @@ class Covariance:
     y: Floats
     pp: Floats
     yp: Floats
-    yy: float
+    yy: Floats
 
     def joined(self, other: Covariance) -> Covariance:
         """Of the rows of both."""
@@ -100,19 +103,23 @@ class Covariance:
             a * self.y + b * other.y,
             a * self.pp + b * other.pp + a * b * _outer(dp, dp),
             a * self.yp + b * other.yp + a * b * _outer(dy, dp),
-            a * self.yy + b * other.yy + a * b * float(np.square(dy).sum()),
+            a * self.yy + b * other.yy + a * b * np.square(dy),
         )
 
-    def through(self, weights: Floats, bias: Floats) -> Covariance:
-        """Of what comes out of weights (G, K, F) and biases (G, K), instead of what is read."""
-        back = weights.swapaxes(1, 2)
-        p = np.einsum("gkf,gf->gk", weights, self.p) + bias
-        return Covariance(self.rows, p, self.y, weights @ self.pp @ back, self.yp @ back, self.yy)
+    def among(self, outputs: Units) -> Covariance:
+        """Of some of the outputs of each group."""
+        yp, yy = self.yp[:, outputs], self.yy[:, outputs]
+        return Covariance(self.rows, self.p, self.y[:, outputs], self.pp, yp, yy)
 
-    def ridge(self, start: Floats) -> Callable[[float], Floats]:
+    def ridge(self, start: Floats, support: Mask | None = None) -> Callable[[float], Floats]:
         """W (G, O, F) of least squares for each penalty, pulled towards `start`.
 
-        W = W0 + (C_yp - W0 C_pp) (C_pp + penalty s)^-1, with s the mean of the diagonal of C_pp.
+        W = W0 + (C_yp - W0 C_pp) (C_pp + penalty s)^-1, with s the mean of the diagonal of C_pp; with a
+        support, each row is solved on its own entries alone.
+
+        Args:
+            start: W0; zero outside of the support.
+            support: bool (G, O, F), which weights may be other than zero; by default all.
         """
         groups, size = self.p.shape
         scale = float(np.einsum("gff->", self.pp)) / max(1, groups * size)
@@ -123,7 +130,10 @@ class Covariance:
                 return start
             ridged = self.pp.copy()
             np.einsum("gff->gf", ridged)[...] += penalty * scale
-            return start + np.stack([solve(pp, r.T).T for pp, r in zip(ridged, rest, strict=True)])
+            if support is None:
+                return start + np.stack([solve(pp, r.T).T for pp, r in zip(ridged, rest, strict=True)])
+            parts = zip(ridged, rest, support, strict=True)
+            return start + np.stack([solve_within(pp, r, s) for pp, r, s in parts])
 
         return fitted
 
@@ -133,7 +143,7 @@ class Covariance:
 
     def loss(self, weights: Floats, bias: Floats) -> float:
         """E|y - W p - b|^2, summed over groups and outputs."""
-        rest = self.yy - 2 * np.vdot(weights, self.yp) + np.vdot(weights @ self.pp, weights)
+        rest = self.yy.sum() - 2 * np.vdot(weights, self.yp) + np.vdot(weights @ self.pp, weights)
         return float(max(0.0, rest) + np.square(self.bias(weights) - bias).sum())
 
 
@@ -156,7 +166,14 @@ class Fit:
     after: float
 
 
-def fit(halves: tuple[Covariance, Covariance], start: Floats, bias: Floats, *, weights: bool = True) -> Fit:
+def fit(
+    halves: tuple[Covariance, Covariance],
+    start: Floats,
+    bias: Floats,
+    *,
+    weights: bool = True,
+    support: Mask | None = None,
+) -> Fit:
     """Choose the penalty by error on the other half, both ways, and fit on all.
 
     Args:
@@ -164,29 +181,55 @@ def fit(halves: tuple[Covariance, Covariance], start: Floats, bias: Floats, *, w
         start: (G, O, F), the weights as they are.
         bias: (G, O), the bias as it is.
         weights: whether these may change, or only the bias.
+        support: bool (G, O, F), which weights may be other than zero; by default all.
     """
-    energy = sum(h.yy for h in halves) or 1.0
+    before = sum(h.loss(start, bias) for h in halves) / _energy(halves)
+    penalty, after = float("inf"), _crossed(halves, start, support)(float("inf"))
+    if weights:
+        found, least = _penalty(halves, start, support)
+        penalty, after = (found, least) if least < after else (penalty, after)
+    if not after < before:
+        return Fit(start, bias, float("inf"), before, before)
+    whole = halves[0].joined(halves[1])
+    penalty /= 2  # as it is against moments per row, of twice as many rows
+    fitted = whole.ridge(start, support)(penalty)
+    return Fit(fitted, whole.bias(fitted), penalty, before, after)
 
-    ridges = [own.ridge(start) for own in halves]
+
+def _energy(halves: tuple[Covariance, Covariance]) -> float:
+    return sum(float(h.yy.sum()) for h in halves) or 1.0
+
+
+def _crossed(
+    halves: tuple[Covariance, Covariance], start: Floats, support: Mask | None
+) -> Callable[[float], float]:
+    """Relative squared error on the half that was not fitted, both ways, for a penalty."""
+    ridges = [own.ridge(start, support) for own in halves]
 
     def error(penalty: float) -> float:
         total = 0.0
         for own, ridge, other in zip(halves, ridges, halves[::-1], strict=True):
             fitted = ridge(penalty)
             total += other.loss(fitted, own.bias(fitted))
-        return total / energy
+        return total / _energy(halves)
 
-    before = sum(h.loss(start, bias) for h in halves) / energy
-    penalty, after = float("inf"), error(float("inf"))
-    if weights:
-        found, least = _least(error, PENALTIES)
-        penalty, after = (found, least) if least < after else (penalty, after)
-    if not after < before:
-        return Fit(start, bias, float("inf"), before, before)
-    whole = halves[0].joined(halves[1])
-    penalty /= 2  # as it is against moments per row, of twice as many rows
-    fitted = whole.ridge(start)(penalty)
-    return Fit(fitted, whole.bias(fitted), penalty, before, after)
+    return error
+
+
+def _penalty(
+    halves: tuple[Covariance, Covariance], start: Floats, support: Mask | None
+) -> tuple[float, float]:
+    """The penalty of least error, and that error.
+
+    With a support every output is a system of its own: some of them choose the penalty for all.
+    """
+    outputs = start.shape[1]
+    if support is None or outputs <= CHOOSING:
+        return _least(_crossed(halves, start, support), PENALTIES)
+    some = np.linspace(0, outputs - 1, CHOOSING).astype(np.int64)
+    a, b = (half.among(some) for half in halves)
+    found, _ = _least(_crossed((a, b), start[:, some], support[:, some]), PENALTIES)
+    return found, _crossed(halves, start, support)(found)
 
 
 def _least(error: Callable[[float], float], penalties: tuple[float, ...]) -> tuple[float, float]:

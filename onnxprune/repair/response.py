@@ -1,4 +1,4 @@
-"""What becomes of a consumer's output before anything else reads it: f(y + a shortcut).
+"""What becomes of a layer's output before anything else reads it: f(y + a shortcut).
 
 An error of y matters as far as f shows it: not at all where a ReLU is flat. And where a shortcut is added
 that has drifted, y can make up for that, too (He, Zhang and Sun 2017, Channel Pruning, section 3.3).
@@ -17,9 +17,10 @@ from ..execution.prefix import ancestors, free_nodes
 from ..execution.sessions import open_session
 from ..graph import Array, Graph, Node, Shape, segment
 from ..graph.behind import is_free
+from ..ops.layers import LinearLayer
 from ..ops.layers.bias import AddBehind, intercept
-from .consumers import Consumer, stages
-from .surgery import Surgery
+from .fitted import stages
+from .task import Task
 
 _POINTWISE = frozenset(
     [
@@ -34,11 +35,11 @@ _POINTWISE = frozenset(
 
 @dataclass(frozen=True)
 class Shortcut:
-    """A sum of a consumer's output and of a tensor that is there before it.
+    """A sum of a layer's output and of a tensor that is there before it.
 
     Attributes:
         sum: what the sum gives.
-        first: what it takes that comes of the consumer.
+        first: what it takes that comes of the layer.
     """
 
     sum: str
@@ -50,25 +51,19 @@ class Shortcut:
         return name
 
 
-def shortcut(surgery: Surgery, consumer: Consumer, found: Collection[str]) -> Shortcut | None:
-    """What is added to what a consumer gives, if nothing else reads that, and it is known by then.
+def shortcut(task: Task, layer: LinearLayer, found: Collection[str]) -> Shortcut | None:
+    """What is added to what a layer gives, if nothing else reads that, and it is known by then.
 
     Args:
-        surgery: what was done.
-        consumer: the consumer.
-        found: the first outputs of all consumers, which are repaired one after the other.
+        task: what was done.
+        layer: of the cut network.
+        found: the outputs of all layers that are fitted, one after the other.
     """
-    graph, shapes = surgery.graph, surgery.facts.shapes
-    node = surgery.pruned.producer[consumer.key]
-    slot = intercept(surgery.pruned, node, consumer.weight)
-    first = slot.add.outputs[0] if isinstance(slot, AddBehind) else consumer.key
+    graph, shapes = task.origin.graph, task.origin.facts.shapes
+    slot = intercept(task.network.graph, layer.node, layer.input)
+    first = slot.add.outputs[0] if isinstance(slot, AddBehind) else layer.output
     readers = graph.readers.get(first, [])
-    if (
-        consumer.recurrent
-        or consumer.key in surgery.restored
-        or len(readers) != 1
-        or not is_free(graph, first)
-    ):
+    if layer.row.recurrent or len(readers) != 1 or not is_free(graph, first):
         return None
     ((adding, i),) = readers
     other = adding.inputs[1 - i] if adding.op == "Add" else first
@@ -76,10 +71,8 @@ def shortcut(surgery: Surgery, consumer: Consumer, found: Collection[str]) -> Sh
     if other in {first, *fixed} or shapes.get(other) is None or shapes[other] != shapes.get(first):
         return None
     stage, maker = stages(graph, found), graph.producer.get(other)
-    late = (
-        maker is not None
-        and stage[maker.index] + (other in found) > stage[graph.producer[consumer.key].index]
-    )
+    known = 0 if maker is None else stage[maker.index] + (other in found)
+    late = known > stage[graph.producer[layer.output].index]
     return None if late or adding.index not in ancestors(graph, found) else Shortcut(adding.outputs[0], first)
 
 
@@ -93,7 +86,7 @@ class Function:
         start: what it is taken of.
         dtype: of both.
         rank: of both.
-        axis: along which outputs of the consumer lie.
+        axis: along which outputs of the layer lie.
     """
 
     def __init__(
@@ -129,7 +122,7 @@ def function(graph: Graph, start: str, dtype: np.dtype[Any], y: Shape, axis: int
         start: the tensor.
         dtype: of it.
         y: its shape.
-        axis: along which outputs of the consumer lie.
+        axis: along which outputs of the layer lie.
     """
     *_, (nodes, end) = [([], start), *_regions(graph, start, y, axis % len(y))]
     if all(_is_affine(graph, node) for node in nodes):

@@ -1,16 +1,25 @@
-"""What a model holds and what was done to it: as data for JSON, and as tables for people."""
+"""What a model holds and what was done to it: as data for JSON, and as tables for people.
+
+In: a space, or a verdict with its plan and phases. Out: dictionaries that follow `schemas/`, and tables.
+
+- `inspection`: a model as pruning sees it; `outcome`: what was done to it; `entries`: what both say alike;
+- `tables`: the same for people; `pareto`: the curve, as a table and as a plot.
+"""
+
+from __future__ import annotations
 
 from .entries import VERSION
 from .inspection import Inspection, inspection
-from .outcome import report, verdict_data
-from .tables import inspection_tables, plan_table, seconds_line, verdict_table, weights_line
+from .outcome import Reduced, report, verdict_data
+from .tables import inspection_tables, plan_tables, seconds_line, verdict_table, weights_line
 
 __all__ = [
     "VERSION",
     "Inspection",
+    "Reduced",
     "inspection",
     "inspection_tables",
-    "plan_table",
+    "plan_tables",
     "report",
     "seconds_line",
     "verdict_data",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ..contracts.analysis import Analysis
+from ..contracts.groups import Group
+from ..contracts.weights import Weight
 from ..graph import Graph, Node
-from ..reductions.channels.weights import Weight
 from ..types import Cause
 
 VERSION = 1
@@ -54,11 +54,11 @@ def cause_entry(graph: Graph, cause: Cause | None) -> dict[str, str | None]:
     return {"by": by, "reason": cause.reason, "unblock": cause.unblock}
 
 
-def weight_entry(graph: Graph, analysis: Analysis, weight: Weight) -> WeightSummary:
-    """A weight, with its nodes and groups by name."""
+def weight_entry(graph: Graph, groups: Mapping[str, Group], weight: Weight) -> WeightSummary:
+    """A weight, with its nodes and groups by name; `groups`: by id."""
 
-    def names(groups: Sequence[int]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(analysis.groups[k].name for k in groups))
+    def names(ids: Sequence[str]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(groups[key].name for key in ids))
 
     return WeightSummary(
         name=weight.name,
@@ -69,3 +69,8 @@ def weight_entry(graph: Graph, analysis: Analysis, weight: Weight) -> WeightSumm
         coupled=names(weight.coupled),
         **cause_entry(graph, weight.cause),
     )
+
+
+def nodes_of(graph: Graph, group: Group) -> tuple[str, ...]:
+    """Names of the nodes that make the units of a group."""
+    return tuple(name_of(graph.producer[output]) for output in group.layers)

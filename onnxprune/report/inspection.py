@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts.analysis import Analysis
+from ..contracts.effect import Effect
+from ..contracts.reduction import Space
 from ..contracts.verdict import Size
 from ..cost.macs import macs as count_macs
-from ..graph import Facts, Graph, infer, one_sample
+from ..graph import infer, one_sample
 from ..ops import MACS
-from ..reductions.channels.weights import weights
-from .entries import VERSION, WeightSummary, cause_entry, name_of, weight_entry
+from ..types import Units
+from .entries import VERSION, WeightSummary, cause_entry, name_of, nodes_of, weight_entry
 
 
 @dataclass(frozen=True)
@@ -78,21 +79,18 @@ class Inspection:
         return {"version": VERSION, **asdict(self)}
 
 
-def inspection(
-    graph: Graph, facts: Facts, analysis: Analysis, dims: Mapping[str, int] = MappingProxyType({})
-) -> Inspection:
+def inspection(space: Space, dims: Mapping[str, int] = MappingProxyType({})) -> Inspection:
     """Describe every layer that multiplies, its group, and what blocks it.
 
     Args:
-        graph: the graph.
-        facts: its shapes.
-        analysis: its groups.
+        space: the units of a network.
         dims: sizes of symbolic dimensions to count MACs for; others get one sample and a guess.
     """
+    graph, facts = space.network.graph, space.network.facts
     counted = infer(graph, {**one_sample(graph), **dims})
     costs = count_macs(graph, counted)
-    groups = {node: group for group in analysis.groups for node in group.nodes}
-    blocked = {b.node: b for b in analysis.blocked}
+    groups = {graph.producer[output].index: group for group in space.groups for output in group.layers}
+    blocked = {b.node: b for b in space.blocked}
     layers = []
     for node in graph.nodes:
         if node.op not in MACS and node.index not in groups and node.index not in blocked:
@@ -100,42 +98,37 @@ def inspection(
         group, stuck = groups.get(node.index), blocked.get(node.index)
         read = [i for i in node.inputs if i in graph.constants]
         shape = graph.shape_of_constant(read[0]) if read else (facts.shapes.get(node.outputs[0]) or ())
+        own = name_of(node)
         layers.append(
             Layer(
-                name=name_of(node),
+                name=own,
                 op=node.op,
                 shape=shape,
                 macs=costs.get(node.index),
                 params=sum(graph.count(i) for i in read),
                 group=group.name if group else None,
-                coupled=tuple(name_of(graph.nodes[n]) for n in group.nodes if n != node.index)
-                if group
-                else (),
+                coupled=tuple(n for n in nodes_of(graph, group) if n != own) if group else (),
                 blocked=stuck.channels if stuck else 0,
                 **cause_entry(graph, stuck.cause if stuck else None),
             )
         )
     size = Size(graph.parameters(), sum(costs.values()), graph.size())
+    effect = space.effect
     summaries = tuple(
-        GroupSummary(
-            g.name,
-            g.size,
-            tuple(name_of(graph.nodes[n]) for n in g.nodes),
-            _params(analysis, g.units),
-            g.approximate,
-        )
-        for g in analysis.groups
+        GroupSummary(g.name, g.size, nodes_of(graph, g), _params(effect, units), g.approximate)
+        for g, units in zip(effect.groups, effect.units, strict=True)
     )
-    listed = tuple(weight_entry(graph, analysis, weight) for weight in weights(graph, analysis))
+    by_id = {group.id: group for group in space.groups}
+    listed = tuple(weight_entry(graph, by_id, weight) for weight in space.weights)
     return Inspection(
         graph.where, graph.opset(), len(graph.nodes), counted.dims, size, tuple(layers), summaries, listed
     )
 
 
-def _params(analysis: Analysis, units: np.ndarray[Any, np.dtype[np.int64]]) -> int:
+def _params(effect: Effect, units: Units) -> int:
     """Values in weights that go if all these units go."""
     total = 0
-    for member in analysis.members:
+    for member in effect.members:
         stays = np.ones(member.view, bool)
         for place in member.places:
             mask = ~np.isin(place.units, units)

@@ -12,9 +12,9 @@ from rich.console import JustifyMethod, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..contracts.plan import Plan
+from ..contracts.plan import Plan, PlannedReduction
 from ..contracts.verdict import Verdict
-from ..reductions.channels.weights import Fate
+from ..contracts.weights import Fate
 from .entries import WeightSummary
 from .inspection import Inspection
 
@@ -161,17 +161,27 @@ def _time(seconds: float) -> str:
     return f"{seconds:.2g} s" if seconds < 99.5 else f"{seconds / 60:.0f} min"
 
 
-def plan_table(plan: Plan) -> Table:
-    """What stays of every group that loses something."""
-    table = Table(title="Channels kept", title_justify="left")
+_TITLES = {"channels": "Channels kept", "kernels": "Kernels kept", "weights": "Weights kept"}
+
+
+def plan_tables(plan: Plan) -> Renderables:
+    """What stays of every group that loses something, a table for each reduction."""
+    reductions = [one for phase in plan.phases for one in phase.reductions]
+    return Renderables(*(_reduction_table(one) for one in reductions))
+
+
+def _reduction_table(found: PlannedReduction) -> Table:
+    table = Table(title=_TITLES.get(found.reduction, found.reduction), title_justify="left")
     table.add_column("group", overflow="fold")
     table.add_column("kept", justify="right")
     table.add_column("of", justify="right")
-    if any(group.approximate for group in plan.groups):
+    if any(group.approximate for group in found.groups):
         table.add_column("")
-    for group in plan.groups:
+    for group in found.groups:
         marks = ["approximate"] if group.approximate else []
         table.add_row(group.name, str(group.kept), str(group.size), *marks)
+    for layer in found.layers:
+        table.add_row(layer.weight, str(layer.kept), str(math.prod(layer.shape)))
     return table
 
 

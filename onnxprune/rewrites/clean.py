@@ -6,14 +6,12 @@ import copy
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from ..execution.sessions import open_session
-from ..graph import PROTOBUF_LIMIT, Facts, Graph
-from ..quality.loss import SQUASHED, squashed, telling
-from ..runtime import random_feeds, silence
+from ..contracts.rewrite import NotApplied
+from ..graph import PROTOBUF_LIMIT, Graph, Network
+from ..runtime import silence
 
 GROWTH = 1.5
 """Where the file would be so many times as large, what is large is not computed beforehand."""
@@ -21,41 +19,25 @@ GROWTH = 1.5
 _LARGE = 100
 """A constant is large from this part of the file on."""
 
-TOLERANCE = 1e-4
-"""Relative difference of outputs above which the cleaned graph is dropped."""
 
+@dataclass(frozen=True)
+class Cleaning:
+    """Constant folding, dead nodes and fusing of BatchNormalization, by onnxslim."""
 
-def cleaned(graph: Graph, facts: Facts) -> tuple[Graph, str | None]:
-    """The graph as onnxslim leaves it, or as it was where that fails or computes something else.
+    name: str = "cleaning"
 
-    Returns:
-        The graph, and a note if cleaning was dropped.
-    """
-    if graph.size() > PROTOBUF_LIMIT or graph.is_apart:
-        return graph, "cleaning was skipped: the model is larger than 2 GB"
-    try:
-        candidate = _slim(graph)
-        if candidate.size() > GROWTH * graph.size():
-            candidate = _slim(graph, size_threshold=graph.size() // _LARGE)
-    except Exception as error:  # a cleaner that fails is no reason not to prune
-        return graph, f"cleaning was skipped: onnxslim failed ({type(error).__name__})"
-    if candidate.inputs != graph.inputs or candidate.outputs != graph.outputs:
-        return graph, "cleaning was dropped: it changed inputs or outputs"
-    also = [name for name in telling(graph) if name in graph.producer and name in candidate.producer]
-    before, after = (open_session(g.tapped(also)) for g in (graph, candidate))
-    feeds = random_feeds(before.inputs, np.random.default_rng(0), facts.dims)
-    left, right = before.run(feeds), after.run(feeds)
-    for name, a in left.items():
-        b = right[name]
-        if a.shape != b.shape or a.dtype != b.dtype:
-            return graph, f"cleaning was dropped: it changed the shape of '{name}'"
-        if a.dtype.kind == "f" and a.size:
-            behind = squashed(graph, name) if name in graph.outputs else ()
-            least = SQUASHED if behind and {*behind} <= {*also} else 0.0
-            scale = max(float(np.nanmax(np.abs(a), initial=0.0)), least) or 1.0
-            if not np.allclose(a / scale, b / scale, atol=TOLERANCE, rtol=0, equal_nan=True):
-                return graph, f"cleaning was dropped: it changed the values of '{name}'"
-    return candidate, None
+    def __call__(self, network: Network) -> Network:
+        """See `Rewrite`."""
+        graph = network.graph
+        if graph.size() > PROTOBUF_LIMIT or graph.is_apart:
+            raise NotApplied("the model is larger than 2 GB")
+        try:
+            candidate = _slim(graph)
+            if candidate.size() > GROWTH * graph.size():
+                candidate = _slim(graph, size_threshold=graph.size() // _LARGE)
+        except Exception as error:  # a cleaner that fails is no reason not to prune
+            raise NotApplied(f"onnxslim failed ({type(error).__name__})") from error
+        return network.of(candidate)
 
 
 def _slim(graph: Graph, **options: Any) -> Graph:
@@ -70,7 +52,7 @@ def _slim(graph: Graph, **options: Any) -> Graph:
         model = onnxslim.slim(given, skip_optimizations=["weight_tying"], **options)
     model.doc_string = graph.model.doc_string
     _declare_as_before(model.graph, graph)
-    return Graph(model, graph.path)
+    return Graph(model, graph.path, graph.held)
 
 
 @contextmanager

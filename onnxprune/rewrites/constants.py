@@ -7,23 +7,31 @@ graph. What only rearranges constants is left alone, for channel ids flow throug
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from ..execution.sessions import open_session
-from ..graph import Edits, Graph, Node, of_constants
+from ..graph import Edits, Graph, Network, Node, of_constants
 from ..ops import elementwise, index, layout, recurrent
 
 _FOLLOWED = frozenset({*layout.RULES, *index.RULES, *elementwise.RULES, "DequantizeLinear", "QuantizeLinear"})
 """Operators that channel ids flow through well enough on the way from a constant to its reader."""
 
 
-def folded(graph: Graph) -> Graph:
-    """The graph with computed weights as constants; the graph itself where there are none."""
-    nodes = list(_computed(graph))
-    if not nodes:
-        return graph
-    names = [n.outputs[0] for n in nodes]
-    values = open_session(of_constants(graph, names)).run({})
-    return graph.edited(Edits(folded={n.index: values[n.outputs[0]] for n in nodes}))
+@dataclass(frozen=True)
+class ComputedWeights:
+    """Weights that the graph computes become constants."""
+
+    name: str = "folding computed weights"
+
+    def __call__(self, network: Network) -> Network:
+        """See `Rewrite`."""
+        graph = network.graph
+        nodes = list(_computed(graph))
+        if not nodes:
+            return network
+        names = [n.outputs[0] for n in nodes]
+        values = open_session(of_constants(graph, names)).run({})
+        return network.edited(Edits(folded={n.index: values[n.outputs[0]] for n in nodes}))
 
 
 def _computed(graph: Graph) -> Iterable[Node]:

@@ -87,7 +87,6 @@ def edge(
     *,
     inside: float,
     outside: float,
-    first: float | None = None,
     effort: Effort = _DEFAULT,
     executor: Executor | None = None,
 ) -> Search[T]:
@@ -100,7 +99,6 @@ def edge(
         excess: by how much a candidate exceeds its bounds; 0 or less is within.
         inside: the end where candidates are within bounds.
         outside: the end where they are taken not to be.
-        first: where to look first; in the middle by default.
         effort: how long to search.
         executor: where to make them; here and one after the other by default.
 
@@ -111,7 +109,7 @@ def edge(
     trials: list[Trial[T]] = []
     near, far = _End(inside, None), _End(outside, None)
     while len(trials) < effort.evaluations:
-        at = _next(near, far, effort.tolerance) if trials or first is None else first
+        at = _next(near, far, effort.tolerance)
         made = next(iter(run(evaluate, [at])))
         trial = Trial(at, made, excess(made))
         trials.append(trial)

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..contracts.analysis import ChannelGroup
+from ..contracts.groups import Group
 from ..contracts.selection import keep_best, step
 from ..types import Floats, Mask
 
@@ -48,7 +48,7 @@ class Ladder:
 
     def __init__(
         self,
-        group: ChannelGroup,
+        group: Group,
         scores: Floats,
         curve: Floats | None = None,
         *,

@@ -1,64 +1,84 @@
-"""Every group on its own: the same share of each, or what a rule keeps."""
+"""Without a cost: the same share of each group, what a rule keeps of it, or the best of all units."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
-from ..contracts.analysis import Analysis
-from ..contracts.groups import Scores
+from ..contracts.budget import Uniform
+from ..contracts.groups import Choice, Group, Scores
 from ..contracts.selection import keep_best
-from ..types import Floats, Mask
+from ..types import Floats
+from .widths import Widths
 
 
-def by_ratio(
-    analysis: Analysis, scores: Scores, ratio: float, *, round_to: int = 1, min_channels: int = 1
-) -> Mask:
-    """Remove a share of the units of every group, those of lowest score.
+def chosen(groups: Sequence[Group], scores: Scores, uniform: Uniform, keep: float, widths: Widths) -> Choice:
+    """Keep a share of every group, the units of highest score.
 
     Args:
-        analysis: which units there are.
+        groups: which units there are.
         scores: for every group, float64 (group.size,).
-        ratio: share to remove, in (0, 1).
-        round_to: keep a multiple of this many, the nearest, where a group has at least as many.
-        min_channels: keep at least this many.
-
-    Returns:
-        bool (analysis.count,), whether each unit stays.
+        uniform: which option asks for it: each rounds as its source does.
+        keep: the share to keep, in (0, 1).
+        widths: that channels may have.
     """
+    count = _COUNTS[uniform.option]
 
-    def share(score: Floats) -> int:
-        return len(score) - math.floor(ratio * len(score) + 1e-9)
+    def rule(group: Group, _scores: Floats) -> int:
+        return group.runs * count(group.size // group.runs, keep)
 
-    return by_rule(analysis, scores, share, round_to=round_to, min_channels=min_channels)
+    return by_rule(groups, scores, rule, widths)
+
+
+def _gone(keep: float) -> float:
+    return round(1 - keep, 12)
+
+
+_COUNTS: Mapping[str, Callable[[int, float], int]] = MappingProxyType(
+    {
+        "--ratio": lambda width, keep: width - math.floor(_gone(keep) * width + 1e-9),
+        "--inbound": lambda width, keep: max(1, round(keep * width)),
+        "--sparsity": lambda width, keep: width - round(_gone(keep) * width),
+    }
+)
+"""How many of so many units a share comes to."""
 
 
 def by_rule(
-    analysis: Analysis,
-    scores: Scores,
-    rule: Callable[[Floats], int],
-    *,
-    round_to: int = 1,
-    min_channels: int = 1,
-) -> Mask:
+    groups: Sequence[Group], scores: Scores, rule: Callable[[Group, Floats], int], widths: Widths
+) -> Choice:
     """Keep the units of highest score in every group, as many as a rule says.
 
     Args:
-        analysis: which units there are.
+        groups: which units there are.
         scores: for every group, float64 (group.size,).
-        rule: from the scores of a group to how many units stay.
-        round_to: keep a multiple of this many, the nearest, where a group has at least as many.
-        min_channels: keep at least this many.
-
-    Returns:
-        bool (analysis.count,), whether each unit stays.
+        rule: from a group and its scores to how many units stay.
+        widths: keep a multiple, the nearest, of so many where a group has at least as many, and at least as
+            many as they say.
     """
-    kept = np.ones(analysis.count, bool)
-    for group, score in zip(analysis.groups, scores, strict=True):
-        keep = rule(score)
-        if round_to > 1:
-            keep = max(round_to, round(keep / round_to) * round_to)
-        kept[group.units] = keep_best(group, score, min(max(keep, min_channels), group.size))
-    return kept
+    kept = {}
+    for group, score in zip(groups, scores, strict=True):
+        keep = rule(group, score)
+        if widths.multiple > 1:
+            keep = max(widths.multiple, round(keep / widths.multiple) * widths.multiple)
+        kept[group.id] = keep_best(group, score, min(max(keep, widths.least), group.size))
+    return Choice(kept)
+
+
+def by_rank(groups: Sequence[Group], scores: Scores, keep: float) -> Choice:
+    """Keep a share of all units of all groups together, those of highest score; of equal ones the first.
+
+    Args:
+        groups: which units there are; they may be emptied.
+        scores: for every group, float64 (group.size,), comparable across groups.
+        keep: the share to keep, in (0, 1).
+    """
+    together = np.concatenate(scores)
+    count = together.size - round(_gone(keep) * together.size)
+    stays = np.zeros(together.size, bool)
+    stays[np.argsort(-together, kind="stable")[:count]] = True
+    ends = np.cumsum([group.size for group in groups])
+    return Choice({g.id: part for g, part in zip(groups, np.split(stays, ends[:-1]), strict=True)})

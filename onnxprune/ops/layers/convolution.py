@@ -169,6 +169,11 @@ class Transposed(Layout):
         return math.prod(self.inner.kernel)
 
     @property
+    def apart(self) -> int:
+        """See `Layout.apart`."""
+        return math.prod(self.strides)
+
+    @property
     def summed(self) -> int:
         """See `Layout.summed`."""
         return 1

@@ -45,6 +45,11 @@ class Layout(ABC):
         return 1
 
     @property
+    def apart(self) -> int:
+        """Of so many taps of a kernel one meets an input at a position: 1 but where they are transposed."""
+        return 1
+
+    @property
     @abstractmethod
     def summed(self) -> int:
         """The axis of the input that is summed over, apart from taps of a kernel."""

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from ...contracts.analysis import Analysis
 from ...graph import Array, Facts, Graph, Shape
 from ...ops import RULES
 from ...ops.label import Label, locate
@@ -14,6 +13,7 @@ from ...ops.op import Rule
 from ...ops.record import ConstantLabel, Record, Selection
 from ...ops.walk import Walk
 from ...types import Mask
+from .analysis import Analysis
 
 
 def rewrite(
@@ -31,12 +31,21 @@ def rewrite(
     Raises:
         Inconsistent: what is left would not fit together.
     """
-    if kept.all():
-        return graph
+    return graph if kept.all() else recorded(graph, facts, analysis, kept, rules)[0]
+
+
+def recorded(
+    graph: Graph, facts: Facts, analysis: Analysis, kept: Mask, rules: Mapping[str, Rule] = RULES
+) -> tuple[Graph, Record]:
+    """As `rewrite`, with what the walk has recorded.
+
+    Raises:
+        Inconsistent: what is left would not fit together.
+    """
     stays = Selection(kept[analysis.unit], analysis.unit)
     record = Walk(graph, facts, rules, stays, approximate=analysis.approximate).run()
     _edit_constants(graph, record)
-    return graph.edited(record.edits)
+    return graph.edited(record.edits), record
 
 
 def _edit_constants(graph: Graph, record: Record) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ...contracts.analysis import Analysis, ChannelGroup, Member, Place, Reader
+from ...contracts.effect import Member, Place
 from ...contracts.groups import Blocked, Lanes
 from ...contracts.selection import keep_best
 from ...errors import Infeasible
@@ -29,6 +29,7 @@ from ...ops.op import Rule
 from ...ops.record import Cover, Frozen, Inconsistent, Record, Selection
 from ...ops.walk import Walk
 from ...types import Cause, Mask, Units
+from .analysis import Analysis, ChannelGroup, Reader
 
 Granularity = Literal["auto", "head", "width"]
 SHARES = (0.5, 0.25, 0.75)

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from ...contracts.analysis import Analysis, ChannelGroup, Member, Place
-from ...contracts.plan import Plan, PlannedGroup, PlannedTensor
+from ...contracts.effect import Place
+from ...contracts.plan import PlannedGroup, PlannedTensor
 from ...errors import InputError
 from ...graph import Graph
-from ...types import Mask, Shape
+from ...types import Mask, Shape, Units
+from .analysis import Analysis, ChannelGroup
+
+_Key = tuple[str, Shape, tuple[int, ...]]
+"""What a plan says of a place: a constant, its view, and axes of that."""
 
 
-def make_plan(graph: Graph, analysis: Analysis, kept: Mask, options: Mapping[str, Any]) -> Plan:
-    """Write down which indices of which weights stay.
+def written(analysis: Analysis, kept: Mask) -> tuple[PlannedGroup, ...]:
+    """Which indices of which weights stay, for each group that loses something.
 
     Args:
-        graph: the graph that was analysed.
-        analysis: its analysis.
+        analysis: of the graph.
         kept: (analysis.count,), whether each unit stays.
-        options: how the choice was made; kept as it is.
     """
     owner = analysis.group_of
     cut = [not kept[group.units].all() for group in analysis.groups]
@@ -33,10 +34,9 @@ def make_plan(graph: Graph, analysis: Analysis, kept: Mask, options: Mapping[str
             owners = [g for g in np.unique(owner[units]) if g >= 0 and cut[g]]
             if owners:
                 stays = tuple(np.flatnonzero(kept[units]).tolist())
-                tensor = PlannedTensor(member.constant, member.view, place.axes, stays)
                 for g in owners:
-                    tensors[g].add(tensor)
-    groups = [
+                    tensors[g].add(PlannedTensor(member.constant, member.view, place.axes, stays))
+    return tuple(
         PlannedGroup(
             group.name,
             group.size,
@@ -46,50 +46,90 @@ def make_plan(graph: Graph, analysis: Analysis, kept: Mask, options: Mapping[str
         )
         for g, group in enumerate(analysis.groups)
         if cut[g]
-    ]
-    return Plan(graph.fingerprint(), tuple(groups), dict(options))
+    )
 
 
-def fit(plan: Plan, graph: Graph, analysis: Analysis) -> Mask:
+def fit(groups: Iterable[PlannedGroup], graph: Graph, analysis: Analysis) -> Mask:
     """The units that a plan keeps, on its graph or on one with the same weights' names and shapes.
 
     Raises:
         InputError: it does not fit; the message names the first difference.
     """
     places = _places(analysis)
-    kept = np.ones(analysis.count, bool)
-    seen = np.zeros(analysis.count, bool)
-    free = analysis.group_of >= 0
-    for group in plan.groups:
-        for tensor in group.tensors:
-            where = f"plan, tensor '{tensor.name}'"
-            if tensor.name not in graph.constants:
-                raise InputError("the model has no such weight", where=where)
-            found = places.get((tensor.name, tensor.view, tensor.axes))
-            if found is None:
-                raise InputError(_why_no_place(tensor, graph.shape_of_constant(tensor.name)), where=where)
-            units = found.units.ravel()
-            if any(not 0 <= i < units.size for i in tensor.kept):
-                raise InputError(f"keeps an index outside 0..{units.size - 1}", where=where)
-            stays = np.zeros(units.size, bool)
-            stays[list(tensor.kept)] = True
-            gone = units[~stays]
-            if not free[gone].all():
-                index = int(np.flatnonzero(~stays)[np.flatnonzero(~free[gone])[0]])
-                raise InputError(
-                    f"index {index} can't be removed", where=where, hint="see 'onnxprune inspect'"
-                )
-            if (seen[units] & (kept[units] != stays)).any():
-                index = int(np.flatnonzero(seen[units] & (kept[units] != stays))[0])
-                raise InputError(
-                    f"index {index} is coupled with one that another tensor of the plan treats otherwise",
-                    where=where,
-                )
-            kept[units], seen[units] = stays, True
+    stays = _Stays(analysis)
+    known = [(tensor, _found(tensor, places, graph)) for group in groups for tensor in group.tensors]
+    # A vector that several layers share is in several places: what others say tells which one is meant.
+    for tensor, found in sorted(known, key=lambda one: len(one[1])):
+        stays.put(tensor, found)
+    kept = stays.kept
     for unfit in analysis.groups:
-        if reason := _why_unfit(unfit, kept):
-            raise InputError(reason, where=f"plan, group '{unfit.name}'")
+        why = _why_unfit(unfit, kept)
+        if why is not None:
+            raise InputError(why, where=f"plan, group '{unfit.name}'")
     return kept
+
+
+class _Stays:
+    """Which units stay, as far as it has been said."""
+
+    def __init__(self, analysis: Analysis) -> None:
+        self.kept = np.ones(analysis.count, bool)
+        self._seen = np.zeros(analysis.count, bool)
+        self._free = analysis.group_of >= 0
+
+    def put(self, tensor: PlannedTensor, found: Sequence[Place]) -> None:
+        """Say it of the first of some places that it can be said of.
+
+        Raises:
+            InputError: it can be said of none; the message is about the first.
+        """
+        reasons = []
+        for place in found:
+            why = self._why_not(tensor, place)
+            if why is None:
+                units = place.units.ravel()
+                self.kept[units], self._seen[units] = self._stays(tensor, units), True
+                return
+            reasons.append(why)
+        raise reasons[0]
+
+    def _why_not(self, tensor: PlannedTensor, place: Place) -> InputError | None:
+        units, where = place.units.ravel(), _where(tensor)
+        if any(not 0 <= i < units.size for i in tensor.kept):
+            return InputError(f"keeps an index outside 0..{units.size - 1}", where=where)
+        stays = self._stays(tensor, units)
+        stuck = np.flatnonzero(~stays & ~self._free[units])
+        if stuck.size:
+            hint = "see 'onnxprune inspect'"
+            return InputError(f"index {stuck[0]} can't be removed", where=where, hint=hint)
+        other = np.flatnonzero(self._seen[units] & (self.kept[units] != stays))
+        if other.size:
+            reason = f"index {other[0]} is coupled with one that another tensor of the plan treats otherwise"
+            return InputError(reason, where=where)
+        return None
+
+    def _stays(self, tensor: PlannedTensor, units: Units) -> Mask:
+        stays = np.zeros(units.size, bool)
+        stays[list(tensor.kept)] = True
+        return stays
+
+
+def _where(tensor: PlannedTensor) -> str:
+    return f"plan, tensor '{tensor.name}'"
+
+
+def _found(tensor: PlannedTensor, places: Mapping[_Key, Sequence[Place]], graph: Graph) -> Sequence[Place]:
+    """The places that a tensor may mean, at least one.
+
+    Raises:
+        InputError: there is none.
+    """
+    if tensor.name not in graph.constants:
+        raise InputError("the model has no such weight", where=_where(tensor))
+    found = places.get((tensor.name, tensor.view, tensor.axes))
+    if not found:
+        raise InputError(_why_no_place(tensor, graph.shape_of_constant(tensor.name)), where=_where(tensor))
+    return found
 
 
 def _why_no_place(tensor: PlannedTensor, shape: Shape) -> str:
@@ -110,8 +150,11 @@ def _why_unfit(group: ChannelGroup, kept: Mask) -> str | None:
     return None
 
 
-def _places(analysis: Analysis) -> dict[tuple[str, tuple[int, ...], tuple[int, ...]], Place]:
-    def key(m: Member, p: Place) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
-        return m.constant, m.view, p.axes
-
-    return {key(m, p): p for m in reversed(analysis.members) for p in m.places}
+def _places(analysis: Analysis) -> dict[_Key, list[Place]]:
+    """Where units are, by what a plan says of it; places with the same units once."""
+    found: dict[_Key, dict[bytes, Place]] = {}
+    for member in analysis.members:
+        for place in member.places:
+            key = member.constant, member.view, place.axes
+            found.setdefault(key, {}).setdefault(place.units.tobytes(), place)
+    return {key: list(several.values()) for key, several in found.items()}

@@ -1,65 +1,26 @@
-"""Where to look when a group is scored: the weights that make its units, their outputs, and who reads them.
-
-`measure` gathers statistics at these places and `criteria` look them up there, so both find them here.
-"""
+"""Where to look when channels are scored: the weights that make them, their outputs, and who reads them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from ...contracts.analysis import Analysis, ChannelGroup, Member, Place, Reader
+from ...contracts.effect import Member, Place
+from ...contracts.reduction import Consumer, Filters, Key
 from ...graph import Array, Graph, Node
+from ...graph.behind import only_reader
 from ...ops.layers import weight_inputs
 from ...ops.layers.storage import stored
-from ...types import Floats, Shape, Units
+from ...types import Floats, Units
+from .analysis import Analysis, ChannelGroup, Reader
 
 _FOLDED = frozenset({"BatchNormalization", "Add", "Mul", "Sub", "Div"})
 """With constants, these would be part of the filter in another export of the same network."""
 
 _CARRIERS = frozenset({*_FOLDED, "Identity", "Dropout", "Concat", "Sum", "Cast"})
 """What a signal passes on its way to its ReLU."""
-
-
-Key = tuple[str, int]
-"""A tensor and its channel axis."""
-
-
-@dataclass(frozen=True, eq=False)
-class Filters:
-    """Weights of one node that make units of a group.
-
-    Attributes:
-        node: index of the node.
-        rows: float64 (n, d), the weights that make each output channel.
-        units: int64 (n,), the unit of each.
-    """
-
-    node: int
-    rows: Floats
-    units: Units
-
-
-@dataclass(frozen=True, eq=False)
-class Consumer:
-    """A node with constant weights that sums over units.
-
-    Attributes:
-        node: index of the node.
-        activation: the tensor it reads, in floats if it was quantised for it, and the axis it sums over.
-        units: int64 (C,), along that axis.
-        weight: name of what it multiplies by; `weights` gives the values.
-        reader: how the units lie in that constant.
-    """
-
-    node: int
-    activation: Key
-    units: Units
-    weight: str
-    reader: Reader
 
 
 def filters(graph: Graph, analysis: Analysis, group: ChannelGroup) -> Iterator[Filters]:
@@ -74,7 +35,8 @@ def filters(graph: Graph, analysis: Analysis, group: ChannelGroup) -> Iterator[F
                     mine = np.isin(place.units, group.units)
                     if mine.any() and not _is_read(analysis, index, i, member, place):
                         rows, units = _rows(graph.array(name), member, place)
-                        yield Filters(index, rows[mine.ravel()], units[mine.ravel()])
+                        local = np.searchsorted(group.units, units[mine.ravel()])
+                        yield Filters(index, rows[mine.ravel()], local)
                         break  # a depthwise kernel names its units twice
 
 
@@ -128,9 +90,9 @@ def _rows(array: Array, member: Member, place: Place) -> tuple[Floats, Units]:
     return front.reshape(place.units.size, -1).astype(np.float64), place.units.ravel()
 
 
-def axis_of(analysis: Analysis, tensor: str, units: Units) -> tuple[int, Units] | None:
+def axis_of(places: Iterable[Place], units: Units) -> tuple[int, Units] | None:
     """The one axis of a tensor where some of these units lie, and all units along it."""
-    for place in analysis.tensors.get(tensor, ()):
+    for place in places:
         if len(place.axes) == 1 and np.isin(place.units, units).any():
             return place.axes[0], place.units
     return None
@@ -144,39 +106,60 @@ def consumers(graph: Graph, analysis: Analysis) -> tuple[Consumer, ...]:
     result = []
     group_of = analysis.group_of
     for reader in analysis.readers:
-        node = graph.nodes[reader.node]
+        node, place = graph.nodes[reader.node], reader.place
         weight = node.inputs[reader.input]
-        if stored(graph, weight) is None or (group_of[reader.place.units] < 0).all():
+        if stored(graph, weight) is None or (group_of[place.units] < 0).all():
             continue
-        if len(reader.place.axes) > 1 and reader.place.units.shape[-1] == 1:
+        if len(place.axes) > 1 and place.units.shape[-1] == 1:
             continue
-        read = np.unique(reader.place.units)
+        read = np.unique(place.units)
         for name in node.inputs[: 1 if reader.input else 2]:
-            found = axis_of(analysis, name, read) if name != weight else None
+            found = axis_of(analysis.tensors.get(name, ()), read) if name != weight else None
             if found is not None and np.array_equal(np.unique(found[1]), read):
                 result.append(
-                    Consumer(node.index, (_floats(graph, name), found[0]), found[1], weight, reader)
+                    Consumer(
+                        output=node.outputs[0],
+                        node=node.index,
+                        op=node.op,
+                        input=reader.input,
+                        weight=weight,
+                        activation=(_floats(graph, name), found[0]),
+                        units=found[1],
+                        view=reader.view,
+                        axes=place.axes,
+                        lanes=place.units.shape[0] if place.units.ndim > 1 else 1,
+                    )
                 )
                 break
     return tuple(result)
 
 
-def kernels_of(consumer: Consumer) -> Key:
-    """Where the statistics of a consumer's single kernels are kept: many consumers may read one tensor."""
-    return consumer.weight, -1
-
-
 def outputs(graph: Graph, analysis: Analysis, group: ChannelGroup) -> tuple[tuple[Key, Units], ...]:
-    """What each node of a group makes, as it is once everything is folded that could be; and its units."""
+    """What each node of a group makes, as it is once everything is folded that could be; and its units.
+
+    Units are those of the group, in its own numbers; -1 for others.
+    """
     result = []
     for index in group.nodes:
         tensor = graph.nodes[index].outputs[0]
         while (following := only_reader(graph, tensor)) is not None and _folds(graph, following, tensor):
             tensor = following.outputs[0]
-        found = axis_of(analysis, tensor, group.units)
+        found = along(analysis, tensor, group)
         if found is not None:
             result.append(((tensor, found[0]), found[1]))
     return tuple(result)
+
+
+def along(analysis: Analysis, tensor: str, group: ChannelGroup) -> tuple[int, Units] | None:
+    """The one axis of a tensor where units of a group lie, and these, numbered within it; -1 for others."""
+    found = axis_of(analysis.tensors.get(tensor, ()), group.units)
+    return None if found is None else (found[0], local(group, found[1]))
+
+
+def local(group: ChannelGroup, units: Units) -> Units:
+    """Units numbered within a group; -1 for those of others."""
+    index = np.minimum(np.searchsorted(group.units, units), group.size - 1)
+    return np.where(group.units[index] == units, index, -1)
 
 
 def activations(graph: Graph, analysis: Analysis, group: ChannelGroup) -> tuple[tuple[Key, Units], ...]:
@@ -190,7 +173,7 @@ def activations(graph: Graph, analysis: Analysis, group: ChannelGroup) -> tuple[
             continue
         seen.add(tensor)
         for reader, _ in graph.readers.get(tensor, ()):
-            place = axis_of(analysis, reader.outputs[0], group.units) if reader.outputs else None
+            place = along(analysis, reader.outputs[0], group) if reader.outputs else None
             if place is None:
                 continue
             if is_relu(graph, reader):
@@ -212,12 +195,6 @@ def is_relu(graph: Graph, node: Node) -> bool:
     return low is not None and float(np.asarray(low).reshape(())) == 0
 
 
-def only_reader(graph: Graph, tensor: str) -> Node | None:
-    """The one node that reads a tensor; `None` if others do, or it is an output of the graph."""
-    readers = graph.readers.get(tensor, ())
-    return readers[0][0] if len(readers) == 1 and tensor not in graph.outputs else None
-
-
 def _folds(graph: Graph, node: Node, tensor: str) -> bool:
     return node.op in _FOLDED and all(n == tensor or not _is_data(graph, n) for n in node.inputs if n)
 
@@ -229,21 +206,3 @@ def hands_on(reader: Reader) -> bool:
     """
     units = reader.place.units
     return len(reader.place.axes) > 1 and bool((units == units[..., :1]).all())
-
-
-def spread(values: Array, reader: Reader) -> Array:
-    """What is said of every unit of `reader.place`, so that it broadcasts over `reader.view`."""
-    shape = [1] * len(reader.view)
-    for axis, length in zip(reader.place.axes, values.shape, strict=True):
-        shape[axis] = length
-    return values.reshape(shape)
-
-
-def merged(values: Array, reader: Reader, shape: Shape) -> Array:
-    """What `spread` gives, over the tensor itself, of `shape`: one of its axes may be split in the view."""
-    view = reader.view
-    if view == shape:
-        return values
-    split = next(a for a in range(len(shape)) if (*view[:a], view[a] * view[a + 1], *view[a + 2 :]) == shape)
-    over = values.shape
-    return values.reshape((*over[:split], over[split] * over[split + 1], *over[split + 2 :]))

@@ -1,54 +1,16 @@
-"""What can become of every weight: it is prunable, coupled with others, or blocked."""
+"""What can become of every weight of a graph as channels go."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping, Sequence, Set
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from ...contracts.analysis import Analysis, Member
-from ...graph import TINY, Graph, Node, Shape
-from ...types import Cause, Mask, Units
-
-State = Literal["prunable", "coupled", "blocked"]
-Fate = Literal["pruned", "coupled", "whole", "blocked"]
-
-
-@dataclass(frozen=True)
-class Weight:
-    """A constant of several values that some node computes with.
-
-    Attributes:
-        name: of the constant.
-        shape: its shape.
-        readers: indices of the nodes that compute with it, behind what only prepares it (a Transpose).
-        groups: indices of the groups of channels that these nodes make of it.
-        coupled: indices of other groups whose channels it holds; they go from it as they go elsewhere.
-        cause: why other channels in it can't go, or none of it; `None` where all can that are channels.
-    """
-
-    name: str
-    shape: Shape
-    readers: tuple[int, ...]
-    groups: tuple[int, ...]
-    coupled: tuple[int, ...]
-    cause: Cause | None
-
-    @property
-    def state(self) -> State:
-        """What can become of it."""
-        return "prunable" if self.groups else "coupled" if self.coupled else "blocked"
-
-    def fate(self, narrowed: Sequence[bool]) -> Fate:
-        """What became of it. `narrowed`: for each group, whether it has lost anything."""
-        if any(narrowed[k] for k in self.groups):
-            return "pruned"
-        if any(narrowed[k] for k in self.coupled):
-            return "coupled"
-        return "blocked" if self.state == "blocked" else "whole"
+from ...contracts.effect import Member
+from ...contracts.weights import Weight
+from ...graph import TINY, Graph, readers_of
+from ...types import Cause, Units
+from .analysis import Analysis
 
 
 def weights(graph: Graph, analysis: Analysis) -> tuple[Weight, ...]:
@@ -78,7 +40,7 @@ def _weight(
     graph: Graph, analysis: Analysis, name: str, units: Units, groups: Units, blocked: Mapping[int, Cause]
 ) -> Weight:
     """`units`: on its axes; `groups`: the group of each, -1 for those that stay."""
-    found = readers(graph, [name])
+    found = readers_of(graph, [name])
     held = np.flatnonzero(np.bincount(groups[groups >= 0])).tolist()
     own = tuple(k for k in held if not found.isdisjoint(analysis.groups[k].nodes))
     kinds, times = np.unique(analysis.cause_of[units[groups < 0]], return_counts=True)
@@ -89,7 +51,9 @@ def _weight(
     if cause is None and not held:
         cause = _commonest(causes) or Cause(min(found, default=-1), f"reads '{name}' as it is", "nothing")
     coupled = tuple(k for k in held if k not in own)
-    return Weight(name, graph.shape_of_constant(name), tuple(sorted(found)), own, coupled, cause)
+    ids = [group.id for group in analysis.groups]
+    made, others = (tuple(ids[k] for k in some) for some in (own, coupled))
+    return Weight(name, graph.shape_of_constant(name), tuple(sorted(found)), made, others, cause)
 
 
 def _units(members: Sequence[Member]) -> Units:
@@ -99,40 +63,3 @@ def _units(members: Sequence[Member]) -> Units:
 
 def _commonest(causes: Mapping[Cause, int]) -> Cause | None:
     return max(causes, key=causes.__getitem__, default=None)
-
-
-def readers(graph: Graph, names: Collection[str]) -> set[int]:
-    """Indices of nodes that compute with constants: not those that read nothing else, but what reads them."""
-    wanted, seen, found = sorted(names), set(names), set()
-    while wanted:
-        for node, _ in graph.readers.get(wanted.pop(), ()):
-            if prepares(graph, node, seen):
-                new = {o for o in node.outputs if o} - seen
-                seen |= new
-                wanted += sorted(new)
-            else:
-                found.add(node.index)
-    return found
-
-
-def prepares(graph: Graph, node: Node, prepared: Set[str]) -> bool:
-    """Whether a node reads nothing but constants, and what is `prepared` of them."""
-    return not node.captured and all(i in prepared or i in graph.constants for i in node.inputs if i)
-
-
-def shape_after(graph: Graph, weight: Weight, pruned: Graph) -> Shape | None:
-    """The shape of a weight in the pruned graph: of its narrowest copy, where readers have their own.
-
-    It is found at the same nodes, or by its name; `None` where it is gone.
-    """
-    names = {weight.name}
-    for node, i in graph.readers[weight.name]:
-        new = pruned.producer.get(node.outputs[0])
-        names |= {new.inputs[i]} if new is not None and 0 <= i < len(new.inputs) else set()
-    shapes = [pruned.shape_of_constant(name) for name in names if name in pruned.constants]
-    return min(shapes, key=math.prod, default=None)
-
-
-def narrowed(analysis: Analysis, kept: Mask) -> list[bool]:
-    """For each group, whether it has lost anything. `kept`: (units,), whether each stays."""
-    return [not kept[group.units].all() for group in analysis.groups]

@@ -1,0 +1,206 @@
+"""The units of one phase, and all that is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TypeVar
+
+from ..calibration import DEFAULT_NEEDS
+from ..contracts.groups import Choice, Scores
+from ..contracts.maker import Candidate
+from ..contracts.reduction import CannotCut, Space, Trace, Wanted
+from ..contracts.stats import Need
+from ..contracts.verdict import Drop
+from ..cost.quantities import Beside
+from ..criteria import Context
+from ..execution.timing import Timing
+from ..graph import Network
+from ..strategies.meeting import Route
+from ..types import Progress
+from .blocking import kept_by_name
+from .evidence import Evidence, measured
+from .load import Loaded, require_groups
+from .maker import Making
+from .options import Options
+from .recipe import Phase
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Setting:
+    """What does not change from phase to phase.
+
+    Attributes:
+        loaded: the model.
+        options: how a budget is met.
+        timing: how latency is measured.
+        executor: where candidates are made; here by default.
+        progress: told what begins.
+    """
+
+    loaded: Loaded
+    options: Options
+    timing: Timing
+    executor: Executor | None
+    progress: Progress
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """The units of one phase, and all that is known of them.
+
+    Attributes:
+        setting: what does not change.
+        phase: what is asked for.
+        base: the network that is cut.
+        before: from the network that the model was rewritten to, to `base`.
+        spaces: units of `base`, in the order in which they are cut.
+        evidence: what is known of `base`.
+        notes: what happened on the way.
+    """
+
+    setting: Setting
+    phase: Phase
+    base: Network
+    before: Trace
+    spaces: tuple[Space, ...]
+    evidence: Evidence
+    notes: tuple[str, ...] = ()
+
+    @property
+    def options(self) -> Options:
+        """How a budget is met."""
+        return self.setting.options
+
+    @property
+    def rated(self) -> Space:
+        """The units that a criterion rates, and a budget is about."""
+        return self.spaces[0]
+
+    @cached_property
+    def maker(self) -> Making:
+        """Makes candidates."""
+        return Making(
+            self.setting.loaded,
+            self.base,
+            self.before,
+            self.spaces,
+            self.phase.reductions[-1].find,
+            self.evidence,
+            self.options,
+            self.setting.progress,
+        )
+
+    @cached_property
+    def beside(self) -> Beside:
+        """Measures candidates beside the original."""
+        return Beside(self.setting.loaded.origin, self.setting.timing)
+
+    def scores(self) -> Scores:
+        """What each unit is worth."""
+        fit = self.evidence.fit
+        context = Context(self.rated, self.evidence.stats, self.options.seed, fit)
+        return self.phase.criterion.scores(context)
+
+
+@dataclass(frozen=True, eq=False)
+class Solved:
+    """What a phase has come to.
+
+    Attributes:
+        search: where it was looked for.
+        choice: which units stay.
+        candidate: cut and repaired.
+        route: the way down that was taken, with a budget of costs.
+        drop: what is promised, if anything.
+    """
+
+    search: Search
+    choice: Choice
+    candidate: Candidate
+    route: Route | None = None
+    drop: Drop | None = None
+
+
+def opened(setting: Setting, phase: Phase, base: Network, before: Trace, evidence: Evidence) -> Search:
+    """Find the units of a phase, and measure what is needed to choose among them.
+
+    Raises:
+        Infeasible: there are none.
+        InputError: a sample doesn't fit the model, or statistics are of another network.
+        UsageError: a pattern of `--keep` names nothing.
+    """
+    options, loaded = setting.options, setting.loaded
+    setting.progress(f"Finding {phase.name}")
+    spaces: Sequence[Space] = [reduction.find(base) for reduction in phase.reductions]
+    spaces, notes = kept_by_name(spaces, options.keep, loaded.original, base.graph)
+    search = Search(setting, phase, base, before, tuple(spaces), evidence, notes)
+    if phase.planned is None:
+        require_groups(loaded.origin.where, spaces[:1])
+    if evidence.stats is None:
+        search = replace(search, evidence=_measured(search, base, spaces))
+    return search
+
+
+def _measured(search: Search, network: Network, spaces: Sequence[Space]) -> Evidence:
+    """The evidence with what the criterion looks up, and what groups are measured with."""
+    options = search.options
+    if search.phase.planned is not None:
+        return search.evidence
+    needs: frozenset[Need] = search.phase.criterion.needs
+    if options.evaluations and search.phase.budget.uniform is None:
+        needs |= DEFAULT_NEEDS
+    wanted = spaces[0].wanted(needs) if needs else Wanted({})
+    return measured(
+        search.evidence,
+        network,
+        wanted,
+        batch=options.batch,
+        seed=options.seed,
+        progress=search.setting.progress,
+    )
+
+
+def searched(search: Search, look: Callable[[Search], T]) -> T:
+    """What a look at the units gives; where a choice can't be cut, again without the groups at fault.
+
+    Groups are rehearsed when they are found, but not at all widths: a number that is computed from a width
+    may be the same for half of the channels and another one for a tenth.
+
+    Raises:
+        Infeasible: nothing is left to prune, or as `look`.
+    """
+    while True:
+        try:
+            return look(search)
+        except CannotCut as trouble:
+            search = narrowed(search, trouble)
+
+
+def narrowed(search: Search, trouble: CannotCut) -> Search:
+    """The search without groups that can't be cut as was tried.
+
+    Raises:
+        Infeasible: nothing is left to prune.
+    """
+    if not trouble.groups or search.phase.planned is not None:
+        raise trouble
+    spaces = tuple(space.without(trouble.groups, trouble.cause) for space in search.spaces)
+    by = str(search.base.graph.nodes[trouble.cause.by])
+    note = f"{by}: {trouble.cause.reason}: the channels that it is about stay"
+    require_groups(search.setting.loaded.origin.where, spaces[:1])
+    return replace(search, spaces=spaces, notes=(*search.notes, note))
+
+
+def left_of(search: Search, choice: Choice) -> Search:
+    """The same units in the network that a choice leaves, cut and repaired, with statistics of it."""
+    base = search.maker.candidate(choice).network
+    reduction = search.phase.reductions[0]
+    space = reduction.find(base)
+    evidence = replace(search.evidence, stats=None)
+    left = replace(search, base=base, spaces=(space,), evidence=evidence)
+    return replace(left, evidence=_measured(left, base, [space]))
