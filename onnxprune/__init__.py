@@ -1,7 +1,13 @@
 """Structured channel pruning for ONNX files: no training, no framework, a proof that the surgery is exact."""
 
+from typing import TYPE_CHECKING, Any
+
 from .errors import CheckFailed, Infeasible, InputError, OnnxpruneError, UsageError
-from .pipeline import Prepared, Result, apply, compare, prepare, prune
+
+if TYPE_CHECKING:
+    from .pipeline import Prepared, Result, apply, compare
+    from .pipeline.load import prepare
+    from .pipeline.prune import prune
 
 __version__ = "0.1.0"
 
@@ -18,3 +24,12 @@ __all__ = [
     "prepare",
     "prune",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The pipeline, once somebody asks for it: a second of imports."""
+    if name not in __all__:
+        raise AttributeError(f"module 'onnxprune' has no attribute '{name}'")
+    from . import pipeline
+
+    return getattr(pipeline, name)

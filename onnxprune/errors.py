@@ -2,7 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
+
+LONGEST = 2000
+"""Characters of a message; names in files may have millions."""
+
+_REPLACED = "\ufffd"
+_COMMANDS = re.compile(r"##(?=\[)|^(\s*):(?=:)")
+
+
+def harmless(text: str) -> str:
+    """One line of text from elsewhere that neither a terminal nor a workflow's log takes for a command.
+
+    Names in a model are anybody's. What can't be printed (control characters, line breaks, marks that turn
+    the direction of writing around) is replaced, and so is the beginning of what logs of GitHub and Azure
+    execute: `##[` anywhere, `::` at the start of a line. The length stays.
+    """
+    printable = text if text.isprintable() else "".join(c if c.isprintable() else _REPLACED for c in text)
+    return _COMMANDS.sub(lambda found: found[0][:-1] + _REPLACED, printable)
+
+
+def shortened(text: str, longest: int = LONGEST) -> str:
+    """The beginning and the end of a text that is longer than anybody reads."""
+    return text if len(text) <= longest else f"{text[: longest * 3 // 4]} ... {text[-longest // 4 :]}"
 
 
 class OnnxpruneError(Exception):
@@ -26,10 +49,10 @@ class OnnxpruneError(Exception):
         super().__init__(reason)
 
     def __str__(self) -> str:
-        """One line: `where: reason; hint`."""
+        """One harmless line: `where: reason; hint`."""
         text = f"{self.where}: {self.reason}" if self.where else self.reason
         text = f"{text}; {self.hint}" if self.hint else text
-        return " ".join(text.split())
+        return harmless(shortened(" ".join(text.split())))
 
 
 class CheckFailed(OnnxpruneError):
@@ -40,6 +63,10 @@ class CheckFailed(OnnxpruneError):
 
 class InputError(OnnxpruneError):
     """A file or value given by the user can't be used (exit code 2)."""
+
+
+class RunFailed(InputError):
+    """ONNX Runtime took a model, and a node failed on what it was fed (exit code 2)."""
 
 
 class UsageError(OnnxpruneError):

@@ -197,7 +197,7 @@ def test_an_absolute_latency_fails_only_on_demand(project):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is not a baseline"),
+        ("{", "is not JSON"),
         ("<<<<<<< HEAD\n", "solve the conflict"),
         ("[]", "is not a baseline"),
         ('{"version": 2, "models": {}}', "is a baseline of version 2, not 1"),

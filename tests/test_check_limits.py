@@ -82,7 +82,7 @@ def parsed(value, metric="size"):
         ("12 MB", [("fail", Bound(0, 12e6))]),
         (12_000_000, [("fail", Bound(0, 12e6))]),
         ("+2%", [("fail", Growth(0.02, None))]),
-        ("2 %", [("fail", Growth(0.02, None))]),
+        ("+ 2 %", [("fail", Growth(0.02, None))]),
         ("+64 kB", [("fail", Growth(None, 64e3))]),
         ({"relative": "+2%", "absolute": "64 kB"}, [("fail", Growth(0.02, 64e3))]),
         ({"relative": "+2%", "absolute": "+64 kB"}, [("fail", Growth(0.02, 64e3))]),

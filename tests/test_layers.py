@@ -15,17 +15,6 @@ MODULES = (
     *("__init__", "errors", "graph", "runtime", "ops", "contracts"),
     *("gradients", "calibration", "reductions", "cli"),
 )
-    "__init__",
-    "errors",
-    "graph",
-    "runtime",
-    "ops",
-    "contracts",
-    "gradients",
-    "calibration",
-    "reductions",
-    "cli",
-)
 
 
 def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:
@@ -72,7 +61,7 @@ def test_empty_modules_break_nothing(package):
         ("reductions", "import onnxprune.cli"),
         ("reductions", "import onnx"),
         ("runtime", "from onnx import numpy_helper"),
-        ("calibration", "import onnx_graphsurgeon as gs"),
+        ("calibration", "from onnx import helper"),
         ("reductions", "import onnxruntime"),
     ],
 )

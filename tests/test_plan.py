@@ -248,5 +248,5 @@ class TestNotAPlan:
             edited(result.plan, fraction)
 
     def test_a_missing_file_is_named(self, tmp_path):
-        with pytest.raises(InputError, match=r"plan\.json: can't be read"):
+        with pytest.raises(InputError, match=r"plan\.json: no such file"):
             plans.read(tmp_path / "plan.json")

@@ -302,7 +302,7 @@ class TestTable:
             load(tmp_path / "t.json")
 
     def test_no_file(self, tmp_path):
-        with pytest.raises(InputError, match="No such file"):
+        with pytest.raises(InputError, match="no such file"):
             load(tmp_path / "t.json")
 
     def test_the_cache_grows_and_survives_damage(self, tmp_path, monkeypatch):

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from onnxprune import compare
-from onnxprune.cli import app, run
+from onnxprune.cli import run
+from onnxprune.cli.app import app
 from onnxprune.criteria import CRITERIA
 
 ROOT = Path(__file__).parent.parent

@@ -123,7 +123,7 @@ class TestSession:
     def test_sequences_are_boxed(self):
         sequence = onnx.helper.make_tensor_sequence_value_info("y", FLOAT, None)
         session = open_(model(make_node("SequenceConstruct", ["x", "x"], ["y"]), outputs=[sequence]))
-        assert session.outputs == (TensorSpec("y", np.dtype(object), ()),)
+        assert session.outputs == (TensorSpec("y", np.dtype(object), (), is_tensor=False),)
         y = session.run({"x": np.ones((1, 3), np.float32)})["y"]
         assert y.shape == ()
         assert len(y.item()) == 2
@@ -283,11 +283,21 @@ class TestRandomFeeds:
         np.testing.assert_array_equal(self.draw(spec)["x"], self.draw(spec)["x"])
         assert (self.draw(spec)["x"] != self.draw(spec, seed=1)["x"]).any()
 
-    def test_no_strings(self):
+    def test_strings_are_letters(self):
+        (texts,) = self.draw(self.spec("text", object, 1, 4)).values()
+        assert texts.shape == (1, 4)
+        assert all(len(text) == 1 for text in texts.flat)
+
+    def test_no_sequences(self):
+        spec = TensorSpec("list", np.dtype(object), (), is_tensor=False)
         with pytest.raises(
-            InputError, match=r"^input 'text': can't draw random values of its type; give samples$"
+            InputError, match=r"^input 'list': can't draw random values of its type; give samples$"
         ):
-            self.draw(self.spec("text", object, 1))
+            self.draw(spec)
+
+    def test_none_larger_than_memory(self):
+        with pytest.raises(InputError, match=r"^input 'x': an array of shape \(1, 2147483647, 9999\) takes"):
+            self.draw(self.spec("x", np.float32, 1, 2**31 - 1, 9999))
 
 
 def test_the_installation():

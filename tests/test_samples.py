@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import io
+import os
 import pickle
+import zipfile
 
 import ml_dtypes
 import numpy as np
 import pytest
 from onnx import TensorProto, numpy_helper
-from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
+from onnx.helper import (
+    make_graph,
+    make_model,
+    make_node,
+    make_opsetid,
+    make_tensor_sequence_value_info,
+    make_tensor_value_info,
+)
 
+import onnxprune.runtime.memory
 from onnxprune import samples
 from onnxprune.errors import InputError, UsageError
-from onnxprune.graph import Graph
+from onnxprune.graph import Graph, Npz
 from onnxprune.samples import PRESETS, Preprocessing
 
 
@@ -350,8 +361,12 @@ def test_batches_of_a_model_fixed_to_one():
 
 
 def test_batches_of_a_model_fixed_to_four():
-    """Four rows are one sample; what is left over is none."""
+    """Four rows are one sample; what is left over is none, and told."""
     graph = model(x=(TensorProto.FLOAT, [4, 3, 4]))
+    found = samples.load({"x": X}, graph)
+    assert (found.count, found.rows) == (2, 8)
+    assert found.notes == ("the last 2 samples are left out: the model takes 4 at a time",)
+    assert samples.load({"x": X[:8]}, graph).notes == ()
     found = samples.load([{"x": X}], graph)
     assert found.count == 2
     assert [len(b["x"]) for b in found.batches(32)] == [4, 4]
@@ -510,9 +525,194 @@ def test_an_iterable_of_something_else():
         samples.load([], ONE)
 
 
+def test_samples_on_an_axis_of_their_own_are_not_joined(tmp_path):
+    """The first axis of an input may be time: 64 clips of 100 steps are 64 samples, and not 6,400."""
+    graph = model(x=(TensorProto.FLOAT, ["T", 5]))
+    np.save(tmp_path / "clips.npy", np.zeros((64, 100, 5), np.float32))
+    found = samples.load(tmp_path / "clips.npy", graph)
+    assert (found.count, found.rows, found.joinable) == (64, 64, False)
+    assert {b["x"].shape for b in found.batches(32)} == {(100, 5)}
+    batches_of_one = samples.load({"x": np.zeros((64, 1, 5), np.float32)}, graph)
+    assert [len(b["x"]) for b in batches_of_one.batches(32)] == [32, 32]
+
+
+# ---------------------------------------------------------------- files that claim too much
+
+
+def npy(shape, data, fortran=False):
+    """An npy file whose header says what it likes."""
+    file = io.BytesIO()
+    header = {"descr": "<f4", "fortran_order": fortran, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    return file.getvalue() + data
+
+
+def zipped(path, content, compression=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("x.npy", content)
+
+
+@pytest.mark.parametrize("fortran", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "data", "message"),
+    [
+        ((200_000_000, 3, 4), b"1234", r"array 'x' has 4 bytes, and float32 of shape .* takes 9600000000"),
+        ((-2, 3, 4), b"", r"array 'x' has 0 bytes, and float32 of shape \(-2, 3, 4\)"),
+        ((10, 3, 4), bytes(500), r"array 'x' has 500 bytes"),
+        ((2**40, 2**40), b"", r"array 'x' has 0 bytes"),
+    ],
+)
+def test_headers_that_claim_what_is_not_there(tmp_path, shape, data, message, fortran):
+    zipped(tmp_path / "a.npz", npy(shape, data, fortran))
+    with pytest.raises(InputError, match=message):
+        samples.load(tmp_path / "a.npz", ONE)
+    (tmp_path / "a.npy").write_bytes(npy(shape, data, fortran))
+    if len(data) < 500:
+        with pytest.raises(InputError, match="is not an npy file"):
+            samples.load(tmp_path / "a.npy", ONE)
+
+
+@pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_compressions_that_make_anything_out_of_nothing(tmp_path, compression):
+    zipped(tmp_path / "a.npz", npy((1_000_000, 3, 4), bytes(48_000_000), fortran=True), compression)
+    assert (tmp_path / "a.npz").stat().st_size < 20_000
+    with pytest.raises(InputError, match="compressed in a way that NumPy doesn't write"):
+        samples.load(tmp_path / "a.npz", ONE)
+
+
+def test_only_what_is_an_input_is_read(tmp_path, monkeypatch):
+    """What doesn't fit the model is told from its header."""
+    read = []
+    monkeypatch.setattr(Npz, "read", lambda self, name: read.append(name))
+    np.savez(tmp_path / "a.npz", x=np.asfortranarray(X[:, :2]), labels=np.asfortranarray(X))
+    with pytest.raises(InputError, match=r"input 'x' needs shape \(N, 3, 4\), the samples have \(1, 2, 4\)"):
+        samples.load(tmp_path / "a.npz", ONE)
+    np.savez(tmp_path / "b.npz", x=X, y=np.asfortranarray(X))
+    with pytest.raises(InputError, match="the model has no input 'y'"):
+        samples.load(tmp_path / "b.npz", ONE)
+    assert not read
+
+
+def test_an_array_larger_than_memory_is_not_read(tmp_path, monkeypatch):
+    np.savez(tmp_path / "a.npz", x=np.asfortranarray(X))
+    monkeypatch.setattr(onnxprune.runtime.memory, "physical", lambda: X.nbytes - 1)
+    with pytest.raises(InputError, match=r"array 'x': an array of shape \(10, 3, 4\) takes"):
+        samples.load(tmp_path / "a.npz", ONE)
+
+
+def damaged_zip(change):
+    """A damaged npz: bytes of its directory are changed."""
+
+    def write(path):
+        np.savez(path, x=X)
+        data = bytearray(path.read_bytes())
+        change(data, data.rfind(b"PK\x01\x02"), data.find(b"PK\x03\x04"))
+        path.write_bytes(data)
+
+    return write
+
+
+def flag(data, end, start):
+    data[end + 8] |= 1
+    data[start + 6] |= 1
+
+
+def method(data, end, start):
+    data[end + 10] = data[start + 8] = 97
+
+
+def version(data, end, start):
+    data[end + 6] = data[start + 4] = 99
+
+
+@pytest.mark.parametrize("change", [flag, method, version], ids=["encrypted", "method", "version"])
+def test_zips_that_cannot_be_read(tmp_path, change):
+    damaged_zip(change)(tmp_path / "a.npz")
+    with pytest.raises(InputError, match=r"a\.npz: (is not an npz file|array 'x' is compressed)"):
+        samples.load(tmp_path / "a.npz", ONE)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"(" * 3000, b"{'descr': '<f4', 'fortran_order': False, 'shape': (" + b"(" * 500, b"\xff" * 90, b"{}"],
+)
+def test_headers_that_are_none(tmp_path, header):
+    data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    zipped(tmp_path / "a.npz", data)
+    (tmp_path / "a.npy").write_bytes(data)
+    for name in ("a.npz", "a.npy"):
+        with pytest.raises(InputError, match=name):
+            samples.load(tmp_path / name, ONE)
+
+
+def test_an_npz_that_calls_itself_npy(tmp_path, npz):
+    npz.rename(tmp_path / "a.npy")
+    with pytest.raises(InputError, match=r"a\.npy: is not an npy file"):
+        samples.load(tmp_path / "a.npy", ONE)
+
+
+def test_tensors_in_other_files_are_not_followed(tmp_path):
+    tensor = numpy_helper.from_array(X[:1], "x")
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="/etc/passwd")
+    (tmp_path / "input_0.pb").write_bytes(tensor.SerializeToString())
+    with pytest.raises(InputError, match="its values are in another file"):
+        samples.load(tmp_path / "input_0.pb", ONE)
+
+
+@pytest.mark.parametrize("name", ["pipe.npz", "pipe.npy", "pipe.pb", "pipe.png"])
+def test_a_pipe_is_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match="is a device, not a file"):
+        samples.load(tmp_path / name, ONE)
+
+
+def test_images_for_a_model_that_takes_opacity(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    pixels = np.random.default_rng(0).integers(0, 255, (4, 4, 4), np.uint8)
+    image.fromarray(pixels).save(tmp_path / "a.png")
+    image.fromarray(pixels[..., :3]).save(tmp_path / "b.png")
+    graph = model(x=(TensorProto.UINT8, ["N", 4, 4, 4]))
+    (batch,) = samples.load(tmp_path, graph).batches()
+    np.testing.assert_array_equal(batch["x"][0], pixels.transpose(2, 0, 1))
+    np.testing.assert_array_equal(batch["x"][1, 3], 255)
+    with pytest.raises(UsageError, match=r"3 numbers for images of three colours and opacity; .* or 4"):
+        samples.load(tmp_path, graph, preprocessing=PRESETS["imagenet"])
+    last = model(x=(TensorProto.FLOAT, ["N", 6, 5, 4]))
+    assert [b["x"].shape for b in samples.load(tmp_path, last).batches()] == [(2, 6, 5, 4)]
+
+
 def test_inputs_that_no_sample_can_be_for():
-    with pytest.raises(InputError, match="'x' is no tensor of numbers"):
-        samples.random(model(x=(TensorProto.STRING, ["N"])), 1)
+    graph = model(x=(TensorProto.FLOAT, ["N"]))
+    graph.model.graph.input[0].CopyFrom(make_tensor_sequence_value_info("x", TensorProto.FLOAT, ["N"]))
+    with pytest.raises(InputError, match="'x' is no tensor"):
+        samples.random(graph, 1)
+
+
+STRINGS = model(x=(TensorProto.STRING, ["N", 2]))
+TEXTS = np.array([["a", "b"], ["ü", "long"], ["", "c"]])
+
+
+@pytest.mark.parametrize("kind", ["U", "S", "O"])
+def test_strings(tmp_path, kind):
+    texts = {"U": TEXTS, "S": np.char.encode(TEXTS, "utf-8"), "O": TEXTS.astype(object)}[kind]
+    if kind != "O":  # Python objects are never loaded
+        np.savez(tmp_path / "a.npz", x=texts)
+    source = {"x": texts} if kind == "O" else tmp_path / "a.npz"
+    (batch,) = samples.load(source, STRINGS).batches()
+    assert batch["x"].dtype == object
+    assert batch["x"].tolist() == TEXTS.tolist()
+    (again,) = samples.load(iter([{"x": batch["x"]}]), STRINGS).batches()
+    assert again["x"].tolist() == TEXTS.tolist()
+    with pytest.raises(InputError, match="needs strings, the array has float64"):
+        samples.load({"x": np.zeros((3, 2))}, STRINGS)
+
+
+def test_random_strings():
+    (batch,) = samples.random(STRINGS, 3).batches()
+    assert batch["x"].shape == (3, 2)
+    assert all(isinstance(text, str) for text in batch["x"].flat)
 
 
 def test_npz_files_are_read_as_streams(tmp_path, monkeypatch):

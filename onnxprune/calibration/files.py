@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -15,7 +14,9 @@ import numpy as np
 
 from ..contracts.stats import Moments, Stats
 from ..errors import InputError
-from ..graph import Array, Graph, write_atomic
+from ..graph import Array, Facts, Graph, Npz, parsed, write_atomic
+from ..runtime import require_room
+from .sound import misfit, unsound
 
 FORMAT = 1
 
@@ -57,34 +58,60 @@ def load(path: str | os.PathLike[str]) -> Stats:
         InputError: there is no such file, or it holds something else.
     """
     where = os.fspath(path)
+    hint = "'onnxprune calibrate' writes them"
+    file = Npz(path)
+    if "about" not in file.arrays:
+        raise InputError("is not a file of statistics", where=where, hint=hint)
+    about = parsed(file.read("about").tobytes(), where)
     try:
-        with np.load(where, allow_pickle=False) as file:
-            about = json.loads(file["about"].tobytes())
-            if about["format"] != FORMAT:
-                raise InputError(f"has format {about['format']}, not {FORMAT}", where=where)
-            moments = {
-                (entry["tensor"], entry["axis"]): _loaded(file, index, entry)
-                for index, entry in enumerate(about["tensors"])
-            }
-            known = {
-                str(key): tuple((int(kept), float(loss)) for kept, loss in found)
-                for key, found in about.get("sensitivities", {}).items()
-            }
-    except OSError as error:
-        raise InputError(f"can't be read ({error.strerror or error})", where=where) from None
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile):
-        hint = "'onnxprune calibrate' writes them"
+        if about["format"] != FORMAT:
+            raise InputError(f"has format {about['format']}, not {FORMAT}", where=where)
+        moments = {}
+        for index, entry in enumerate(about["tensors"]):
+            moments[_key(entry)] = _loaded(file, index, entry)
+        known = {
+            str(key): tuple((int(kept), float(loss)) for kept, loss in found)
+            for key, found in about.get("sensitivities", {}).items()
+        }
+        stats = Stats(_text(about["fingerprint"]), about["samples"], _text(about["source"]), moments, known)
+    except (ArithmeticError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError("is not a file of statistics", where=where, hint=hint) from None
-    return Stats(about["fingerprint"], about["samples"], about["source"], moments, known)
+    if wrong := unsound(stats):
+        raise InputError(f"these are no statistics: {wrong}", where=where, hint="calibrate again")
+    return stats
 
 
-def _loaded(file: Mapping[str, Array], index: int, entry: Mapping[str, Any]) -> Moments:
-    arrays = {f.name: file[name] for f in fields(Moments) if (name := f"{index}.{f.name}") in file}
+def _loaded(file: Npz, index: int, entry: Mapping[str, Any]) -> Moments:
+    arrays: dict[str, Array] = {}
+    for field in fields(Moments):
+        name = f"{index}.{field.name}"
+        if name in file.arrays:
+            require_room(file.arrays[name].shape, file.arrays[name].dtype, f"array '{name}'")
+            arrays[field.name] = file.read(name)
     return Moments(rows=entry["rows"], samples=entry["samples"], **arrays)
 
 
-def require_same(stats: Stats, graph: Graph, where: str) -> None:
+def _key(entry: Mapping[str, Any]) -> tuple[str, int]:
+    axis = entry["axis"]
+    if not isinstance(axis, int) or axis < -1:
+        raise ValueError(axis)
+    return _text(entry["tensor"]), axis
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def require_same(stats: Stats, graph: Graph, where: str, facts: Facts | None = None) -> None:
     """Refuse statistics of another graph.
+
+    Args:
+        stats: the statistics.
+        graph: the graph.
+        where: what messages call the statistics.
+        facts: the graph's shapes, to compare widths with.
 
     Raises:
         InputError: they are.
@@ -92,3 +119,7 @@ def require_same(stats: Stats, graph: Graph, where: str) -> None:
     if stats.fingerprint != graph.digest():
         hint = "calibrate again; with the same --no-simplify, if it was given"
         raise InputError("these statistics are of another model", where=where, hint=hint)
+    if facts is not None and (wrong := misfit(stats, facts)):
+        raise InputError(
+            f"these statistics don't fit the model: {wrong}", where=where, hint="calibrate again"
+        )

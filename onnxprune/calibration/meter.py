@@ -77,7 +77,7 @@ class Meter:
             for name in sorted(feeds):
                 array = feeds[name]
                 part = array[k] if array.ndim and len(array) == count else array
-                digest = zlib.crc32(np.ascontiguousarray(part).view(np.uint8).data, digest)
+                digest = zlib.crc32(_content(part), digest)
             digests[k] = digest
         drawn = _mixed(digests[:, None] << np.uint64(32) | np.arange(self.positions, dtype=np.uint64))
         # The largest float32 below 1 times a length may round up to that length.
@@ -128,6 +128,12 @@ def _mixed(keys: NDArray[np.uint64]) -> NDArray[np.float32]:
     keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return ((keys ^ (keys >> np.uint64(31))) >> np.uint64(40)).astype(np.float32) / np.float32(1 << 24)
+
+
+def _content(array: Array) -> bytes | memoryview:
+    if array.dtype == object:
+        return repr(array.tolist()).encode()
+    return np.ascontiguousarray(array).view(np.uint8).data
 
 
 def batch_size(feeds: Mapping[str, Array]) -> int:

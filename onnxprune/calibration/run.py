@@ -13,6 +13,7 @@ from ..errors import InputError
 from ..execution.sessions import open_session
 from ..graph import Array, Graph
 from ..runtime import ExecutionOptions
+from ..samples.core import Batches
 from .meter import Meter, batch_size
 
 
@@ -45,18 +46,23 @@ def measure(
     """
     meter = Meter(graph, tuple(wanted.values()), seed)
     session = open_session(meter.graph, options) if wanted else None
-    count = 0
+    count, alone = 0, isinstance(batches, Batches) and batches.samples.manner.complete
     for feeds in batches:
         if session is not None:
             try:
                 meter.add(session.run(meter.feeds(feeds)))
             except InputError as error:
                 raise _blamed(error, feeds, source) from None
-        count += batch_size(feeds)
+        count += 1 if alone else batch_size(feeds)
         progress(count)
     if count == 0:
         raise InputError("there are no samples", where=source or None)
-    return Stats(graph.digest(), count, source, dict(zip(wanted, meter.moments, strict=True)))
+    moments = dict(zip(wanted, meter.moments, strict=True))
+    for (tensor, _), found in moments.items():
+        if found.gram is not None and not np.isfinite(found.gram).all():
+            reason = f"what '{tensor}' holds is too large to be squared and added up"
+            raise InputError(reason, where=source or None, hint="scale the samples as the model expects them")
+    return Stats(graph.digest(), count, source, moments)
 
 
 def _blamed(error: InputError, feeds: Mapping[str, Array], source: str) -> InputError:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
-import math
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import InputError
-from ..graph import write_atomic
+from ..graph import alone, contents, parsed, write_atomic
 from .git import Revision
 from .measure import Measurement, Subject, measure, open_model
 from .metrics import METRICS, SETS
-from .selection import Model, absolute
+from .selection import Model, absolute, shown
 
 VERSION = 1
+
+_LARGEST = 2.0**63
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,13 @@ class Baseline(Protocol):
     def gone(self, keys: Collection[str]) -> tuple[str, ...]:
         """Models that have a baseline and aren't among those checked."""
 
+    def deleted(self, meant: Callable[[Path], bool]) -> tuple[str, ...]:
+        """What to tell of models that were there and aren't any more.
+
+        Args:
+            meant: whether the configuration would mean a file.
+        """
+
 
 # ---------------------------------------------------------------- a committed file
 
@@ -92,6 +100,10 @@ class Recorded:
         """Recorded models that aren't among those checked."""
         return tuple(sorted(self.models.keys() - set(keys)))
 
+    def deleted(self, meant: Callable[[Path], bool]) -> tuple[str, ...]:  # noqa: ARG002
+        """Nothing: what has a record is gone, not deleted."""
+        return ()
+
 
 def recorded(file: Path, keys: Collection[str]) -> Recorded:
     """Read a file of measurements; a missing one has no models.
@@ -103,13 +115,9 @@ def recorded(file: Path, keys: Collection[str]) -> Recorded:
     Raises:
         InputError: it isn't a baseline.
     """
-    try:
-        data = file.read_bytes()
-    except FileNotFoundError:
+    if not file.exists():
         return Recorded(str(file), {}, exists=False)
-    except OSError as error:
-        raise InputError(f"can't be read ({error.strerror})", where=str(file)) from None
-    models = loads(data, str(file))
+    models = loads(contents(file), str(file))
     return Recorded(str(file), models, free=frozenset(models.keys() - set(keys)))
 
 
@@ -120,8 +128,8 @@ def loads(data: bytes, where: str) -> dict[str, Measurement]:
         InputError: it is not JSON, or not a baseline of this version.
     """
     hint = "solve the conflict, or delete it and write it anew with 'onnxprune check --update'"
+    content = parsed(data, where, hint)
     try:
-        content = json.loads(data)
         if content["version"] != VERSION:
             raise InputError(
                 f"is a baseline of version {content['version']}, not {VERSION}", where=where, hint=hint
@@ -139,7 +147,7 @@ def _measurement(entry: Mapping[str, Any]) -> Measurement:
     sets = {key: entry[key] for key in SETS if key in entry}
     for key, value in numbers.items():
         # A value that compares with nothing, such as NaN, would pass any limit.
-        if not isinstance(value, int | float) or not 0 <= value < math.inf:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _LARGEST:
             raise ValueError(f"'{key}' is {value!r}")
     for key, names in sets.items():
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
@@ -159,17 +167,27 @@ def _entry(measured: Measurement) -> dict[str, Any]:
     return {**numbers, **{k: list(v) for k, v in measured.sets.items()}, "structure": measured.structure}
 
 
-def write(file: Path, models: Mapping[str, Measurement]) -> bool:
-    """Write a file of measurements, unless it says the same already; returns whether it changed.
+def update(file: Path, keys: Collection[str], records: Mapping[str, Measurement]) -> bool:
+    """Put measurements into a file; returns whether it changed.
+
+    It is read again, and nobody else may write it meanwhile: two runs that update different models at once
+    lose nothing.
+
+    Args:
+        file: the file.
+        keys: of all models that are there now; others go.
+        records: what was measured, by key.
 
     Raises:
-        InputError: it can't be written.
+        InputError: it can't be read or written.
     """
-    data = dumps(models)
-    if file.is_file() and file.read_bytes() == data:
-        return False
-    write_atomic(file, data)
-    return True
+    with alone(file.parent):
+        kept = {key: value for key, value in recorded(file, keys).models.items() if key in keys}
+        data = dumps({**kept, **records})
+        if file.is_file() and file.read_bytes() == data:
+            return False
+        write_atomic(file, data)
+        return True
 
 
 def tightened(old: Measurement, new: Measurement) -> Measurement:
@@ -208,6 +226,10 @@ class Another:
         """None."""
         return ()
 
+    def deleted(self, meant: Callable[[Path], bool]) -> tuple[str, ...]:  # noqa: ARG002
+        """Nothing."""
+        return ()
+
 
 # ---------------------------------------------------------------- a git revision
 
@@ -241,20 +263,29 @@ class AtRevision:
             note = "compared with the baseline file, which differs from that revision's: an accepted change"
             return Before(self.accepted[model.key], "the baseline file", note=note)
         file, note = absolute(model.path), ""
-        if not self.revision.has(file):
-            if file not in self.renames:
+        revision = self.revision.holding(file)
+        if revision is None:
+            return None
+        if not revision.has(file):
+            renames = self.renames if revision is self.revision else revision.renames()
+            if file not in renames:
                 return None
-            file = self.renames[file]
+            file = renames[file]
             note = f"renamed from '{file.name}'"
         copy = Path(tempfile.mkdtemp(dir=self.folder))
-        with self.revision.named(file, copy):
-            subject = open_model(self.revision.extract(file, copy), model.dims)
+        with revision.named(file, copy):
+            subject = open_model(revision.extract(file, copy), model.dims)
             measured = measure(subject, self.costly)
         return Before(measured, self.source, subject, note or None)
 
     def gone(self, keys: Collection[str]) -> tuple[str, ...]:  # noqa: ARG002
-        """None: git tells by itself what was deleted."""
+        """None: git knows what was deleted."""
         return ()
+
+    def deleted(self, meant: Callable[[Path], bool]) -> tuple[str, ...]:
+        """Models of the revision that are in the work tree no more, under no name."""
+        lost = [file for file in self.revision.deleted() if meant(file)]
+        return tuple(f"'{shown(file)}' was deleted since {self.revision.name}" for file in sorted(lost))
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..errors import InputError
+from ..execution.sessions import blaming
 from ..graph import Graph, dtype_of, nbytes_of, type_text
 from .layers import Layer, layers, operator_changes, pair
 from .measure import Measurement, Subject, measure
@@ -93,7 +94,8 @@ def diff(old: Subject, new: Subject) -> Diff:
         InputError: weights can't be read.
     """
     relation, weights = _relation(old, new)
-    changes = [LayerChange(a, b) for a, b in pair(layers(old), layers(new))]
+    with blaming(old.graph, old.facts.dims), blaming(new.graph, new.facts.dims):
+        changes = [LayerChange(a, b) for a, b in pair(layers(old), layers(new))]
     changed = [c for c in changes if _content(c.old) != _content(c.new)]
     changed.sort(key=lambda c: (-c.growth, -c.macs, c.name))
     a, b = old.graph, new.graph

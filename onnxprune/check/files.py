@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError
-from ..graph import external_files
+from ..graph import data_files, external_files
 
 LEVEL = 6
 """Of zlib: what `gzip` does unless told otherwise."""
@@ -45,23 +46,13 @@ def files(model: Path) -> tuple[Path, ...]:
             pointer.
     """
     _require_content(model)
-    folder = model.parent.resolve()
-    result = [model]
-    for name in external_files(model):
-        file = model.parent / name
-        if not (folder / name).resolve().is_relative_to(folder):
-            raise InputError(f"external data '{name}' lies outside the model's folder", where=str(model))
-        if not file.is_file():
-            raise InputError(
-                f"external data file '{name}' is missing", where=str(model), hint="put it beside the model"
-            )
+    for file in (model.parent / name for name in external_files(model)):
         _require_content(file)
-        result.append(file)
-    return tuple(result)
+    return (model, *data_files(model))
 
 
 def _require_content(file: Path) -> None:
-    if not file.is_file() or file.stat().st_size > _POINTER_LIMIT:
+    if not os.path.isfile(file) or file.stat().st_size > _POINTER_LIMIT:  # noqa: PTH113  (a name may be too long)
         return
     found = pointer(file.read_bytes())
     if found is not None:

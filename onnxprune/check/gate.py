@@ -14,7 +14,7 @@ from .git import revision
 from .limits import Growth
 from .measure import Measurement, Subject, measure, open_model
 from .metrics import METRICS
-from .selection import Model, select, shown
+from .selection import Model, known, matches, repository, select, shown
 from .settings import Settings
 from .speed import Speed, speed
 from .verdict import Outcome, Report, judge
@@ -62,12 +62,14 @@ def check(
     """
     options = options or Options()
     file = _baseline_file(settings, options)
+    if (options.update or options.ratchet) and options.baseline is None:
+        _require_inside(file, settings.root)
     if not named and not settings.entries:
         where = str(settings.source) if settings.source else None
         hint = "name a model, or add [[tool.onnxprune.check.models]] with a path to pyproject.toml"
         raise UsageError("nothing to check", where=where, hint=hint)
     models = select(settings, named)
-    everything = {m.key for m in models} if not named else {m.key for m in models} | _known(settings)
+    everything = {m.key for m in models} | (known(settings) if named and settings.entries else set())
     current = recorded(file, everything)
     costly = {m.key: _costly(m, options) for m in models}
     outcomes, records = [], dict[str, Measurement]()
@@ -87,12 +89,13 @@ def check(
             )
         found = {o.key for o in outcomes if o.key}
         gone = () if named else base.gone({m.key for m in models} | found)
-    notes = [*_gone(gone, options), *_better(outcomes, base, options)]
+        deleted = () if named else base.deleted(lambda path: matches(settings, path))
+    notes = [*_gone(gone, options), *deleted, *_better(outcomes, base, options)]
     if options.update or options.ratchet:
-        kept = {key: value for key, value in current.models.items() if key in everything}
-        changed = baselines.write(file, {**kept, **records})
+        changed = baselines.update(file, everything, records)
         notes.append(f"wrote {file}: commit it" if changed else f"{file} is up to date")
-    return Report(tuple(outcomes), tuple(_warnings(outcomes, base, file, options)), tuple(notes))
+    warnings = tuple(_warnings(outcomes, base, file, options))
+    return Report(tuple(outcomes), warnings, tuple(notes), repository(Path.cwd()))
 
 
 def _baseline_file(settings: Settings, options: Options) -> Path:
@@ -119,6 +122,18 @@ def _baseline_file(settings: Settings, options: Options) -> Path:
     return shown(settings.baseline)
 
 
+def _require_inside(file: Path, root: Path) -> None:
+    """Refuse to write a baseline elsewhere than in the project: who changes a configuration names it.
+
+    Raises:
+        InputError: the file, or what a link leads to, lies outside.
+    """
+    home = repository(root) or root.resolve()
+    if not file.resolve().is_relative_to(home):
+        reason = f"lies outside {home}, where a configuration may not have files written"
+        raise InputError(reason, where=str(file), hint="name it with --baseline to write it nevertheless")
+
+
 def _is_record(file: Path) -> bool:
     return file.suffix == ".json"
 
@@ -143,10 +158,6 @@ def _baseline(
             yield base
     else:
         yield current
-
-
-def _known(settings: Settings) -> set[str]:
-    return {m.key for m in select(settings, ())} if settings.entries else set()
 
 
 def _costly(model: Model, options: Options) -> frozenset[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,9 @@ from ..graph import external_files
 from .files import Pointer, pointer
 
 _SMALL = 1024
+_COMPUTED = re.compile(r"[~^:]|@\{")
+"""What makes a revision out of another one: `HEAD~3`, `main@{1}`."""
+
 _OF_HOOKS = frozenset({"GIT_DIR", "GIT_INDEX_FILE", "GIT_WORK_TREE"})
 
 
@@ -32,6 +36,42 @@ class Revision:
     name: str
     commit: str
     top: Path
+
+    def holding(self, file: Path) -> Revision | None:
+        """The same state of the repository that a file belongs to: this one, or a submodule within it.
+
+        Args:
+            file: a file of the work tree.
+
+        Returns:
+            A revision of that repository; `None` where the submodule wasn't there yet.
+
+        Raises:
+            InputError: the file belongs to a repository that isn't a submodule, or the submodule's clone
+                lacks the commit.
+        """
+        top = _top(file.parent)
+        if top is None or top == self.top or not top.is_relative_to(self.top):
+            return self
+        outer = self.holding(top)
+        if outer is None:
+            return None
+        inside = _relative(top, outer.top).as_posix()
+        entry = (
+            _git(outer.top, "ls-tree", outer.commit, "--", inside).stdout.decode("utf-8", "replace").split()
+        )
+        if not entry:
+            ignored = _git(outer.top, "ls-files", "--stage", "--", inside).stdout
+            if ignored.startswith(b"160000"):
+                return None
+            reason = f"belongs to the repository in '{inside}', which is no submodule"
+            raise InputError(reason, where=str(file), hint="compare with a baseline file")
+        if entry[0] != "160000":
+            return None
+        if _git(top, "cat-file", "-e", f"{entry[2]}^{{commit}}").returncode != 0:
+            reason = f"commit {entry[2][:12]} of submodule '{inside}' isn't in this clone"
+            raise InputError(reason, where=self.name, hint=f"run 'git -C {inside} fetch origin {entry[2]}'")
+        return Revision(self.name, entry[2], top)
 
     def has(self, file: Path) -> bool:
         """Whether the revision holds a file, named as in the work tree; its contents may be missing."""
@@ -65,6 +105,13 @@ class Revision:
         done = _git(self.top, "diff", "--name-status", "-z", "--find-renames", "--diff-filter=R", self.commit)
         fields = iter(done.stdout.decode("utf-8", "surrogateescape").split("\0"))
         return {self.top / new: self.top / old for _, old, new in zip(fields, fields, fields, strict=False)}
+
+    def deleted(self) -> tuple[Path, ...]:
+        """Files of the revision that aren't in the work tree any more, under no name."""
+        options = ("--name-only", "-z", "--find-renames", "--diff-filter=D")
+        done = _git(self.top, "diff", *options, self.commit)
+        names = done.stdout.decode("utf-8", "surrogateescape").split("\0")
+        return tuple(self.top / name for name in names if name)
 
     @contextmanager
     def named(self, file: Path, folder: Path) -> Iterator[None]:
@@ -148,6 +195,12 @@ def revision(name: str, folder: Path) -> Revision:
     if found.returncode == 0:
         return Revision(name, found.stdout.decode().strip(), root)
     shallow = _git(root, "rev-parse", "--is-shallow-repository").stdout.strip() == b"true"
+    if _COMPUTED.search(name):  # nothing that a remote could be asked for
+        reason = "no such revision in this shallow clone" if shallow else "no such revision"
+        hint = (
+            "run 'git fetch --unshallow' (GitHub: 'fetch-depth: 0' for actions/checkout)" if shallow else None
+        )
+        raise InputError(reason, where=name, hint=hint or "see 'git log'")
     remote, _, branch = name.partition("/")
     remotes = _git(root, "remote").stdout.decode().split()
     if not remotes:
@@ -159,6 +212,13 @@ def revision(name: str, folder: Path) -> Revision:
     )
     reason = "no such revision in this shallow clone" if shallow else "no such revision"
     raise InputError(reason, where=name, hint=hint)
+
+
+def _top(folder: Path) -> Path | None:
+    """The top of the repository of a folder that may be gone; `None` where there is none."""
+    there = next((p for p in (folder, *folder.parents) if p.is_dir()), folder)
+    found = _git(there, "rev-parse", "--show-toplevel")
+    return Path(found.stdout.decode().removesuffix("\n")).resolve() if found.returncode == 0 else None
 
 
 def _relative(file: Path, top: Path) -> Path:

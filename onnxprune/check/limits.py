@@ -21,7 +21,7 @@ TIERS: tuple[Tier, ...] = ("fail", "warn")
 FROM_BASELINE = "baseline"
 """In place of a list: only what the baseline uses, too."""
 
-_PERCENT = re.compile(r"\s*\+?\s*(\d+(?:\.\d*)?|\.\d+)\s*%\s*")
+_PERCENT = re.compile(r"\s*(\+?)\s*(\d+(?:\.\d*)?|\.\d+)\s*%\s*")
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,12 @@ def _share(given: str, where: str) -> float:
     found = _PERCENT.fullmatch(given)
     if found is None:
         raise InputError(f"'{given}' is not a share", where=where, hint="write '+2%'")
-    return float(found[1]) / 100
+    if not found[1]:
+        percent, total = f"{float(found[2]):g}", float(found[2]) - 100
+        reading = f"'+{total:g}%' for {percent}% of the baseline" if total >= 0 else ""
+        hint = f"write '+{percent}%' for a growth by {percent}%" + (f", or {reading}" if reading else "")
+        raise InputError(f"'{given.strip()}' may mean two things", where=where, hint=hint)
+    return float(found[2]) / 100
 
 
 def _amount(given: str | float, kind: Kind, where: str) -> float:

@@ -9,6 +9,7 @@ from pathlib import Path
 from ..cost.macs import macs, uncounted
 from ..cost.memory import peak
 from ..errors import InputError
+from ..execution.sessions import blaming
 from ..graph import Facts, Graph, infer, load, symbolic_dims
 from .dead import dead_channels
 from .files import compressed_size, files
@@ -73,9 +74,10 @@ def measure(subject: Subject, costly: Collection[str] = ()) -> Measurement:
     """
     graph, facts = subject.graph, subject.facts
     paths = files(subject.path)
-    operators = graph.operators()
-    memory = peak(graph, facts)
-    costs = macs(graph, facts)
+    with blaming(graph, facts.dims):
+        operators = graph.operators()
+        memory = peak(graph, facts)
+        costs = macs(graph, facts)
     numbers: dict[str, float] = {
         "size": sum(p.stat().st_size for p in paths),
         "params": graph.parameters(),

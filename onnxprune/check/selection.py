@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 import glob
+import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +44,7 @@ def select(settings: Settings, named: Sequence[Path]) -> tuple[Model, ...]:
     Raises:
         InputError: an entry means no file, a name stands for several files, or two models share a key.
     """
-    configured = _configured(settings)
+    configured = _configured(settings, strict=not named)
     if not named:
         chosen: Iterable[Model] = configured.values()
     else:
@@ -55,10 +57,40 @@ def _free(settings: Settings, path: Path) -> Model:
     return Model(_key(settings.root, absolute(path)), path, {}, NO_RULES, configured=False)
 
 
-def _configured(settings: Settings) -> dict[Path, Model]:
+def known(settings: Settings) -> set[str]:
+    """Keys of all models that the configuration means, as far as they are there."""
+    return {m.key for m in _configured(settings, strict=False).values()}
+
+
+def matches(settings: Settings, file: Path) -> bool:
+    """Whether an entry of the configuration would mean a file of this name if it were there."""
+    root = settings.root.resolve()
+    if not file.is_relative_to(root):
+        return False
+    name = file.relative_to(root).as_posix()
+    patterns = (pattern for entry in settings.entries for pattern in entry.paths)
+    return not _excluded(name, settings.exclude) and any(_glob(p).fullmatch(name) for p in patterns)
+
+
+def _glob(pattern: str) -> re.Pattern[str]:
+    """A pattern of `glob` with `**`, for names that are no files."""
+    parts = []
+    for piece in re.split(r"(\*\*/|\*\*|\*|\?|\[[^\]]+\])", pattern):
+        known = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+        if piece in known:
+            parts.append(known[piece])
+        elif piece.startswith("[") and piece.endswith("]"):
+            parts.append("[" + piece[1:-1].replace("\\", "\\\\").replace("!", "^", 1) + "]")
+        else:
+            parts.append(re.escape(piece))
+    return re.compile("".join(parts))
+
+
+def _configured(settings: Settings, *, strict: bool) -> dict[Path, Model]:
+    """The models that the configuration means; `strict`: each of its patterns must mean one."""
     matched: dict[Path, list[tuple[Entry, bool]]] = {}
     for entry in settings.entries:
-        files = _match(settings, entry)
+        files = _match(settings, entry, strict=strict)
         for file in files:
             matched.setdefault(file, []).append((entry, len(files) == 1))
     models: dict[Path, Model] = {}
@@ -86,7 +118,7 @@ def _merged(settings: Settings, file: Path, found: Sequence[tuple[Entry, bool]])
     return Model(key, shown(file), dims, rules)
 
 
-def _match(settings: Settings, entry: Entry) -> list[Path]:
+def _match(settings: Settings, entry: Entry, *, strict: bool) -> list[Path]:
     """Files that an entry means, absolute; hidden folders only where a pattern names them.
 
     Raises:
@@ -95,10 +127,12 @@ def _match(settings: Settings, entry: Entry) -> list[Path]:
     root = settings.root.resolve()
     files: set[Path] = set()
     for pattern in entry.paths:
+        if "\0" in pattern:
+            raise InputError("a path holds a character that no path can", where=entry.where)
         names = glob.glob(pattern, root_dir=root, recursive=True)  # noqa: PTH207
         found = {absolute(root / name) for name in names if not _excluded(name, settings.exclude)}
         found = {file for file in found if file.is_file()}
-        if not found:
+        if not found and strict:
             hint = "correct the path, or remove it if the model is gone"
             if (root / pattern).is_dir():
                 hint = f"for the models below that folder, write '{pattern.rstrip('/')}/**/*.onnx'"
@@ -115,6 +149,12 @@ def _excluded(name: str, patterns: Sequence[str]) -> bool:
 def absolute(file: Path) -> Path:
     """The one way to write a file's path; a link to a file, as stores of models make them, stays one."""
     return file.parent.resolve() / file.name
+
+
+def repository(folder: Path) -> Path | None:
+    """The top of the repository that a folder belongs to, without links; `None` where there is none."""
+    here = folder.resolve()
+    return next((p for p in (here, *here.parents) if os.path.lexists(p / ".git")), None)
 
 
 def _key(root: Path, file: Path) -> str:

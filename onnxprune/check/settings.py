@@ -15,6 +15,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from ..errors import InputError
+from ..graph import contents, text
 from . import limits
 from .limits import Rules
 
@@ -70,7 +71,7 @@ def find(folder: Path) -> Path | None:
             return parent / FILE
         project = parent / PROJECT
         # Cheap, and right: a table that isn't named in the file isn't in it.
-        if project.is_file() and b"onnxprune" in project.read_bytes() and _table(project) is not None:
+        if project.is_file() and b"onnxprune" in contents(project) and _table(project) is not None:
             return project
     return None
 
@@ -111,11 +112,10 @@ def _entry(entry: Mapping[str, Any], where: str) -> Entry:
 def _table(source: Path) -> dict[str, Any] | None:
     """The table of `check` in a file, if it has one."""
     try:
-        data = tomllib.loads(source.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "is not UTF-8"
-        raise InputError(f"can't be read ({reason})", where=str(source)) from None
-    except tomllib.TOMLDecodeError as error:
+        data = tomllib.loads(text(source))
+    except RecursionError:
+        raise InputError("is not TOML (nested too deep)", where=str(source)) from None
+    except ValueError as error:  # numbers of too many digits are no decoding error
         raise InputError(f"is not TOML: {error}", where=str(source)) from None
     if source.name != PROJECT and "tool" not in data:
         _refuse_unknown(data, ["check"], str(source))

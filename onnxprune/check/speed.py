@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..graph import Facts
-from ..runtime import Array, Session, TensorSpec, latency, random_feeds, ratio
+from ..execution.sessions import open_session
+from ..graph import Facts, load
+from ..runtime import Array, ExecutionOptions, Session, TensorSpec, latency, random_feeds, ratio
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ def speed(model: Path, facts: Facts, old: tuple[Path, Facts] | None) -> Speed:
         InputError: ONNX Runtime can't load or run one of them.
     """
     paths = [(model, facts), *([old] if old else [])]
-    sessions = [Session(path) for path, _ in paths]
+    options = ExecutionOptions(prepack=True)
+    sessions = [open_session(load(path), options) for path, _ in paths]
     feeds = [_feeds(session, known.shapes) for session, (_, known) in zip(sessions, paths, strict=True)]
     timings = latency(sessions, feeds, seconds=1.0)
     medians = timings.medians

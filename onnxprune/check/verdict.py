@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from . import quantity
@@ -11,7 +12,7 @@ from .baseline import Before
 from .limits import Rules, Tier
 from .measure import Measurement
 from .metrics import METRICS, SETS, Metric
-from .selection import Model
+from .selection import Model, absolute
 from .speed import Speed
 
 Status = Literal["fail", "warn", "skip", "pass", "info"]
@@ -87,11 +88,20 @@ class Report:
         outcomes: by model.
         warnings: of the check as a whole, such as a baseline that is missing.
         notes: of the check as a whole: models that are gone, what was written.
+        root: the top of the repository that the check ran in, if it ran in one.
     """
 
     outcomes: tuple[Outcome, ...]
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    root: Path | None = None
+
+    def place(self, model: Model) -> str:
+        """Where a model is, as pages that show files of a repository call it."""
+        file = Path.cwd() / model.path
+        found = absolute(file)
+        inside = self.root is not None and found.is_relative_to(self.root)
+        return (found.relative_to(self.root) if inside and self.root else model.path).as_posix()
 
     @property
     def status(self) -> Status:

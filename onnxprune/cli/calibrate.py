@@ -44,6 +44,7 @@ def calibrate(
     """Gather what criteria need to know of a model's activations, in one pass over samples."""
     check_target(files, out)
     output = Output(quiet)
+    notes: tuple[str, ...] = ()
     if merge:
         stats = merged(files)
     else:
@@ -56,6 +57,7 @@ def calibrate(
         with output.progress() as progress:
             ready = pipeline.loaded(files[0], simplify=simplify, progress=progress)
             samples = pipeline.opened(calib, ready.graph, seed)
+            notes = samples.notes
             stats = pipeline.calibrated(
                 ready,
                 samples,
@@ -68,7 +70,7 @@ def calibrate(
                 progress=progress,
             )
     calibration.save(stats, out)
-    for warning in stats.warnings():
+    for warning in (*notes, *stats.warnings()):
         output.show(f"note: {warning}")
     output.show(f"{stats.samples} samples, {len(stats.moments)} tensors: the statistics are in {out}")
 

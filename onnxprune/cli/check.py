@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from ..check import Options, Report, find, read
 from ..check import check as run_check
-from ..check.formats import FORMATS, table
+from ..check.formats import ERRORS, FORMATS, table
 from ..check.metrics import METRICS
-from ..errors import InputError, UsageError
+from ..errors import InputError, OnnxpruneError, UsageError, harmless
 from ..graph import write_atomic
 
 _COSTLY = tuple(key for key, metric in METRICS.items() if metric.costly)
@@ -50,16 +51,28 @@ def check(
             raise UsageError(
                 f"unknown metric '{key}'", where="--measure", hint=f"known: {', '.join(_COSTLY)}"
             )
-    here = Path.cwd()
-    settings = read(config or find(here), here)
     options = Options(baseline, baseline_ref, update, ratchet, frozenset(measure or ()))
-    console = Console(stderr=True)
-    with console.status("Measuring") as status:
-        report = run_check(settings, models or (), options, status.update)
+    try:
+        report = _report(config, models or [], options)
+    except OnnxpruneError as error:
+        for name, file in outputs:
+            if name in ERRORS:
+                _put(ERRORS[name](str(error)), file)
+        raise
     for name, file in outputs:
         _write(report, name, file)
     if report.failed:
         raise typer.Exit(1)
+
+
+def _report(config: Path | None, models: list[Path], options: Options) -> Report:
+    try:
+        here = Path.cwd()
+    except OSError:
+        raise InputError("the working directory is gone") from None
+    settings = read(config or find(here), here)
+    with Console(stderr=True).status("Measuring") as status:
+        return run_check(settings, models, options, lambda said: status.update(Text(harmless(said))))
 
 
 def _outputs(given: list[str]) -> list[tuple[str, Path | None]]:
@@ -70,7 +83,7 @@ def _outputs(given: list[str]) -> list[tuple[str, Path | None]]:
             raise UsageError(
                 f"unknown format '{name}'", where="--format", hint=f"known: {', '.join(FORMATS)}"
             )
-        outputs.append((name, Path(file) if file else None))
+        outputs.append((name, Path(file) if file not in ("", "-") else None))
     if sum(file is None for _, file in outputs) > 1:
         raise UsageError(
             "only one format can go to standard output", where="--format", hint="write NAME=FILE for others"
@@ -79,12 +92,10 @@ def _outputs(given: list[str]) -> list[tuple[str, Path | None]]:
 
 
 def _write(report: Report, name: str, file: Path | None) -> None:
-    if file is not None:
-        write_atomic(file, _text(report, name).encode())
-    elif name == "table" and (console := Console()).is_terminal:
+    if name == "table" and file is None and (console := Console()).is_terminal:
         console.print(table(report))
     else:
-        typer.echo(_text(report, name), nl=False)
+        _put(_text(report, name), file)
     # GitHub gives each step a file for its part of the job's page.
     summary = os.environ.get("GITHUB_STEP_SUMMARY") if name == "github" else None
     if summary:
@@ -93,6 +104,13 @@ def _write(report: Report, name: str, file: Path | None) -> None:
                 page.write(_text(report, "markdown"))
         except OSError as error:
             raise InputError(f"can't be written ({error.strerror})", where=summary) from None
+
+
+def _put(text: str, file: Path | None) -> None:
+    if file is not None:
+        write_atomic(file, text.encode())
+    else:
+        typer.echo(text, nl=False)
 
 
 def _text(report: Report, name: str) -> str:

@@ -43,5 +43,6 @@ def _open(name: str, folder: Path) -> Subject:
     folder.mkdir()
     here = Path.cwd()
     file, found = here / path, revision(commit, here)
+    found = found.holding(file) or found
     with found.named(file, folder):
         return open_model(found.extract(file, folder), {})

@@ -12,14 +12,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.status import Status
+from rich.text import Text
 
-from ..errors import InputError, UsageError
+from ..errors import InputError, UsageError, harmless
 from ..graph import external_files, write_atomic
 from ..types import Progress
 
 _FILE_WIDTH = 160  # of tables that go into a file or another program: wide enough for names in one piece
+
+
+class _Harmless(Console):
+    """A console that prints names out of models, whatever table they are in, as text that does no harm."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The pieces of what is printed: each a part of a line, or a line break."""
+        for piece in super().render(renderable, options):
+            if piece.control or piece.text == "\n" or not piece.text:
+                yield piece
+            else:
+                yield Segment("\n".join(map(harmless, piece.text.split("\n"))), piece.style)
 
 
 class Output:
@@ -33,7 +47,7 @@ class Output:
     """
 
     def __init__(self, quiet: bool) -> None:
-        self._console = Console(quiet=quiet, markup=False, highlight=False)
+        self._console = _Harmless(quiet=quiet, markup=False, highlight=False)
         if not self._console.is_terminal and "COLUMNS" not in os.environ:
             self._console.width = _FILE_WIDTH
         self._progress = Console(stderr=True, quiet=quiet, markup=False)
@@ -69,7 +83,7 @@ class Output:
             stage = _stage(text)
             if stage not in said:
                 said.add(stage)
-                self._progress.print(f"{stage} ...", highlight=False)
+                self._progress.print(f"{harmless(stage)} ...", highlight=False)
 
         return say
 
@@ -98,7 +112,7 @@ class _Stages:
 
 
 def _update(status: Status, text: str) -> None:
-    status.update(f"{text} ...")
+    status.update(Text(f"{harmless(text)} ..."))
 
 
 def _stage(text: str) -> str:
@@ -108,7 +122,7 @@ def _stage(text: str) -> str:
 
 def as_json(data: Any) -> str:
     """JSON with sorted keys left alone, no NaN or infinity (they become null)."""
-    return json.dumps(_finite(data), indent=1, default=str)
+    return json.dumps(_finite(data), indent=1, default=str).replace("##[", "#\\u0023[")
 
 
 def _finite(data: Any) -> Any:
@@ -144,6 +158,11 @@ def check_target(inputs: Iterable[Path], *targets: Path | None) -> None:
     """
     seen = {file.resolve(): "an input" for file in inputs}
     for target in filter(None, targets):
+        if str(target) == "-":
+            hint = "name a file; './-' for one of that name"
+            raise UsageError("files can't be written to standard output", where="-", hint=hint)
+        if not target.name:
+            raise InputError("is a directory", where=str(target), hint="name a file")
         same = seen.get(target.resolve())
         if same is not None:
             raise UsageError(

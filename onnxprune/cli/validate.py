@@ -38,7 +38,8 @@ def validate(
     if json:
         typer.echo(as_json(verdict_data(verdict)))
     else:
-        Output(quiet).show(verdict_table(verdict))
+        notes = (f"note: {warning}" for warning in verdict.warnings)
+        Output(quiet).show(verdict_table(verdict), *notes)
     if rtol is not None and verdict.drift is not None:
         found = verdict.drift.relative
         worst = max(found, key=lambda n: found[n], default=None)

@@ -6,9 +6,11 @@ from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from ..errors import InputError, UsageError
+from ..errors import InputError, RunFailed, UsageError
 from ..graph import Graph, infer, one_sample
 from ..runtime import Feeds, TensorSpec, random_feeds
+
+_LARGEST = 2**31 - 1
 
 
 def sizes(graph: Graph, dims: Mapping[str, int] | None = None, batch: int | None = None) -> dict[str, int]:
@@ -36,15 +38,17 @@ def check_dims(there: Collection[str], dims: Mapping[str, int]) -> None:
     Raises:
         UsageError: a dimension was named that no model has.
     """
-    for name in dims:
+    for name, size in dims.items():
         if name not in there:
             hint = f"there are: {', '.join(sorted(there))}" if there else "all dimensions are fixed"
             raise UsageError(f"no input has a dimension '{name}'", where="--dim", hint=hint)
+        if size > _LARGEST:
+            raise UsageError(f"{size} is more than {_LARGEST:,}", where=f"--dim {name}")
 
 
 def with_hint_of_sizes(error: InputError, guessed: Collection[str]) -> InputError:
-    """An error of running a model, with what may be wrong: sizes that nobody gave."""
-    if not guessed or error.hint:
+    """An error, with what may be wrong if a node failed: sizes that nobody gave."""
+    if not guessed or error.hint or not isinstance(error, RunFailed):
         return error
     hint = f"give the sizes that it needs, with --dim NAME=SIZE for {', '.join(sorted(guessed))}"
-    return InputError(error.reason, where=error.where, hint=hint)
+    return RunFailed(error.reason, where=error.where, hint=hint)

@@ -43,8 +43,8 @@ def extended(
     del proto.output[:]
     for name in outputs:
         proto.output.add().name = name
-    _drop_unneeded(proto, Graph(model, graph.path))
-    return Graph(model, graph.path)
+    _drop_unneeded(proto, Graph(model, graph.path, graph.held))
+    return Graph(model, graph.path, graph.held)
 
 
 def joined(graph: Graph, other: Graph, prefix: str) -> tuple[Graph, dict[str, str]]:
@@ -79,14 +79,14 @@ def joined(graph: Graph, other: Graph, prefix: str) -> tuple[Graph, dict[str, st
         for field in (made.input, made.output):
             for k, name in enumerate(field):
                 field[k] = names.get(name, name)
-    return Graph(model, graph.path), names
+    return Graph(model, graph.path, graph.held), names
 
 
 def blank(graph: Graph, name: str) -> Graph:
     """A graph without nodes, of the same operator sets."""
     model = type(graph.model)(ir_version=graph.model.ir_version, opset_import=graph.model.opset_import)
     model.graph.name = name
-    return Graph(model, graph.path)
+    return Graph(model, graph.path, graph.held)
 
 
 def written(tape: Tape, result: Tensor, name: str) -> list[Any]:

@@ -302,7 +302,7 @@ def _with_inputs(loss: Graph, tensors: Mapping[str, str]) -> Graph:
     for node in model.graph.node:
         for k, name in enumerate(node.input):
             node.input[k] = tensors.get(name, name)
-    return Graph(model, loss.path)
+    return Graph(model, loss.path, loss.held)
 
 
 def _rank(facts: Facts, tensor: str) -> int:

@@ -76,7 +76,7 @@ def _with_states(graph: Graph) -> Graph:
     for node in lacking:
         other = next(o for o in node.outputs if o)
         model.graph.node[node.index].output[0] = f"{other}/states"
-    return Graph(model, graph.path)
+    return Graph(model, graph.path, graph.held)
 
 
 def _widened(graph: Graph) -> Graph:
@@ -101,7 +101,7 @@ def _widened(graph: Graph) -> Graph:
         if value.type.tensor_type.elem_type in _NARROW:
             value.type.tensor_type.elem_type = _FLOAT
     _cast_inputs(proto, graph)
-    return Graph(model, graph.path)
+    return Graph(model, graph.path, graph.held)
 
 
 def _is_narrow(graph: Graph) -> bool:
@@ -122,7 +122,7 @@ def _value_of(graph: Graph, node: Any) -> Array:
     tensor = holder.graph.initializer.add()
     tensor.CopyFrom(node.attribute[0].t)
     tensor.name = "value"
-    return Graph(holder, graph.path).array("value")
+    return Graph(holder, graph.path, graph.held).array("value")
 
 
 def _cast_inputs(proto: Any, graph: Graph) -> None:

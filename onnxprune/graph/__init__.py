@@ -1,35 +1,28 @@
 """ONNX models as graphs of nodes: load, save, shapes, values, edits.
 
-The only package that imports onnx and onnx_graphsurgeon. A `Graph` is never changed: `Graph.edited`
+The only package that imports onnx. A `Graph` is never changed: `Graph.edited`
 returns a new one, so that analysis can't mutate and every stage may keep what it was given.
 """
 
 from __future__ import annotations
 
+from .apart import PROTOBUF_LIMIT, apart
 from .bodies import Body, bodies_of, has_bodies, lifted, operators_within, turns
 from .branches import with_known_branches
-from .core import (
-    PROTOBUF_LIMIT,
-    Array,
-    Edits,
-    Graph,
-    Node,
-    Shape,
-    dtype_of,
-    is_floating,
-    nbytes,
-    nbytes_of,
-    type_text,
-)
+from .core import Array, Edits, Graph, Node, Shape, dtype_of, is_floating, nbytes, type_text
+from .delivery import Delivery, alone, write_atomic
 from .editing import make_node
 from .facts import Facts, infer
-from .files import external_files, load, read_tensor, require_finite, save, write_atomic
+from .files import data_files, external_files, load, read_tensor, require_finite, save
 from .flatten import choice, decided, flattened, holds_weights, is_flattened, sunk
 from .inputs import InputSpec, input_specs, one_sample, symbolic_dims
 from .network import Network
-from .parts import Appended, appended, between, cut, segment
+from .npz import Npz, mapped
+from .parts import Appended, appended, cut, of_constants, segment
 from .prepared import prepares, readers_of
 from .propagation import TINY
+from .reading import contents, parsed, reason_of, require_file, text
+from .tensors import nbytes as nbytes_of
 from .values import VALUE_LIMIT, evaluate, filling, is_value
 
 __all__ = [
@@ -39,18 +32,23 @@ __all__ = [
     "Appended",
     "Array",
     "Body",
+    "Delivery",
     "Edits",
     "Facts",
     "Graph",
     "InputSpec",
     "Network",
     "Node",
+    "Npz",
     "Shape",
+    "alone",
+    "apart",
     "appended",
-    "between",
     "bodies_of",
     "choice",
+    "contents",
     "cut",
+    "data_files",
     "decided",
     "dtype_of",
     "evaluate",
@@ -67,18 +65,24 @@ __all__ = [
     "lifted",
     "load",
     "make_node",
+    "mapped",
     "nbytes",
     "nbytes_of",
+    "of_constants",
     "one_sample",
     "operators_within",
+    "parsed",
     "prepares",
     "read_tensor",
     "readers_of",
+    "reason_of",
+    "require_file",
     "require_finite",
     "save",
     "segment",
     "sunk",
     "symbolic_dims",
+    "text",
     "turns",
     "type_text",
     "with_known_branches",

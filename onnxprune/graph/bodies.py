@@ -98,7 +98,7 @@ def _lifted(graph: Graph, facts: Facts, node: Node, body: GraphProto) -> Graph:
             outer[name] = tensor_of(facts.values[name], name)
         else:
             proto.input.append(ValueInfoProto(name=name, type=_type(facts, name)))
-    return Graph(model, graph.path, outer)
+    return Graph(model, graph.path, graph.held, outer)
 
 
 def _given(graph: Graph, facts: Facts, node: Node, count: int) -> list[TypeProto | None]:

@@ -29,7 +29,7 @@ def with_known_branches(graph: Graph, facts: Facts) -> Graph:
         nodes += _branch(model.graph, n, taken[index]) if index in taken else [copy.deepcopy(n)]
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    return Graph(model, graph.path)
+    return Graph(model, graph.path, graph.held)
 
 
 def _branch(proto: GraphProto, n: NodeProto, body: GraphProto) -> list[NodeProto]:

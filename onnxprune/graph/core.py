@@ -20,15 +20,16 @@ from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 from ..errors import InputError
+from .apart import PROTOBUF_LIMIT
+from .encoding import encoded_size, header, without
+from .external import Places, is_external
 from .nesting import bodies, captures, constant, nested, tensors
+from .tensors import nbytes as nbytes_of
 
 Array = NDArray[Any]
 
 
 Shape = tuple[int, ...]
-
-
-PROTOBUF_LIMIT = 2**31 - 1
 
 
 VALUE_TYPES = frozenset({TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL})
@@ -92,14 +93,24 @@ class Graph:
     Args:
         model: the parsed model; owned by the graph from now on.
         path: where it came from, for messages and for external data.
+        held: values of initializers that are neither in `model` nor in a file, by name. Graphs share them:
+            what is held is never copied.
         outer: constants that a body reads from the graph around it.
+
+    Attributes:
+        model: the model. Values that are external are in a file beside `path`, or held.
     """
 
     def __init__(
-        self, model: ModelProto, path: Path | None = None, outer: Mapping[str, TensorProto] | None = None
+        self,
+        model: ModelProto,
+        path: Path | None = None,
+        held: Mapping[str, Array] | None = None,
+        outer: Mapping[str, TensorProto] | None = None,
     ) -> None:
         self.model = model
         self.path = path
+        self.held: Mapping[str, Array] = held or {}
         proto = model.graph
         if 0 < model.ir_version < OPTIONAL_INPUTS:
             _list_initializers(proto)
@@ -135,10 +146,36 @@ class Graph:
             InputError: what is stored isn't what the shape says, or can't be read.
         """
         tensor = self.constants[name]
+        if is_external(tensor):
+            return self.held[name] if name in self.held else Places(Path(self.where)).array(tensor)
         try:
-            return numpy_helper.to_array(tensor, str(self.path.parent) if self.path else "")
-        except (ValueError, TypeError, OSError, onnx.checker.ValidationError) as error:
+            return numpy_helper.to_array(tensor)
+        except (ValueError, TypeError) as error:
             raise InputError(f"tensor '{name}' can't be read ({error})", where=self.where) from None
+
+    def raw(self, name: str) -> NDArray[np.uint8]:
+        """The bytes of a constant as files have them.
+
+        Raises:
+            InputError: they can't be read.
+        """
+        tensor = self.constants[name]
+        if is_external(tensor):
+            return _bytes_of(self.held[name]) if name in self.held else Places(Path(self.where)).read(tensor)
+        if tensor.HasField("raw_data"):
+            return np.frombuffer(tensor.raw_data, np.uint8)
+        return np.frombuffer(numpy_helper.from_array(self.array(name)).raw_data, np.uint8)
+
+    def stored(self, name: str) -> bytes:
+        """A constant with all that belongs to it, as bytes: the same wherever its values are.
+
+        Raises:
+            InputError: they can't be read.
+        """
+        tensor = self.constants[name]
+        if nbytes_of(tensor) > PROTOBUF_LIMIT // 2:
+            return header(tensor).SerializeToString(deterministic=True) + self.raw(name).tobytes()
+        return self._inside(tensor).SerializeToString(deterministic=True)
 
     def shape_of_constant(self, name: str) -> Shape:
         """The shape of a constant, without reading its value."""
@@ -191,7 +228,7 @@ class Graph:
         """SHA-256 over nodes, links and weights: statistics are of these weights, a plan fits others, too."""
         digest = hashlib.sha256(self.fingerprint().encode())
         for name in sorted(self.constants):
-            digest.update(self.constants[name].SerializeToString(deterministic=True))
+            digest.update(self.stored(name))
         return digest.hexdigest()
 
     def size(self) -> int:
@@ -200,17 +237,46 @@ class Graph:
 
     @cached_property
     def _bytes(self) -> int:
-        return self.model.ByteSize()
+        outside = [t for t in self.model.graph.initializer if is_external(t)]
+        return encoded_size(self.model) + sum(nbytes_of(t) for t in outside)
 
     def serialized(self) -> bytes:
         """The model as bytes.
 
         Raises:
-            InputError: it is larger than protobuf allows; use `on_disk`.
+            InputError: it is larger than protobuf allows.
         """
         if self.size() > PROTOBUF_LIMIT:
             raise InputError("the model is larger than 2 GB", where=self.where)
-        return self.model.SerializeToString(deterministic=True)
+        return self.whole().SerializeToString(deterministic=True)
+
+    @cached_property
+    def is_apart(self) -> bool:
+        """Whether weights are somewhere else than in `model`."""
+        return any(map(is_external, self.model.graph.initializer))
+
+    def whole(self) -> ModelProto:
+        """The model with all its weights in it.
+
+        Raises:
+            InputError: they can't be read.
+        """
+        if not self.is_apart:
+            return self.model
+        model, outside = without(self.model, is_external)
+        inside = {t.name: self._inside(t) for t in outside}
+        for tensor in model.graph.initializer:
+            if tensor.name in inside:
+                tensor.CopyFrom(inside[tensor.name])
+        return model
+
+    def _inside(self, tensor: TensorProto) -> TensorProto:
+        """A tensor with its values in it."""
+        if not is_external(tensor):
+            return tensor
+        made = header(tensor)
+        made.raw_data = self.raw(tensor.name).tobytes()
+        return made
 
     @cached_property
     def flat(self) -> Graph:
@@ -223,7 +289,9 @@ class Graph:
         """A copy with the edits carried out."""
         from .editing import applied
 
-        return Graph(applied(self, edits), self.path)
+        held = dict(self.held)
+        model = applied(self, edits, held if self.is_apart else None)
+        return Graph(model, self.path, held)
 
     def tapped(self, outputs: Sequence[str]) -> Graph:
         """A copy that gives the named tensors, too, as outputs after its own."""
@@ -232,7 +300,11 @@ class Graph:
         for name in dict.fromkeys(outputs):
             if name not in have:
                 model.graph.output.add().name = name
-        return Graph(model, self.path)
+        return Graph(model, self.path, self.held)
+
+
+def _bytes_of(array: Array) -> NDArray[np.uint8]:
+    return np.asarray(array, order="C").reshape(-1).view(np.uint8)
 
 
 def _list_initializers(proto: GraphProto) -> None:
@@ -270,11 +342,6 @@ def is_weight(tensor: TensorProto) -> bool:
 def dtype_of(tensor: TensorProto) -> np.dtype[Any]:
     """The numpy dtype of a constant."""
     return onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-
-
-def nbytes_of(tensor: TensorProto) -> int:
-    """Bytes that a constant takes in memory."""
-    return nbytes(dtype_of(tensor), tuple(tensor.dims))
 
 
 def type_text(value: onnx.ValueInfoProto) -> str:

@@ -12,16 +12,36 @@ import onnx.inliner
 import onnx.reference
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
+from .apart import LARGE, is_plain, refer
 from .core import OPTIONAL_INPUTS, Array, Edits, Graph
 
 
-def tensor_of(array: Array, name: str) -> TensorProto:
-    """The array as an initializer."""
-    return numpy_helper.from_array(np.asarray(array, order="C"), name)
+def tensor_of(array: Array, name: str, held: dict[str, Array] | None = None) -> TensorProto:
+    """The array as an initializer.
+
+    Args:
+        array: its value.
+        name: its name.
+        held: takes a large value, to which the initializer then refers only.
+    """
+    array = np.asarray(array, order="C")
+    elem = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+    if held is None or array.nbytes < LARGE or not is_plain(elem):
+        return numpy_helper.from_array(array, name)
+    held[name] = array
+    made = TensorProto(name=name, data_type=elem, dims=array.shape)
+    refer(made)
+    return made
 
 
-def applied(graph: Graph, edits: Edits) -> ModelProto:
-    """The model of a graph with the edits carried out."""
+def applied(graph: Graph, edits: Edits, held: dict[str, Array] | None = None) -> ModelProto:
+    """The model of a graph with the edits carried out.
+
+    Args:
+        graph: the graph.
+        edits: what to change.
+        held: takes large values of new and changed initializers by name; without it they are in the model.
+    """
     model = copy.deepcopy(graph.model)
     proto = model.graph
     initializers = {t.name: t for t in proto.initializer}
@@ -34,15 +54,15 @@ def applied(graph: Graph, edits: Edits) -> ModelProto:
             n.attribute.append(onnx.helper.make_attribute("value", tensor_of(array, name)))
         else:
             doc = target.doc_string
-            target.CopyFrom(tensor_of(array, name))
+            target.CopyFrom(tensor_of(array, name, held))
             target.doc_string = doc
         for v in [*proto.input, *proto.value_info]:
             if v.name == name:
                 _resize(v, dict(enumerate(array.shape)))
     for name, array in edits.added.items():
-        proto.initializer.append(tensor_of(array, name))
+        proto.initializer.append(tensor_of(array, name, held))
         taken.add(name)
-    _put_literals(graph, proto, edits, taken)
+    _put_literals(graph, proto, edits, taken, held)
     for (index, i), name in edits.rewire.items():
         n = proto.node[index]
         n.input.extend([""] * (i + 1 - len(n.input)))
@@ -55,7 +75,7 @@ def applied(graph: Graph, edits: Edits) -> ModelProto:
         if value is not None:
             n.attribute.append(onnx.helper.make_attribute(key, value))
     for index, array in edits.folded.items():
-        proto.initializer.append(tensor_of(array, proto.node[index].output[0]))
+        proto.initializer.append(tensor_of(array, proto.node[index].output[0], held))
     if edits.folded or edits.before or edits.replaced:
         nodes: list[NodeProto] = []
         for index, n in enumerate(proto.node):
@@ -71,17 +91,19 @@ def applied(graph: Graph, edits: Edits) -> ModelProto:
     return model
 
 
-def _put_literals(graph: Graph, proto: GraphProto, edits: Edits, taken: set[str]) -> None:
+def _put_literals(
+    graph: Graph, proto: GraphProto, edits: Edits, taken: set[str], held: dict[str, Array] | None
+) -> None:
     """Values that one input alone reads: under the old name, if nothing else reads that."""
     initializers = {t.name: t for t in proto.initializer}
     for (index, i), array in edits.literals.items():
         n = proto.node[index]
         old = n.input[i] if i < len(n.input) else ""
         if old in initializers and _is_read_once(graph, old, edits):
-            initializers[old].CopyFrom(tensor_of(array, old))
+            initializers[old].CopyFrom(tensor_of(array, old, held))
             continue
         name = _fresh_name(f"{old or n.output[0]}.pruned", taken)
-        proto.initializer.append(tensor_of(array, name))
+        proto.initializer.append(tensor_of(array, name, held))
         n.input.extend([""] * (i + 1 - len(n.input)))
         n.input[i] = name
 

@@ -1,42 +1,59 @@
-"""Files: read without trust, write whole or not at all."""
+"""Models in files: read without trust, written whole or not at all."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
+import hashlib
+import mmap
 import os
-import tempfile
-from collections.abc import Iterator
+import re
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnx.external_data_helper as external
-import onnx.inliner
-import onnx.reference
 from google.protobuf.message import DecodeError
 from onnx import ModelProto, TensorProto, numpy_helper
 
 from ..errors import InputError
-from .core import PROTOBUF_LIMIT, VALUE_TYPES, Array, Graph
+from .apart import LARGE, PROTOBUF_LIMIT, refer
+from .core import VALUE_TYPES, Array, Graph
+from .delivery import Delivery
+from .encoding import encoded, without
+from .external import LFS, Places, is_external, tensors
+from .external import external_files as named_files
+from .form import require_names, settled
+from .functions import inlined
+from .reading import contents, reason_of, require_file
+from .tensors import flaw, nbytes
+
+_DATA = ".data"
+_ALIGNED = 64  # bytes; where tensors begin in a file of weights
 
 
 def load(path: str | os.PathLike[str], *, weights: bool = True) -> Graph:
-    """Read an ONNX file; local functions are inlined.
+    """Read an ONNX file: its form is checked, its nodes are in order, its local functions inlined.
+
+    External data of more than 2 GB in all stays where it is: it is read where it is looked at.
 
     Args:
         path: the file.
         weights: read external data as well; without it only the graph itself is read.
 
     Raises:
-        InputError: there is no such file, it is not an ONNX model, or its external data is missing or
-            lies outside the model's folder.
+        InputError: there is no such file, it is not an ONNX model or has a wrong form, or its external data
+            is missing or lies outside the model's folder.
     """
     file = Path(path)
     model = _parse(file)
-    _load_external(model, file, weights)
-    if model.functions:
-        model = onnx.inliner.inline_local_functions(model)
+    require_names(model, str(file))
+    model = inlined(model, str(file))
+    settled(model, str(file))
+    places = Places(file)
+    outside = [tensor for tensor in tensors(model) if is_external(tensor)]
+    total = sum(places.of(tensor).length for tensor in outside)
+    listed = {tensor.name for tensor in model.graph.initializer}
+    for tensor in outside if weights else ():
+        if total <= PROTOBUF_LIMIT or tensor.name not in listed:
+            tensor.CopyFrom(places.inside(tensor))
     return Graph(model, file)
 
 
@@ -47,70 +64,49 @@ def external_files(path: str | os.PathLike[str]) -> tuple[str, ...]:
         InputError: there is no such file, or it is not an ONNX model.
     """
     file = Path(path)
-    tensors = external._get_all_tensors(_parse(file))
-    return tuple(sorted({_place(t, file)[0] for t in tensors if external.uses_external_data(t)}))
+    model = _parse(file)
+    require_names(model, str(file))
+    return named_files(file, model)
 
 
-def _place(tensor: TensorProto, file: Path) -> tuple[str, int]:
-    """The file that holds a tensor's external data, and the byte there at which it ends."""
-    entries = {e.key: e.value for e in tensor.external_data}
-    try:
-        return entries["location"], int(entries.get("offset", 0)) + int(entries.get("length", 0))
-    except (KeyError, ValueError):
-        reason = f"external data of tensor '{tensor.name}' has no place"
-        raise InputError(reason, where=str(file)) from None
+def data_files(path: str | os.PathLike[str]) -> tuple[Path, ...]:
+    """The files that hold weights of a model: they are there, and nowhere else than they may be.
+
+    Raises:
+        InputError: there is no such model, or one of the files is missing, too short, or somewhere else.
+    """
+    file = Path(path)
+    model = _parse(file)
+    require_names(model, str(file))
+    places = Places(file)
+    found = [places.of(tensor) for tensor in tensors(model) if is_external(tensor)]
+    return tuple(sorted({place.file for place in found}))
 
 
 def _parse(file: Path) -> ModelProto:
     where = str(file)
-    if file.is_dir():
-        raise InputError("is a directory", where=where, hint="name an .onnx file")
-    try:
-        if file.exists() and not file.is_file():  # a pipe can be read only once, or waits for ever
-            raise InputError("is a device, not a file", where=where, hint="name an .onnx file")
-        data = file.read_bytes()
-    except FileNotFoundError:
-        raise InputError("no such file", where=where) from None
-    except OSError as error:
-        raise InputError(f"can't be read ({error.strerror})", where=where) from None
-    if not data:
+    size = require_file(file, hint="name an .onnx file")
+    if not size:
         raise InputError("the file is empty", where=where)
-    if data.startswith(b"version https://git-lfs"):
-        raise InputError("is a git-lfs pointer, not the model", where=where, hint="run 'git lfs pull'")
     model = ModelProto()
     try:
-        model.ParseFromString(data)
+        with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            if data[: len(LFS)] == LFS:
+                raise InputError(
+                    "is a git-lfs pointer, not the model", where=where, hint="run 'git lfs pull'"
+                )
+            with memoryview(data) as view:
+                model.ParseFromString(view)  # type: ignore[arg-type]
+    except OSError as error:
+        raise InputError(f"can't be read ({reason_of(error)})", where=where) from None
     except DecodeError:
+        if size > PROTOBUF_LIMIT:
+            reason = "is larger than the 2 GB that protobuf can hold in one file"
+            raise InputError(reason, where=where, hint="export it with external data") from None
         raise InputError("is not an ONNX model, or is truncated", where=where) from None
     if not model.HasField("graph") or not model.opset_import or not model.graph.output:
         raise InputError("is not an ONNX model: no graph, outputs or opset", where=where)
     return model
-
-
-def _load_external(model: ModelProto, file: Path, weights: bool) -> None:
-    folder = file.parent.resolve()
-    for tensor in external._get_all_tensors(model):
-        if not external.uses_external_data(tensor):
-            continue
-        location, end = _place(tensor, file)
-        target = (folder / location).resolve()
-        if not target.is_relative_to(folder):
-            reason = f"external data '{location}' of tensor '{tensor.name}' lies outside the model's folder"
-            raise InputError(reason, where=str(file))
-        if not target.is_file():
-            reason = f"external data file '{location}' of tensor '{tensor.name}' is missing"
-            raise InputError(reason, where=str(file), hint="put it beside the model")
-        if (size := target.stat().st_size) < end:
-            reason = f"is truncated: tensor '{tensor.name}' ends at byte {end} of {size}"
-            raise InputError(f"external data file '{location}' {reason}", where=str(file))
-        if weights:
-            try:
-                external.load_external_data_for_tensor(tensor, str(folder))
-            except (ValueError, OSError, onnx.checker.ValidationError) as error:
-                reason = f"external data of tensor '{tensor.name}' can't be read ({error})"
-                raise InputError(reason, where=str(file)) from None
-            tensor.ClearField("data_location")
-            del tensor.external_data[:]
 
 
 def require_finite(graph: Graph) -> None:
@@ -141,66 +137,83 @@ def read_tensor(path: Path) -> tuple[str, Array]:
     Raises:
         InputError: the file holds something else.
     """
-    tensor = TensorProto()
+    tensor, where = TensorProto(), str(path)
     try:
-        tensor.ParseFromString(path.read_bytes())
+        tensor.ParseFromString(contents(path))
+    except DecodeError:
+        raise InputError("is not a TensorProto", where=where) from None
+    require_names(tensor, where)
+    if is_external(tensor):
+        raise InputError("its values are in another file", where=where, hint="save them in the tensor")
+    if wrong := flaw(tensor):
+        raise InputError(f"its tensor {wrong}", where=where)
+    try:
         return tensor.name, numpy_helper.to_array(tensor)
-    except (DecodeError, ValueError, TypeError, OSError) as error:
-        raise InputError(f"is not a TensorProto ({error})", where=str(path)) from None
+    except (ValueError, TypeError) as error:
+        raise InputError(f"is not a TensorProto ({error})", where=where) from None
 
 
-def save(graph: Graph, path: str | os.PathLike[str]) -> int:
-    """Write the model; the file appears whole or not at all. Returns the bytes written.
+def save(graph: Graph, path: str | os.PathLike[str], delivery: Delivery | None = None) -> int:
+    """Write the model; it appears whole or not at all. Returns the bytes written.
 
-    Weights go to `<name>.data` beside it only where one file would exceed protobuf's 2 GB.
+    Where one file would exceed protobuf's 2 GB, weights go into another beside it. That one is named by its
+    contents: the model that was there before keeps its own until it has been replaced.
+
+    Args:
+        graph: the model.
+        path: where it shall appear.
+        delivery: other files that it shall appear with.
 
     Raises:
         InputError: the folder can't be written to.
     """
     file = Path(path)
+    if delivery is None:
+        with Delivery() as alone:
+            return save(graph, path, alone)
+    file = Path(os.path.realpath(file))
+    delivery.after(lambda: _sweep_data(file))
     if graph.size() <= PROTOBUF_LIMIT:
-        return write_atomic(file, graph.serialized())
-    model = copy.deepcopy(graph.model)
-    with _temporary(file.with_name(file.name + ".data")) as data:
-        external.convert_model_to_external_data(model, location=data.name, size_threshold=1024)
-        external.write_external_data_tensors(model, str(file.parent))
-        size = data.stat().st_size
-        for tensor in external._get_all_tensors(model):
-            for entry in tensor.external_data:
-                if entry.key == "location":
-                    entry.value = file.name + ".data"
-    return size + write_atomic(file, model.SerializeToString(deterministic=True))
+        outside = {t.name: graph.raw(t.name).data for t in graph.model.graph.initializer if is_external(t)}
+        with delivery.open(Path(path)) as staged:
+            for piece in encoded(graph.model, outside) if outside else [graph.serialized()]:
+                staged.file.write(piece)
+            return staged.file.tell()
+    model, weights = without(graph.model, lambda tensor: is_external(tensor) or nbytes(tensor) >= LARGE)
+    headers = {tensor.name: tensor for tensor in model.graph.initializer}
+    name = hashlib.sha256()
+    with delivery.open(file.with_name(file.name + _DATA)) as data:
+        for tensor in weights:
+            values = graph.raw(tensor.name).data
+            gap = bytes(-data.file.tell() % _ALIGNED)
+            data.file.write(gap)
+            name.update(gap)
+            refer(headers[tensor.name], offset=data.file.tell())
+            data.file.write(values)
+            name.update(values)
+        size = data.file.tell()
+        data.target = file.with_name(f"{file.name}.{name.hexdigest()[:16]}{_DATA}")
+    for tensor in weights:
+        headers[tensor.name].external_data[0].value = data.target.name
+    return size + delivery.write(file, model.SerializeToString(deterministic=True))
 
 
-def write_atomic(file: Path, data: bytes) -> int:
-    """Write bytes so that the file appears whole or not at all; returns their number.
+def _sweep_data(model: Path) -> None:
+    """Remove weights that models of this name had before, unless a file in the folder still names them."""
+    ours = re.compile(rf"{re.escape(model.name)}\.[0-9a-f]{{16}}{re.escape(_DATA)}")
+    with contextlib.suppress(OSError):
+        files = [Path(e.path) for e in os.scandir(model.parent) if e.is_file(follow_symlinks=False)]
+        old = {f.name for f in files if ours.fullmatch(f.name)}
+        for other in files:
+            if other.name not in old and old:
+                old = {name for name in old if not _names(other, name)}
+        for name in old:
+            model.with_name(name).unlink()
 
-    Raises:
-        InputError: the folder can't be written to.
-    """
-    with _temporary(file) as temporary:
-        temporary.write_bytes(data)
-    return len(data)
 
-
-@contextlib.contextmanager
-def _temporary(file: Path) -> Iterator[Path]:
-    """A name beside `file` that becomes it on success and vanishes on failure."""
-    try:
-        if file.exists() and not file.is_file():  # root could put a file in the place of /dev/null
-            reason = "is a directory" if file.is_dir() else "is a device, not a file"
-            raise InputError(reason, where=str(file))
-        handle, name = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.parent)
-        os.close(handle)
-    except OSError as error:
-        raise InputError(f"can't be written ({error.strerror})", where=str(file)) from None
-    try:
-        yield Path(name)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(name).chmod(0o666 & ~umask)
-        Path(name).replace(file)
-    except OSError as error:
-        raise InputError(f"can't be written ({error.strerror})", where=str(file)) from None
-    finally:
-        Path(name).unlink(missing_ok=True)
+def _names(file: Path, name: str) -> bool:
+    """Whether a file holds a name somewhere, as a model does that has its weights there."""
+    if not file.stat().st_size:
+        return False
+    with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return data.find(name.encode()) >= 0

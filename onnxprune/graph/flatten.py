@@ -72,7 +72,7 @@ def flattened(graph: Graph, wanted: Wanted = lambda _: True) -> Graph:
     model.graph.node.extend(nodes)
     note = model.metadata_props.add()
     note.key, note.value = _KEY, json.dumps({"branches": work.notes, "outside": sorted(graph.constants)})
-    return Graph(model, graph.path)
+    return Graph(model, graph.path, graph.held)
 
 
 def _is_if(n: NodeProto) -> bool:
@@ -204,7 +204,7 @@ def sunk(graph: Graph) -> Graph:
                 work.sink(position, side, note)
     del model.graph.node[:]
     model.graph.node.extend(n for n in work.nodes if n is not None)
-    return Graph(model, graph.path)
+    return Graph(model, graph.path, graph.held)
 
 
 def is_flattened(graph: Graph) -> bool:

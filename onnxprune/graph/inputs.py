@@ -17,7 +17,10 @@ from .core import Graph
 
 @dataclass(frozen=True)
 class InputSpec:
-    """An input of a model: one entry of `shape` per axis, a size, the name of a symbolic one, or `None`."""
+    """An input of a model: one entry of `shape` per axis, a size, the name of a symbolic one, or `None`.
+
+    Strings have the dtype `object`.
+    """
 
     name: str
     dtype: np.dtype[Any]
@@ -28,18 +31,15 @@ def input_specs(graph: Graph) -> tuple[InputSpec, ...]:
     """What the model needs, in its own order.
 
     Raises:
-        InputError: an input is no tensor of numbers.
+        InputError: an input is no tensor.
     """
     specs = []
     for v in graph.model.graph.input:
         if v.name in graph.constants:
             continue
         tensor = v.type.tensor_type
-        if not v.type.HasField("tensor_type") or tensor.elem_type in (
-            TensorProto.UNDEFINED,
-            TensorProto.STRING,
-        ):
-            raise InputError(f"input '{v.name}' is no tensor of numbers", where=graph.where)
+        if not v.type.HasField("tensor_type") or tensor.elem_type == TensorProto.UNDEFINED:
+            raise InputError(f"input '{v.name}' is no tensor", where=graph.where)
         dims = tensor.shape.dim
         shape = tuple(d.dim_value if d.dim_value > 0 else d.dim_param or None for d in dims)
         if not tensor.HasField("shape"):

@@ -11,7 +11,6 @@ import numpy as np
 import onnx
 import onnx.inliner
 import onnx.reference
-import onnx_graphsurgeon as gs
 from onnx import ModelProto, TensorProto
 
 from ..errors import InputError
@@ -20,20 +19,16 @@ from .editing import make_node, tensor_of
 from .facts import Facts
 
 
-def between(graph: Graph, inputs: Sequence[str], outputs: Sequence[str]) -> Graph:
-    """The part of the graph that computes `outputs` from `inputs`, as a graph of its own.
-
-    Values of the cut tensors keep their names. Shapes of new inputs are left open.
-    """
-    model = ModelProto()
-    model.CopyFrom(graph.model)
-    isolated = gs.import_onnx(model)
-    tensors = isolated.tensors()
-    isolated.inputs = [tensors[name] for name in inputs]
-    isolated.outputs = [tensors[name] for name in outputs]
-    for tensor in isolated.inputs:
-        tensor.inputs.clear()
-    return Graph(gs.export_onnx(isolated.cleanup(), do_type_check=False), graph.path)
+def of_constants(graph: Graph, outputs: Sequence[str]) -> Graph:
+    """The part of the graph that computes `outputs`, which depend on constants only, as a graph."""
+    needed: set[int] = set()
+    wanted = list(outputs)
+    while wanted:
+        node = graph.producer.get(wanted.pop())
+        if node is not None and node.index not in needed:
+            needed.add(node.index)
+            wanted += [*node.inputs, *node.captured]
+    return segment(graph, [graph.nodes[index] for index in sorted(needed)], {}, outputs)
 
 
 def cut(graph: Graph, nodes: Sequence[Node], facts: Facts) -> Graph:
@@ -72,7 +67,7 @@ def cut(graph: Graph, nodes: Sequence[Node], facts: Facts) -> Graph:
     model = onnx.helper.make_model(
         proto, opset_imports=list(graph.model.opset_import), ir_version=graph.model.ir_version
     )
-    return Graph(model, graph.path)
+    return Graph(model, graph.path, graph.held)
 
 
 def segment(
@@ -100,7 +95,7 @@ def segment(
         part.input.add(name=name).type.tensor_type.elem_type = onnx.helper.np_dtype_to_tensor_dtype(dtype)
     for name in outputs:
         part.output.add().name = name
-    return Graph(model, graph.path)
+    return Graph(model, graph.path, graph.held)
 
 
 @dataclass(frozen=True)
@@ -139,7 +134,7 @@ def appended(
     del proto.output[:]
     for name in outputs:
         proto.output.add().name = name
-    whole = Graph(model, graph.path)
+    whole = Graph(model, graph.path, graph.held)
     needed, wanted = set(), list(outputs)
     while wanted:
         node = whole.producer.get(wanted.pop())
@@ -149,4 +144,4 @@ def appended(
     for index in reversed(range(len(proto.node))):
         if index not in needed:
             del proto.node[index]
-    return Graph(model, graph.path)
+    return Graph(model, graph.path, graph.held)

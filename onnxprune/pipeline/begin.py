@@ -68,7 +68,7 @@ def begin(  # noqa: PLR0913
     evidence = Evidence(shares=shares) if data is None else split(data, shares, options.seed)
     if stats is not None:
         known = stats if isinstance(stats, Stats) else calibration.load(stats)
-        calibration.require_same(known, found.graph, "--stats")
+        calibration.require_same(known, found.graph, "--stats", found.facts)
         evidence = replace(evidence, stats=known)
     setting = Setting(found, options, timing, executor, progress)
     return Run(setting, recipe, evidence, marked, measure_latency)

@@ -7,15 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import numpy as np
-
 from .. import calibration, samples
 from ..calibration.meter import batch_size
 from ..contracts.reduction import Wanted
 from ..contracts.stats import Stats
 from ..contracts.verdict import Omission
 from ..errors import InputError
-from ..graph import Array, Graph, Network, input_specs
+from ..graph import Array, Graph, Network, Npz, input_specs
 from ..samples import DataReader, Preprocessing, Samples
 from ..types import Progress
 
@@ -89,13 +87,13 @@ def split(calib: Samples, shares: tuple[float, float], seed: int) -> Evidence:
         seed: of the split.
     """
     if calib.count < 2:
-        notes = ("there is one sample only: drift is measured on what was fitted",)
-        return Evidence(calib, calib, calib, notes=notes, shares=shares)
+        alone = "there is one sample only: drift is measured on what was fitted"
+        return Evidence(calib, calib, calib, notes=(*calib.notes, alone), shares=shares)
     kept_back, fit = calib.split(sum(shares), seed)
     if kept_back.count < ENOUGH_TO_SPLIT:
-        return Evidence(fit, kept_back, kept_back, shares=shares)
+        return Evidence(fit, kept_back, kept_back, notes=calib.notes, shares=shares)
     choose, judge = kept_back.split(shares[0] / sum(shares), seed)
-    return Evidence(fit, choose, judge, shares=shares)
+    return Evidence(fit, choose, judge, notes=calib.notes, shares=shares)
 
 
 def measured(
@@ -129,7 +127,7 @@ def measured(
         fit.batches(batch),
         seed=seed,
         source=fit.source,
-        progress=lambda done: progress(f"Calibrating: sample {done} of {fit.count}"),
+        progress=lambda done: progress(f"Calibrating: sample {done} of {fit.rows}"),
     )
     return replace(evidence, stats=stats)
 
@@ -148,9 +146,9 @@ class Labelled:
 
     def batches(self, size: int = 32) -> Iterator[tuple[Feeds, Array]]:
         """Inputs and classes."""
-        at = 0
+        at, alone = 0, self.samples.manner.complete
         for feeds in self.samples.batches(size):
-            count = batch_size(feeds)
+            count = 1 if alone else batch_size(feeds)
             yield feeds, self.labels[at : at + count]
             at += count
 
@@ -163,17 +161,14 @@ def labelled(path: str | os.PathLike[str], graph: Graph) -> Labelled:
     """
     where = os.fspath(path)
     found = samples.load(path, graph)
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            labels: Any = file.get("labels")
-    except (OSError, ValueError, TypeError, AttributeError):
-        labels = None
+    file = Npz(path) if where.endswith(".npz") else None
+    labels: Any = file.read("labels") if file is not None and "labels" in file.arrays else None
     if labels is None:
         raise InputError("has no array 'labels'", where=where, hint="give an .npz of inputs and labels")
-    if not labels.ndim or len(labels) != found.count:
-        reason = f"'labels' has shape {labels.shape}, and there are {found.count} samples"
+    if not labels.ndim or len(labels) != found.rows + found.manner.left_over:
+        reason = f"'labels' has shape {labels.shape}, and there are {found.rows} samples"
         raise InputError(reason, where=where)
-    return Labelled(found, labels)
+    return Labelled(found, labels[: found.rows])
 
 
 def is_classes(labels: Array) -> bool:

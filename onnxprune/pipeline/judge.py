@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 
 from ..contracts.proof import Proved
 from ..contracts.verdict import Accuracy, Drift, Size, Speed, Verdict
@@ -57,16 +58,26 @@ def judged(
         batch: samples that run together.
         measure_latency: run both side by side.
     """
-    before, after = open_session(loaded.original), open_session(network.graph)
-    samples = evidence.judge
+    moved, accurate = _compared(loaded.original, network.graph, evidence, labels, batch)
     return Verdict(
         before=size(loaded.origin, timing),
         after=size(network, timing),
         proofs=proofs,
-        drift=None if samples is None else drift(before, after, samples.batches(batch)),
-        accuracy=_accuracies(before, after, labels, batch),
+        drift=moved,
+        accuracy=accurate,
         speed=speed_of(loaded.original, network.graph, timing) if measure_latency else None,
     )
+
+
+def _compared(
+    original: Graph, result: Graph, evidence: Evidence, labels: Labelled | None, batch: int
+) -> tuple[Drift | None, tuple[Accuracy, Accuracy] | None]:
+    """Drift and accuracies, in sessions that are gone when others measure latency: each takes its memory."""
+    before, after = open_session(original), open_session(result)
+    samples, moved = evidence.judge, None
+    if samples is not None:
+        moved = replace(drift(before, after, samples.batches(batch)), samples=samples.rows)
+    return moved, _accuracies(before, after, labels, batch)
 
 
 def require_worth(verdict: Verdict, where: str, tried: str, *, in_place: bool = False) -> None:
@@ -139,12 +150,14 @@ def compare(
     data = [assumed_feeds(Network(left), seed)] if given is None else given.batches(batch)
     marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, left)
     timed = feeds_for(before.inputs, sizes(left, timing.dims))
+    moved = drift(before, after, data)
     return Verdict(
         before=size(first, timing),
         after=size(second, timing),
-        drift=drift(before, after, data),
+        drift=moved if given is None else replace(moved, samples=given.rows),
         accuracy=_accuracies(before, after, marked, batch),
         speed=_speed(before, after, timed) if measure_latency else None,
+        warnings=given.notes if given is not None else (),
     )
 
 
@@ -170,7 +183,8 @@ def _accuracies(
 
 def speed_of(original: Graph, graph: Graph, timing: Timing) -> Speed:
     """Run two models side by side."""
-    before, after = open_session(original, timing.options), open_session(graph, timing.options)
+    options = replace(timing.options, prepack=True)
+    before, after = open_session(original, options), open_session(graph, options)
     return _speed(before, after, feeds_for(before.inputs, sizes(original, timing.dims, timing.batch)))
 
 

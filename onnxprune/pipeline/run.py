@@ -61,7 +61,7 @@ class Result:
     @property
     def model(self) -> Any:
         """The `onnx.ModelProto`."""
-        return self.graph.model
+        return self.graph.whole()
 
     @property
     def repaired(self) -> Repaired:

@@ -14,6 +14,8 @@ import msgspec
 
 from ..contracts.plan import Plan, PlannedGroup, PlannedPhase, PlannedReduction
 from ..errors import InputError
+from ..graph import parsed
+from ..graph import text as text_of
 
 VERSION = 2
 
@@ -45,10 +47,7 @@ def loads(text: str | bytes, where: str = "plan") -> Plan:
     Raises:
         InputError: it is not JSON, or not a plan of a known version.
     """
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"is not JSON ({error})", where=where) from None
+    data = parsed(text, where)
     version = data.get("version", VERSION) if isinstance(data, dict) else VERSION
     if version not in (1, VERSION):
         raise InputError(f"is a plan of version {version}, not 1 to {VERSION}", where=where)
@@ -56,7 +55,7 @@ def loads(text: str | bytes, where: str = "plan") -> Plan:
         if version == 1:
             return msgspec.convert(data, _First).plan()
         return msgspec.convert(data, Plan)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, OverflowError, RecursionError) as error:
         raise InputError(f"is not a plan: {error}", where=where) from None
 
 
@@ -72,9 +71,4 @@ def read(path: Path) -> Plan:
     Raises:
         InputError: there is no such file, or it is not a plan.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not text"
-        raise InputError(f"can't be read ({reason})", where=str(path)) from None
-    return loads(text, str(path))
+    return loads(text_of(path), str(path))

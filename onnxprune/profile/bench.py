@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rich.console import Group as Renderables
@@ -14,8 +14,9 @@ from rich.text import Text
 
 from ..cost.sizes import check_dims, feeds_for, sizes, with_hint_of_sizes
 from ..errors import InputError
+from ..execution.sessions import open_session
 from ..graph import load, symbolic_dims
-from ..runtime import Bindable, ExecutionOptions, Feeds, Ratio, Session, latency, ratio
+from ..runtime import Bindable, ExecutionOptions, Feeds, Ratio, latency, ratio
 
 VERSION = 1
 """Of the JSON that `bench --json` writes."""
@@ -87,7 +88,7 @@ def side_by_side(
     graphs = [load(model) for model in models]
     check_dims({name for graph in graphs for name in symbolic_dims(graph)}, dims or {})
     known = [sizes(graph, dims, batch) for graph in graphs]
-    sessions = [Session(model, options) for model in models]
+    sessions = [open_session(graph, replace(options, prepack=True)) for graph in graphs]
     feeds = [feeds_for(session.inputs, own) for session, own in zip(sessions, known, strict=True)]
     setting = {"provider": options.provider, "threads": options.threads}
     names = [os.fspath(model) for model in models]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import platform
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..graph import write_atomic
+from ..graph import parsed, text, write_atomic
 from ..runtime import ExecutionOptions, version
 
 VERSION = 1
@@ -73,18 +74,15 @@ def load(path: str | os.PathLike[str]) -> Table:
         InputError: there is none, or it isn't one.
     """
     where = os.fspath(path)
-    try:
-        data: Any = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"can't be read ({error.strerror})", where=where) from None
-    except ValueError:
-        raise InputError("is not a latency table: not JSON", where=where) from None
+    data: Any = parsed(text(path), where)
     try:
         if data["version"] != VERSION:
             raise InputError(f"is a latency table of version {data['version']}, not {VERSION}", where=where)
         seconds = {str(key): float(value) for key, value in data["seconds"].items()}
+        if not all(0 <= value < math.inf for value in seconds.values()):
+            raise ValueError("a time that is none")
         return Table(Setting(**data["setting"]), seconds)
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise InputError("is not a latency table", where=where, hint="make one with --profile-out") from None
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from ..contracts.rewrite import NotApplied
-from ..graph import Graph, Network
+from ..graph import PROTOBUF_LIMIT, Graph, Network
+from ..runtime import silence
 
 GROWTH = 1.5
 """Where the file would be so many times as large, what is large is not computed beforehand."""
@@ -25,6 +29,8 @@ class Cleaning:
     def __call__(self, network: Network) -> Network:
         """See `Rewrite`."""
         graph = network.graph
+        if graph.size() > PROTOBUF_LIMIT or graph.is_apart:
+            raise NotApplied("the model is larger than 2 GB")
         try:
             candidate = _slim(graph)
             if candidate.size() > GROWTH * graph.size():
@@ -42,10 +48,32 @@ def _slim(graph: Graph, **options: Any) -> Graph:
         if output.type.HasField("tensor_type"):
             output.type.tensor_type.ClearField("shape")
     # Weights that happen to be equal stay apart: a plan names them, and another checkpoint's are not.
-    model = onnxslim.slim(given, skip_optimizations=["weight_tying"], **options)
+    with _unheard():
+        model = onnxslim.slim(given, skip_optimizations=["weight_tying"], **options)
     model.doc_string = graph.model.doc_string
     _declare_as_before(model.graph, graph)
-    return Graph(model, graph.path)
+    return Graph(model, graph.path, graph.held)
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Not a line of onnxslim: whenever it is called, it sets up its own log, and turns ONNX Runtime's on."""
+    from onnxslim import utils
+
+    set_up = utils.init_logging
+
+    def silenced(verbose: bool = False) -> logging.Logger:
+        logger: logging.Logger = set_up(verbose)
+        logger.setLevel(logging.CRITICAL + 1)
+        utils.G_LOGGER.severity = logging.CRITICAL + 1
+        silence()
+        return logger
+
+    utils.init_logging = silenced
+    try:
+        yield
+    finally:
+        utils.init_logging = set_up
 
 
 def _declare_as_before(cleaned: Any, graph: Graph) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..execution.sessions import open_session
-from ..graph import Edits, Graph, Network, Node, between
+from ..graph import Edits, Graph, Network, Node, of_constants
 from ..ops import elementwise, index, layout, recurrent
 
 _FOLLOWED = frozenset({*layout.RULES, *index.RULES, *elementwise.RULES, "DequantizeLinear", "QuantizeLinear"})
@@ -30,7 +30,7 @@ class ComputedWeights:
         if not nodes:
             return network
         names = [n.outputs[0] for n in nodes]
-        values = open_session(between(graph, [], names)).run({})
+        values = open_session(of_constants(graph, names)).run({})
         return network.edited(Edits(folded={n.index: values[n.outputs[0]] for n in nodes}))
 
 

@@ -5,11 +5,21 @@ as a path where weights lie in files beside the model.
 """
 
 from .binding import Binding
-from .feeds import random_feeds
+from .feeds import random_feeds, random_strings
 from .kernels import kernel_seconds
 from .latency import Bindable, Timings, latency
+from .memory import require_room
 from .ratio import Ratio, ratio
-from .session import Array, ExecutionOptions, Feeds, Session, TensorSpec, available_providers, version
+from .session import (
+    Array,
+    ExecutionOptions,
+    Feeds,
+    Session,
+    TensorSpec,
+    available_providers,
+    silence,
+    version,
+)
 
 __all__ = [
     "Array",
@@ -25,6 +35,9 @@ __all__ = [
     "kernel_seconds",
     "latency",
     "random_feeds",
+    "random_strings",
     "ratio",
+    "require_room",
+    "silence",
     "version",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from ..errors import InputError, UsageError
+from ..errors import InputError, RunFailed, UsageError
 from .messages import digest
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -41,6 +42,10 @@ _FOREIGN_NUMBERS = {np.dtype(dtype): number for dtype, number in _FOREIGN_DTYPES
 
 _SILENT = 4  # ONNX Runtime logs from this severity on: fatal only, for errors come as exceptions
 
+_NO_MEMORY = re.compile(r"bad_alloc|Failed to allocate memory|BFCArena::AllocateRawInternal")
+
+ort.disable_telemetry_events()  # nobody is told what runs here
+
 
 @dataclass(frozen=True)
 class ExecutionOptions:
@@ -50,11 +55,14 @@ class ExecutionOptions:
         provider: the execution provider, one of `available_providers()`; the CPU does what it can't.
         threads: threads within an operator; 0 leaves the number to ONNX Runtime.
         optimize: whether ONNX Runtime may rewrite the graph (fuse, fold constants, change layouts).
+        prepack: whether weights are copied into the order that kernels like: a run is faster, and takes as
+            much memory again; by default unless weights are passed as arrays, for then they are large.
     """
 
     provider: str = "CPUExecutionProvider"
     threads: int = 0
     optimize: bool = True
+    prepack: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -67,11 +75,13 @@ class TensorSpec:
             and for what isn't a tensor (a sequence, a map).
         shape: one entry per axis: a size, the name of a symbolic size, or None for a size without a name.
             `()` for a scalar, and where the model doesn't tell the rank.
+        is_tensor: whether it is one, and no sequence or map.
     """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int | str | None, ...]
+    is_tensor: bool = True
 
 
 class Session:
@@ -82,6 +92,7 @@ class Session:
         options: how to execute it.
         trace: where to record what every kernel does, as the beginning of a path; see `end_trace`.
         where: what messages call a serialized model.
+        weights: values of initializers that a serialized model has in other files; they are not copied.
 
     Raises:
         InputError: ONNX Runtime can't load the model.
@@ -95,6 +106,7 @@ class Session:
         *,
         trace: str | None = None,
         where: str = "model",
+        weights: Mapping[str, Array] | None = None,
     ) -> None:
         options = options or ExecutionOptions()
         if isinstance(model, bytes):
@@ -104,7 +116,8 @@ class Session:
             if not Path(model).is_file():
                 raise InputError("there is no such file", where=self._where)
             model = self._where
-        self._session = _open(model, options, self._where, trace)
+        self._weights = {name: _aligned(array) for name, array in (weights or {}).items()}
+        self._session = _open(model, options, self._where, trace, self._weights)
         self._inputs = tuple(map(_spec, self._session.get_inputs()))
         self._outputs = tuple(map(_spec, self._session.get_outputs()))
         self._foreign = any(spec.dtype in _FOREIGN_NUMBERS for spec in self._inputs + self._outputs)
@@ -130,7 +143,8 @@ class Session:
             The outputs by name, in the order asked for. What isn't a tensor is wrapped in a 0-d object array.
 
         Raises:
-            InputError: the feeds don't fit the model, or a node fails.
+            InputError: the feeds don't fit the model.
+            RunFailed: a node fails.
         """
         names = self._names(outputs)
         return dict(zip(names, self.bind(feeds, names)(), strict=True))
@@ -144,7 +158,7 @@ class Session:
 
         Returns:
             A function without arguments that runs the model and returns the outputs in the order asked for.
-            It raises InputError when a node fails.
+            It raises RunFailed when a node fails.
 
         Raises:
             InputError: the feeds don't fit the model.
@@ -161,7 +175,7 @@ class Session:
             call, decode = self._session.run, _as_array
 
         def run() -> list[Array]:
-            with _translated(self._where):
+            with _translated(self._where, RunFailed):
                 return [decode(value) for value in call(names, values)]
 
         return run
@@ -201,7 +215,13 @@ def available_providers() -> tuple[str, ...]:
     return tuple(ort.get_available_providers())
 
 
-def _open(model: bytes | str, options: ExecutionOptions, where: str, trace: str | None) -> Any:
+def _open(
+    model: bytes | str,
+    options: ExecutionOptions,
+    where: str,
+    trace: str | None,
+    weights: Mapping[str, Array],
+) -> Any:
     if options.provider not in available_providers():
         reason = f"ONNX Runtime has no execution provider '{options.provider}' here"
         raise UsageError(reason, hint=_these(available_providers()))
@@ -216,6 +236,10 @@ def _open(model: bytes | str, options: ExecutionOptions, where: str, trace: str 
         settings.profile_file_prefix = trace
     if not options.optimize:
         settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if not (options.prepack or (options.prepack is None and not weights)):
+        settings.add_session_config_entry("session.disable_prepacking", "1")
+    if weights:
+        settings.add_external_initializers(list(weights), list(map(_to_ort, weights.values())))
     with _translated(where):
         session = ort.InferenceSession(model, settings, providers=[options.provider], enable_fallback=0)
     if options.provider not in session.get_providers():
@@ -224,17 +248,25 @@ def _open(model: bytes | str, options: ExecutionOptions, where: str, trace: str 
 
 
 @contextmanager
-def _translated(where: str) -> Iterator[None]:
+def _translated(where: str, kind: type[InputError] = InputError) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # what ONNX Runtime raises has no base class but this
         node, reason = digest(str(error))
-        raise InputError(reason, where=f"{where}: {node}" if node else where) from error
+        hint = None
+        if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+            reason, hint = "not enough memory to run it", "give smaller sizes or fewer samples at once"
+        raise kind(reason, where=f"{where}: {node}" if node else where, hint=hint) from error
+
+
+def silence() -> None:
+    """No lines on stderr from sessions that another library opens; ours are silent by their options."""
+    ort.set_default_logger_severity(_SILENT)
 
 
 def _spec(argument: Any) -> TensorSpec:
     shape = tuple(size if isinstance(size, int | str) else None for size in argument.shape)
-    return TensorSpec(argument.name, _dtype(argument.type), shape)
+    return TensorSpec(argument.name, _dtype(argument.type), shape, argument.type.startswith("tensor("))
 
 
 def _dtype(type_: str) -> np.dtype[Any]:
@@ -243,6 +275,10 @@ def _dtype(type_: str) -> np.dtype[Any]:
     if element in _FOREIGN_DTYPES:
         return np.dtype(_FOREIGN_DTYPES[element][0])
     return np.dtype(_NATIVE_DTYPES.get(element, object))
+
+
+def _aligned(array: Array) -> Array:
+    return array if array.flags.aligned and array.flags.c_contiguous else np.array(array, order="C")
 
 
 def _to_ort(array: Array) -> Any:

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import InputError
-from ..graph import Array, Graph, InputSpec, input_specs
-from .arrays import Held, from_arrays, from_npy, from_npz, from_records, opened
+from ..graph import Array, Graph, InputSpec, input_specs, mapped, reason_of, require_file
+from ..runtime import random_strings, require_room
+from .arrays import Held, from_arrays, from_npy, from_npz, from_records
 from .core import Feeds, Samples
 from .images import PRESETS, SUFFIXES, Preprocessing, from_images
 from .objects import DataReader, Objects, from_objects
@@ -45,8 +46,9 @@ def load(
     path, how = Path(source), preprocessing or Preprocessing()
     if path.is_dir():
         return _from_folder(path, specs, how)
-    if not path.is_file():
+    if not os.path.lexists(path):
         raise InputError("no such file or folder", where=str(path))
+    require_file(path)
     if path.suffix == ".npy":
         return from_npy(path, specs)
     if path.suffix == ".npz":
@@ -60,14 +62,17 @@ def load(
 
 
 def _from_folder(folder: Path, specs: tuple[InputSpec, ...], how: Preprocessing) -> Samples:
-    files = sorted(p for p in folder.iterdir() if p.is_file())
+    try:
+        files = sorted(p for p in folder.iterdir() if p.is_file())
+    except OSError as error:
+        raise InputError(f"can't be read ({reason_of(error)})", where=str(folder)) from None
     arrays = [p for p in files if p.suffix in (".npy", ".npz")]
     images = [p for p in files if p.suffix.lower() in SUFFIXES]
     sets = sorted((p for p in folder.glob("test_data_set_*") if p.is_dir()), key=_number)
     inputs = [sorted(s.glob("input_*.pb"), key=_number) for s in sets or [folder]]
     if arrays:
         if len(specs) > 1 and {p.name for p in arrays} == {f"{s.name}.npy" for s in specs}:
-            return from_arrays({p.stem: Held(opened(p)) for p in arrays}, specs, str(folder))
+            return from_arrays({p.stem: Held(mapped(p)) for p in arrays}, specs, str(folder))
         return from_records([[p] for p in arrays], specs, str(folder))
     if any(inputs):
         return from_records([i for i in inputs if i], specs, str(folder))
@@ -107,6 +112,11 @@ def _drawn(spec: InputSpec, rng: np.random.Generator) -> Array:
         d if isinstance(d, int) else 1 if a == 0 else open_size if a > 1 or len(spec.shape) < 4 else 3
         for a, d in enumerate(spec.shape)
     ]
+    require_room(
+        shape, max(spec.dtype, np.dtype(np.float64), key=lambda d: d.itemsize), f"input '{spec.name}'"
+    )
+    if spec.dtype == object:
+        return random_strings(shape, rng)
     if spec.dtype.kind == "b":
         return rng.integers(0, 2, shape).astype(bool)
     if spec.dtype.kind in "iu":

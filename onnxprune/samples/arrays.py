@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import math
-import zipfile
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from ..errors import InputError
-from ..graph import Array, InputSpec, read_tensor
-from .core import Feeds, Samples, known, only, ready, rows_of_a_sample
+from ..graph import Array, InputSpec, Npz, mapped, read_tensor
+from ..runtime import require_room
+from .core import Feeds, Manner, Samples, known, only, ready, require_fit, rows_of_a_sample
 
 
 class Rows(Protocol):
@@ -55,44 +54,31 @@ class Held:
 
 @dataclass(frozen=True)
 class _Zipped:
-    """Rows of an array in an npz file, which is read through from the start: it may be compressed."""
+    """Rows of an array in an npz file."""
 
-    path: Path
-    member: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    file: Npz
+    name: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """See `Rows`."""
+        return self.file.arrays[self.name].shape
 
     def read(self, indices: Sequence[int]) -> Iterator[Array]:
-        row = math.prod(self.shape[1:]) * self.dtype.itemsize
-        try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as file:
-                _header(file)
-                at = 0
-                for index in indices:
-                    _skip(file, (index - at) * row)
-                    data = file.read(row)
-                    at = index + 1
-                    yield np.frombuffer(data, self.dtype).reshape(1, *self.shape[1:])
-        except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
-            raise InputError(f"is damaged ({error})", where=str(self.path)) from None
+        """See `Rows`; where the first axis doesn't change slowest, all of the array is read."""
+        if self.file.arrays[self.name].fortran:
+            return Held(self._all).read(indices)
+        return self.file.rows(self.name, indices)
 
     def whole(self) -> Array:
-        rows = list(self.read(range(self.shape[0])))
-        return np.concatenate(rows) if rows else np.empty(self.shape, self.dtype)
+        """See `Rows`."""
+        return self._all
 
-
-def _skip(file: IO[bytes], count: int) -> None:
-    while count > 0:
-        data = file.read(min(count, 1 << 20))
-        if not data:
-            raise EOFError("it ends early")
-        count -= len(data)
-
-
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = np.lib.format.read_magic(file)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(file)
+    @cached_property
+    def _all(self) -> Array:
+        one = self.file.arrays[self.name]
+        require_room(one.shape, one.dtype, f"array '{self.name}'")
+        return self.file.read(self.name)
 
 
 # ---------------------------------------------------------------- files
@@ -110,22 +96,8 @@ def from_npy(path: Path, specs: tuple[InputSpec, ...]) -> Samples:
 
 def _npz(path: Path, specs: Sequence[InputSpec]) -> dict[str, Rows]:
     """The arrays of an npz file by input name; a single unnamed one is for the single input."""
-    found: dict[str, Rows] = {}
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for member in (m for m in archive.namelist() if m.endswith(".npy")):
-                with archive.open(member) as file:
-                    shape, fortran, dtype = _header(file)
-                if dtype.hasobject:
-                    reason = f"array '{member[:-4]}' holds Python objects, which are never loaded"
-                    raise InputError(reason, where=str(path))
-                if fortran or not shape:
-                    with archive.open(member) as file:
-                        found[member[:-4]] = Held(np.lib.format.read_array(file, allow_pickle=False))
-                else:
-                    found[member[:-4]] = _Zipped(path, member, shape, dtype)
-    except (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError) as error:
-        raise InputError(f"is not an npz file ({error})", where=str(path)) from None
+    file = Npz(path)
+    found: dict[str, Rows] = {name: _Zipped(file, name) for name in file.arrays}
     names = {s.name for s in specs}
     if set(found) == {"arr_0"} and "arr_0" not in names:
         return {only(specs, str(path)): found["arr_0"]}
@@ -135,19 +107,7 @@ def _npz(path: Path, specs: Sequence[InputSpec]) -> dict[str, Rows]:
 
 
 def _npy(path: Path, specs: Sequence[InputSpec]) -> dict[str, Rows]:
-    return {only(specs, str(path)): Held(opened(path))}
-
-
-def opened(path: Path) -> Array:
-    """The array of an npy file, mapped into memory.
-
-    Raises:
-        InputError: it is none, or holds Python objects.
-    """
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
-    except (ValueError, EOFError, OSError) as error:
-        raise InputError(f"is not an npy file without Python objects ({error})", where=str(path)) from None
+    return {only(specs, str(path)): Held(mapped(path))}
 
 
 def _test_data(files: Sequence[Path], specs: Sequence[InputSpec]) -> dict[str, Rows]:
@@ -181,6 +141,19 @@ class _Column:
     def count(self) -> int | None:
         """Samples, `None` for any number."""
         return self.rows.shape[0] // self.step if self.step else None
+
+    @property
+    def left_over(self) -> int:
+        """Rows at the end that are too few for another sample."""
+        return self.rows.shape[0] % self.step if self.step else 0
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one sample."""
+        shape = self.rows.shape
+        if not self.step:
+            return (1, *shape) if len(shape) < self.rank else shape
+        return shape[1:] if len(shape) > self.rank else (self.step, *shape[1:])
 
     def read(self, indices: Sequence[int]) -> Iterator[Array]:
         if not self.step:
@@ -221,6 +194,7 @@ def _columns(
         more = len(rows.shape) - rank
         step = 1 if more == 1 else (batch or 0) if more == 0 and rank else 0
         columns[spec.name] = _Column(rows, step, rank)
+        require_fit(columns[spec.name].shape, spec, where)
     counts = {name: c.count for name, c in columns.items() if c.count is not None}
     if len(set(counts.values())) > 1:
         if not one_run:
@@ -239,7 +213,19 @@ def _read(columns: Mapping[str, _Column], indices: Sequence[int]) -> Iterator[Fe
 def from_arrays(arrays: Mapping[str, Rows], specs: tuple[InputSpec, ...], source: str) -> Samples:
     """Samples along the first axes of arrays, equally many in each."""
     columns, count = _columns(arrays, specs, source, one_run=False)
-    return ready(specs, source, count, lambda indices: _read(columns, indices))
+    manner = _manner([columns])
+    return ready(specs, source, count, lambda indices: _read(columns, indices), manner)
+
+
+def _manner(records: Iterable[Mapping[str, _Column]]) -> Manner:
+    """How samples were cut out of arrays."""
+    complete, left_over = False, 0
+    for columns in records:
+        # Who counts samples on an axis of its own gives the first axis of each another meaning.
+        own = (c for c in columns.values() if c.step and len(c.rows.shape) > c.rank)
+        complete |= any(c.shape[:1] not in ((), (1,)) for c in own)
+        left_over += max((c.left_over for c in columns.values()), default=0)
+    return Manner(complete, left_over)
 
 
 def of_one_run(feeds: Mapping[str, Array], specs: Sequence[InputSpec], where: str) -> Iterator[Feeds]:
@@ -259,7 +245,8 @@ def from_records(records: Sequence[Sequence[Path]], specs: tuple[InputSpec, ...]
         rows = _npz(first, specs) if first.suffix == ".npz" else _npy(first, specs)
         return _columns(rows, specs, str(first), one_run=False)
 
-    counts = [columns(record)[1] for record in records]
+    found = [columns(record) for record in records]
+    counts = [count for _, count in found]
     ends = np.cumsum(counts)
 
     def read(indices: Sequence[int]) -> Iterator[Feeds]:
@@ -270,4 +257,4 @@ def from_records(records: Sequence[Sequence[Path]], specs: tuple[InputSpec, ...]
             start = int(ends[k]) - counts[k]
             yield from _read(columns(records[k])[0], [index - start for _, index in group])
 
-    return ready(specs, source, sum(counts), read)
+    return ready(specs, source, sum(counts), read, _manner(columns for columns, _ in found))

@@ -33,22 +33,38 @@ def rows_of_a_sample(specs: Sequence[InputSpec]) -> int | None:
 
 
 @dataclass(frozen=True)
+class Manner:
+    """How samples were cut out of what was given.
+
+    Attributes:
+        complete: each is a complete input, whose first axis may be time: they aren't joined.
+        left_over: rows at an end that were too few for another sample.
+    """
+
+    complete: bool = False
+    left_over: int = 0
+
+
+@dataclass(frozen=True)
 class Samples:
     """Samples of a model's inputs.
 
-    A sample is the least that the model can run on: one row of every input, or as many as it is fixed to.
+    A sample is the least that the model can run on: one row of every input, or as many as it is fixed to; or
+    a complete input, where arrays have one more axis than the model's inputs.
 
     Attributes:
         specs: the inputs.
         source: where the samples came from, in words.
         indices: int64 (count,), which of the source's samples these are, ascending.
         read: reads samples of the source.
+        manner: how they were cut out of it.
     """
 
     specs: tuple[InputSpec, ...]
     source: str
     indices: NDArray[np.int64]
     read: Read
+    manner: Manner = Manner()
 
     @property
     def count(self) -> int:
@@ -56,9 +72,25 @@ class Samples:
         return len(self.indices)
 
     @property
+    def rows(self) -> int:
+        """How many there are to people: of a model whose batch is fixed, each is several."""
+        return self.count * (1 if self.manner.complete else rows_of_a_sample(self.specs) or 1)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is to be told of them."""
+        left = self.manner.left_over
+        if not left:
+            return ()
+        rows = "1 sample is" if left == 1 else f"{left} samples are"
+        return (f"the last {rows} left out: the model takes {rows_of_a_sample(self.specs)} at a time",)
+
+    @property
     def joinable(self) -> bool:
         """Whether the model takes any number of samples at once."""
-        return not any(s.shape and isinstance(s.shape[0], int) for s in self.specs)
+        return not self.manner.complete and not any(
+            s.shape and isinstance(s.shape[0], int) for s in self.specs
+        )
 
     def __iter__(self) -> Iterator[Feeds]:
         """One sample at a time, as often as wanted.
@@ -127,13 +159,15 @@ class Batches:
             yield _joined(pending)
 
 
-def ready(specs: tuple[InputSpec, ...], source: str, count: int, read: Read) -> Samples:
+def ready(
+    specs: tuple[InputSpec, ...], source: str, count: int, read: Read, manner: Manner | None = None
+) -> Samples:
     """Samples whose first one fits: a wrong file shall be refused before anything slow begins.
 
     Raises:
         InputError: there are none, or the first doesn't fit.
     """
-    samples = Samples(specs, source, np.arange(count), read)
+    samples = Samples(specs, source, np.arange(count), read, manner or Manner())
     for _ in samples.first(1):
         pass
     if count == 0:
@@ -180,12 +214,21 @@ def checked(feeds: Mapping[str, Array], specs: Sequence[InputSpec], source: str)
     result = {}
     for spec in specs:
         array = np.asarray(feeds[spec.name])
-        if not _fits(array.shape, spec.shape):
-            wanted = ", ".join("?" if d is None else str(d) for d in spec.shape)
-            reason = f"input '{spec.name}' needs shape ({wanted}), the samples have {_spelled(array.shape)}"
-            raise InputError(reason, where=source)
+        require_fit(array.shape, spec, source)
         result[spec.name] = _cast(array, spec, source)
     return result
+
+
+def require_fit(shape: tuple[int, ...], spec: InputSpec, source: str) -> None:
+    """Refuse samples of a shape that an input doesn't take.
+
+    Raises:
+        InputError: they have it.
+    """
+    if not _fits(shape, spec.shape):
+        wanted = ", ".join("?" if d is None else str(d) for d in spec.shape)
+        reason = f"input '{spec.name}' needs shape ({wanted}), the samples have {_spelled(shape)}"
+        raise InputError(reason, where=source)
 
 
 def known(feeds: Mapping[str, object], specs: Sequence[InputSpec], source: str) -> None:
@@ -225,12 +268,33 @@ def _kind(dtype: np.dtype[Any]) -> str | None:
     return _KINDS.get(dtype.kind)
 
 
+def _strings(array: Array, spec: InputSpec, source: str) -> Array:
+    """The array as Python strings.
+
+    Raises:
+        InputError: it holds something else.
+    """
+    if array.dtype.kind == "S":
+        try:
+            array = np.char.decode(array, "utf-8")
+        except UnicodeDecodeError:
+            raise InputError(f"input '{spec.name}' needs strings, not bytes", where=source) from None
+    if array.dtype.kind == "U":
+        array = array.astype(object)
+    if array.dtype != object or not all(isinstance(text, str) for text in array.flat):
+        reason = f"input '{spec.name}' needs strings, the array has {array.dtype}"
+        raise InputError(reason, where=source)
+    return array
+
+
 def _cast(array: Array, spec: InputSpec, source: str) -> Array:
     """The array in the model's dtype, where nothing but precision is lost.
 
     Raises:
         InputError: more would be.
     """
+    if spec.dtype == object:
+        return _strings(array, spec, source)
     if array.dtype == spec.dtype:
         return array
     raw = array.dtype.kind == "V" and array.dtype.names is None and _kind(array.dtype) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,13 @@ from .core import Feeds, Samples, ready
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
 
 Layout = Literal["NCHW", "NHWC"]
+
+_MODES: Mapping[int, str] = MappingProxyType({1: "L", 3: "RGB", 4: "RGBA"})
+"""What Pillow calls images of so many channels."""
+
+_CHANNELS: Mapping[int, str] = MappingProxyType(
+    {1: "one colour", 3: "three colours", 4: "three colours and opacity"}
+)
 
 
 @dataclass(frozen=True)
@@ -95,16 +103,17 @@ def from_images(
 def _recipe(spec: InputSpec, how: Preprocessing, source: str) -> _Recipe:
     if len(spec.shape) != 4:
         raise InputError(f"input '{spec.name}' is no batch of images", where=source)
-    last_has_colours = spec.shape[3] in (1, 3) and spec.shape[1] not in (1, 3)
+    last_has_colours = spec.shape[3] in _MODES and spec.shape[1] not in _MODES
     layout = how.layout or ("NHWC" if last_has_colours else "NCHW")
     channels, height, width = (spec.shape[a] for a in ((1, 2, 3) if layout == "NCHW" else (3, 1, 2)))
     colours = channels if isinstance(channels, int) else 3
-    if colours not in (1, 3):
-        raise InputError(f"input '{spec.name}' has {colours} channels, images have 1 or 3", where=source)
+    if colours not in _MODES:
+        raise InputError(f"input '{spec.name}' has {colours} channels, images have 1, 3 or 4", where=source)
     for option, values in (("--mean", how.mean), ("--std", how.std)):
         if len(values) not in (1, colours):
-            hint = "give one number"
-            raise UsageError(f"{len(values)} numbers for images of one colour", where=option, hint=hint)
+            hint = "give one number" if colours == 1 else f"give one number, or {colours}"
+            reason = f"{len(values)} numbers for images of {_CHANNELS[colours]}"
+            raise UsageError(reason, where=option, hint=hint)
     size = how.size
     if size is None:
         if not isinstance(height, int) or not isinstance(width, int):
@@ -139,14 +148,15 @@ def _image(file: Path, recipe: _Recipe) -> NDArray[Any]:
         raise InputError("decoding images needs Pillow", where=str(file), hint=hint) from None
     height, width = recipe.size
     try:
-        with Image.open(file) as found:
+        with warnings.catch_warnings(), Image.open(file) as found:
+            warnings.simplefilter("ignore")  # of large images, and of metadata that nobody asked for
             image = ImageOps.exif_transpose(found)
             if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
                 image = Image.fromarray(np.rint(np.asarray(image) / 257).clip(0, 255).astype(np.uint8))
             elif image.mode == "F":
                 raise ValueError("its pixels are floats; save it as .npy")
-            image = image.convert("L" if recipe.colours == 1 else "RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            image = image.convert(_MODES[recipe.colours])
+    except Exception as error:  # decoders of damaged files raise whatever comes up
         raise InputError(f"is not an image ({error})", where=str(file)) from None
     if recipe.crop > 1:  # as torchvision: the shorter side to the larger size, then the middle
         wide, high = round(width * recipe.crop), round(height * recipe.crop)

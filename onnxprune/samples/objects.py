@@ -42,6 +42,7 @@ def from_objects(source: Objects, specs: tuple[InputSpec, ...]) -> Samples:
     items = iter(source.get_next, None) if isinstance(source, DataReader) else iter(source)
     spool = tempfile.SpooledTemporaryFile(max_size=SPOOL_LIMIT)  # noqa: SIM115  (lives as long as the samples)
     places: list[list[tuple[int, tuple[int, ...]]]] = []
+    texts: dict[tuple[int, str], Array] = {}  # strings have no bytes of one size
     for item in items:
         if not isinstance(item, Mapping):
             raise InputError(f"gives {type(item).__name__}, not dicts of arrays by input name", where=where)
@@ -50,12 +51,18 @@ def from_objects(source: Objects, specs: tuple[InputSpec, ...]) -> Samples:
             places.append([])
             for spec in specs:
                 places[-1].append((spool.tell(), fitting[spec.name].shape))
-                spool.write(fitting[spec.name].tobytes())
+                if spec.dtype == object:
+                    texts[len(places) - 1, spec.name] = fitting[spec.name]
+                else:
+                    spool.write(fitting[spec.name].tobytes())
 
     def read(indices: Sequence[int]) -> Iterator[Feeds]:
         for index in indices:
             feeds = {}
             for spec, (start, shape) in zip(specs, places[index], strict=True):
+                if spec.dtype == object:
+                    feeds[spec.name] = texts[index, spec.name]
+                    continue
                 spool.seek(start)
                 data = spool.read(math.prod(shape) * spec.dtype.itemsize)
                 feeds[spec.name] = np.frombuffer(data, spec.dtype).reshape(shape)

@@ -9,8 +9,9 @@ arguments=(--format github --format "markdown=$reports/report.md" --format "json
 [[ -z ${INPUT_SARIF:-} ]] || arguments+=(--format "sarif=$INPUT_SARIF")
 if [[ -n ${INPUT_BASELINE_REF:-} ]]; then
     ref=$INPUT_BASELINE_REF
-    # actions/checkout fetches one commit only: get the one to compare with.
-    if [[ $ref == origin/* ]] && ! git rev-parse --verify --quiet "$ref^{commit}" >/dev/null; then
+    # actions/checkout fetches one commit only: get the one to compare with. What is computed from others, as
+    # origin/main~2 is, can't be asked for.
+    if [[ $ref == origin/* && $ref != *[~^:@]* ]] && ! git rev-parse --verify --quiet "$ref^{commit}" >/dev/null; then
         git fetch --quiet --no-tags --depth=1 origin "+${ref#origin/}:refs/remotes/$ref" || true
     fi
     arguments+=(--baseline-ref "$ref")
@@ -26,7 +27,8 @@ status=0
 wait
 if ((status > 1)); then
     # What stops the check is worth an annotation, too: one line, as the command line promises.
-    echo "::error title=onnxprune check::$(tail -n 1 "$reports/stderr")"
+    line=$(tail -n 1 "$reports/stderr")
+    echo "::error title=onnxprune check::${line//%/%25}"
 fi
 {
     echo "passed=$([[ $status == 0 ]] && echo true || echo false)"

@@ -6,6 +6,7 @@ token, a fork's token that may only read), the script says so and succeeds, for 
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import sys
@@ -51,6 +52,8 @@ class Api:
         page = 1
         while True:
             found = self.call("GET", f"{self._issues}/{number}/comments?per_page={PAGE}&page={page}")
+            if not isinstance(found, list):
+                raise ValueError("it answered something else than comments")
             yield from found
             if len(found) < PAGE:
                 return
@@ -76,9 +79,9 @@ def post(api: Api, number: int, marker: str, body: str) -> str:
     """Update our comment, or post one; returns its address."""
     me = api.user()
     for comment in api.comments(number):
-        author = comment["user"]
+        author = comment.get("user") or {}  # of an account that was deleted, nothing is left
         # A person who quotes the report isn't us.
-        ours = author["login"] == me if me else author["type"] == "Bot"
+        ours = author.get("login") == me if me else author.get("type") == "Bot"
         if ours and (comment.get("body") or "").startswith(marker):
             return api.update(comment["id"], body)
     return api.add(number, body)
@@ -107,9 +110,10 @@ def main(report: Path, environment: Mapping[str, str]) -> str:
             403: "the token may not write to pull requests (a fork's never may): see the job summary",
             404: "the token can't see this pull request",
         }.get(error.code, f"GitHub answered {error.code}")
-    except (urllib.error.URLError, TimeoutError, ValueError, KeyError) as error:
-        reason = f"GitHub can't be asked ({error})"
-    return f"::warning title=onnxprune check::no comment: {reason}"
+    except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = f"GitHub can't be asked ({type(error).__name__}: {error})"
+    escaped = " ".join(reason.split()).replace("%", "%25")
+    return f"::warning title=onnxprune check::no comment: {escaped}"
 
 
 if __name__ == "__main__":

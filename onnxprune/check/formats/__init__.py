@@ -7,10 +7,10 @@ from types import MappingProxyType
 
 from ..verdict import Report
 from .github import github
-from .json import to_json
-from .junit import junit
-from .markdown import markdown
-from .sarif import sarif
+from .json import json_error, to_json
+from .junit import junit, junit_error
+from .markdown import markdown, markdown_error
+from .sarif import sarif, sarif_error
 from .table import table, text
 
 FORMATS: Mapping[str, Callable[[Report], str]] = MappingProxyType(
@@ -25,4 +25,9 @@ FORMATS: Mapping[str, Callable[[Report], str]] = MappingProxyType(
 )
 """Name on the command line -> the text of a report, with a line break at its end."""
 
-__all__ = ["FORMATS", "table"]
+ERRORS: Mapping[str, Callable[[str], str]] = MappingProxyType(
+    {"json": json_error, "junit": junit_error, "markdown": markdown_error, "sarif": sarif_error}
+)
+"""Name -> what is written where the check could not be made, from the message; others say nothing."""
+
+__all__ = ["ERRORS", "FORMATS", "table"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -16,6 +15,7 @@ from .. import quantity
 from ..diff import VERSION, Diff, LayerChange
 from ..metrics import METRICS
 from ..quantity import Kind
+from .json import dumped
 from .markdown import inline
 from .table import bare, line, plain
 
@@ -39,7 +39,7 @@ def diff_json(found: Diff) -> str:
         **{key: _pairs(getattr(found, key)) for key in _SECTIONS},
         "notes": {"old": list(found.old.notes), "new": list(found.new.notes)},
     }
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    return dumped(content)
 
 
 _SECTIONS = {

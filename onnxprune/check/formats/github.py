@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+from ...errors import harmless
 from ..verdict import Report
 from .table import text
 
@@ -13,9 +14,7 @@ _LEVELS = {"fail": "error", "warn": "warning"}
 def github(report: Report) -> str:
     """The table, then a workflow command for each broken limit and each warning."""
     commands = [
-        _command(
-            _LEVELS[f.status], f.message, file=o.model.path.as_posix(), title=f"{o.model.key}: {f.title}"
-        )
+        _command(_LEVELS[f.status], f.message, file=report.place(o.model), title=f"{o.model.key}: {f.title}")
         for o in report.outcomes
         for f in o.findings
         if f.status in _LEVELS
@@ -29,8 +28,8 @@ def github(report: Report) -> str:
 
 
 def _command(level: str, message: str, **properties: str) -> str:
-    fields = ",".join(f"{key}={_property(value)}" for key, value in properties.items())
-    return f"::{level} {fields}::{_data(message)}"
+    fields = ",".join(f"{key}={_property(harmless(value))}" for key, value in properties.items())
+    return f"::{level} {fields}::{_data(harmless(message))}"
 
 
 def _data(text: str) -> str:

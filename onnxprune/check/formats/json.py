@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ...errors import harmless
 from ..verdict import Finding, Outcome, Report
 
 VERSION = 1
@@ -19,7 +20,20 @@ def to_json(report: Report) -> str:
         "warnings": list(report.warnings),
         "notes": list(report.notes),
     }
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    return dumped(content)
+
+
+def json_error(message: str) -> str:
+    """What JSON says of a check that could not be made."""
+    return dumped({"version": VERSION, "status": "error", "message": harmless(message), "models": []})
+
+
+def dumped(content: Any) -> str:
+    """Content as JSON that does no harm in a terminal or a log either, with a line break at its end."""
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() or c == "\n" else json.dumps(c)[1:-1] for c in text)
+    return text.replace("##[", "#\\u0023[") + "\n"
 
 
 def _outcome(outcome: Outcome) -> dict[str, Any]:

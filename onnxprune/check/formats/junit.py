@@ -2,25 +2,36 @@
 
 from __future__ import annotations
 
-import re
 from xml.etree import ElementTree
 
+from ...errors import harmless
 from ..verdict import Finding, Outcome, Report
-
-_FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML can't hold, even escaped; names in models can."""
 
 
 def junit(report: Report) -> str:
     """The report as JUnit XML; a broken `warn` limit passes and says so in its output."""
     root = ElementTree.Element("testsuites", name="onnxprune check")
-    totals = {"tests": 0, "failures": 0, "skipped": 0}
+    totals = {"tests": 0, "failures": 0, "errors": 0}  # Jenkins knows no others here
     for outcome in report.outcomes:
         suite = _suite(outcome)
         for key in totals:
             totals[key] += int(suite.attrib[key])
         root.append(suite)
     root.attrib.update({key: str(value) for key, value in totals.items()})
+    return _written(root)
+
+
+def junit_error(message: str) -> str:
+    """What JUnit XML says of a check that could not be made: a case in error."""
+    counts = {"name": "onnxprune check", "tests": "1", "failures": "0", "errors": "1"}
+    root = ElementTree.Element("testsuites", counts)
+    suite = ElementTree.SubElement(root, "testsuite", {**counts, "skipped": "0"})
+    case = ElementTree.SubElement(suite, "testcase", name="check", classname="onnxprune")
+    ElementTree.SubElement(case, "error", message=harmless(message), type="error")
+    return _written(root)
+
+
+def _written(root: ElementTree.Element) -> str:
     ElementTree.indent(root)
     return f'<?xml version="1.0" encoding="utf-8"?>\n{ElementTree.tostring(root, encoding="unicode")}\n'
 
@@ -30,7 +41,7 @@ def _suite(outcome: Outcome) -> ElementTree.Element:
     cases = [f for f in outcome.findings if f.status != "info"] or list(outcome.findings)
     suite = ElementTree.Element(
         "testsuite",
-        name=_clean(outcome.model.key),
+        name=harmless(outcome.model.key),
         tests=str(len(cases)),
         failures=str(sum(f.status == "fail" for f in cases)),
         errors="0",
@@ -41,17 +52,13 @@ def _suite(outcome: Outcome) -> ElementTree.Element:
 
 
 def _case(outcome: Outcome, finding: Finding) -> ElementTree.Element:
-    case = ElementTree.Element("testcase", name=finding.metric, classname=_clean(outcome.model.key))
+    case = ElementTree.Element("testcase", name=finding.metric, classname=harmless(outcome.model.key))
     if finding.status == "fail":
-        ElementTree.SubElement(case, "failure", message=_clean(finding.message), type="limit")
+        ElementTree.SubElement(case, "failure", message=harmless(finding.message), type="limit")
     elif finding.status == "skip":
-        ElementTree.SubElement(case, "skipped", message=_clean(finding.message))
+        ElementTree.SubElement(case, "skipped", message=harmless(finding.message))
     output = ElementTree.SubElement(case, "system-out")
     warning = f"warning: {finding.message}" if finding.status == "warn" else ""
     parts = [finding.shown, f"change {finding.change}" if finding.change else "", warning]
-    output.text = _clean("; ".join(filter(None, parts)))
+    output.text = harmless("; ".join(filter(None, parts)))
     return case
-
-
-def _clean(text: str) -> str:
-    return _FORBIDDEN.sub("\ufffd", text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from ...errors import harmless
 from ..metrics import METRICS
 from ..quantity import text
 from ..verdict import Finding, Outcome, Report, Status
@@ -37,6 +38,11 @@ def markdown(report: Report) -> str:
         parts.append(section)
         used += len(section)
     return "\n".join(parts + tail).rstrip("\n") + "\n"
+
+
+def markdown_error(message: str) -> str:
+    """A comment on a check that could not be made: one that says it passed must not stay."""
+    return f"{MARKER}\n### {_MARKS['fail']} onnxprune check could not be made\n\n{inline(message)}\n"
 
 
 def _section(outcome: Outcome) -> str:
@@ -72,10 +78,9 @@ def _before(f: Finding) -> str:
 
 
 def _html(value: str) -> str:
-    return value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return harmless(value).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def inline(value: str) -> str:
     """Text that neither ends a cell nor starts markup: names in a model are anybody's."""
-    clean = " ".join(_html(value).split())
-    return clean.translate(_ESCAPES)
+    return _html(" ".join(value.split())).translate(_ESCAPES)

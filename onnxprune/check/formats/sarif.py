@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 from urllib.parse import quote
 
+from ...errors import harmless
 from ..metrics import METRICS, SETS
 from ..verdict import Finding, Outcome, Report
+from .json import dumped
 
 _LEVELS = {"fail": "error", "warn": "warning"}
 
 
 def sarif(report: Report) -> str:
     """The broken limits as SARIF results."""
+    order = [*METRICS, *SETS]
+    loud = [(o, f) for o in report.outcomes for f in o.findings if f.status in _LEVELS]
+    return _run([_result(report, o, f, order) for o, f in loud], {"executionSuccessful": True})
+
+
+def sarif_error(message: str) -> str:
+    """What SARIF says of a check that could not be made: a run without success."""
+    told = [{"level": "error", "message": {"text": harmless(message)}}]
+    return _run([], {"executionSuccessful": False, "toolExecutionNotifications": told})
+
+
+def _run(results: list[dict[str, Any]], invocation: dict[str, Any]) -> str:
     titles = {**{key: m.title for key, m in METRICS.items()}, **SETS}
     rules = [
         {
@@ -23,21 +36,20 @@ def sarif(report: Report) -> str:
         }
         for key, title in titles.items()
     ]
-    order = list(titles)
-    driver = {"name": "onnxprune", "rules": rules}
-    results = [_result(o, f, order) for o in report.outcomes for f in o.findings if f.status in _LEVELS]
-    content = {
-        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
-        "version": "2.1.0",
-        "runs": [{"tool": {"driver": driver}, "results": results, "columnKind": "utf16CodeUnits"}],
+    run = {
+        "tool": {"driver": {"name": "onnxprune", "rules": rules}},
+        "invocations": [invocation],
+        "results": results,
+        "columnKind": "utf16CodeUnits",
     }
-    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    schema = "https://json.schemastore.org/sarif-2.1.0.json"
+    return dumped({"$schema": schema, "version": "2.1.0", "runs": [run]})
 
 
-def _result(outcome: Outcome, finding: Finding, order: list[str]) -> dict[str, Any]:
+def _result(report: Report, outcome: Outcome, finding: Finding, order: list[str]) -> dict[str, Any]:
     # Code scanning shows only what has a line, which a model doesn't have.
     place = {
-        "artifactLocation": {"uri": quote(outcome.model.path.as_posix())},
+        "artifactLocation": {"uri": quote(report.place(outcome.model))},
         "region": {"startLine": 1},
     }
     return {

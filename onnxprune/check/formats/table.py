@@ -10,6 +10,7 @@ from rich.console import Group as Renderables
 from rich.table import Table
 from rich.text import Text
 
+from ...errors import harmless
 from ..metrics import METRICS
 from ..verdict import Finding, Outcome, Report, Status
 
@@ -39,7 +40,8 @@ def plain(parts: Iterable[Table | Text]) -> str:
     with console.capture() as captured:
         for part in parts:
             console.print(part, soft_wrap=isinstance(part, Text))
-    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+    # Names may be broken anywhere: only now it is known what lines start with.
+    return "\n".join(harmless(line.rstrip()) for line in captured.get().split("\n")[:-1]) + "\n"
 
 
 def summary(report: Report) -> str:
@@ -125,4 +127,4 @@ def _notes(report: Report) -> list[Text]:
 
 def line(text: str, style: str = "") -> Text:
     """Text in one line, without markup: names in a model may hold line breaks and commands to terminals."""
-    return Text("".join(c if c.isprintable() else "\ufffd" for c in text), style)
+    return Text(harmless(text), style)
