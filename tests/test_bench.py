@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 import pytest
 from nets import Dims, Net
+from onnxprune.cli.options import parsed_dims
 from rich.console import Console
 
-from onnxprune.cli.options import parsed_dims
 from onnxprune.cost.sizes import feeds_for, sizes
 from onnxprune.errors import InputError, UsageError
 from onnxprune.graph import load

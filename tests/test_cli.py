@@ -40,11 +40,11 @@ def refused(done, code=2):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["chekc"], "No such command 'chekc'"),
-        (["check", "--nope"], "No such option: --nope; see 'onnxprune check --help'"),
-        (["check", "--format"], "'--format' requires an argument"),
-        (["diff", "a.onnx"], "Missing argument"),
-        (["prune", "a.onnx", "-o", "b.onnx", "--ratio", "half"], "Invalid value for '--ratio'"),
+        (["chekc"], 'Unknown command "chekc". Did you mean "check"?'),
+        (["check", "--nope"], "Unknown option: --nope; see 'onnxprune check --help'"),
+        (["check", "--format"], "parameter --format requires an argument"),
+        (["diff", "a.onnx"], "parameter NEW requires an argument"),
+        (["prune", "a.onnx", "-o", "b.onnx", "--ratio", "half"], "Invalid value for --ratio"),
     ],
 )
 def test_wrong_usage(project, arguments, message):
@@ -54,10 +54,10 @@ def test_wrong_usage(project, arguments, message):
 def test_help(project):
     done = project.run("--help")
     assert done.code == 0
-    assert "onnxprune [OPTIONS] COMMAND" in done.out
+    assert "onnxprune COMMAND" in done.out
     bare = project.run()
     assert (bare.code, bare.err) == (2, "")
-    assert "onnxprune [OPTIONS] COMMAND" in bare.out
+    assert "onnxprune COMMAND" in bare.out
 
 
 # ---------------------------------------------------------------- models that can't be read
@@ -289,9 +289,9 @@ def test_nothing_to_prune_is_exit_code_3(project, model, message):
         ([], "no budget is given; give --ratio"),
         (["--ratio", "0.5", "--macs", "0.5"], "--ratio: can't be combined with --macs"),
         (["--ratio", "0.5", "--criterion", "l7"], "--criterion l7: there is no such criterion; there are: "),
-        (["--ratio", "0.5", "--repair", "magic"], "Invalid value for '--repair'"),
-        (["--ratio", "0.5", "--round-to", "0"], "--round-to: '0' is neither"),
-        (["--ratio", "0.5", "--min-channels", "0"], "Invalid value for '--min-channels'"),
+        (["--ratio", "0.5", "--repair", "magic"], "Invalid value for --repair"),
+        (["--ratio", "0.5", "--round-to", "0"], "Invalid value for --round-to"),
+        (["--ratio", "0.5", "--min-channels", "0"], "Invalid value for --min-channels"),
         (["--ratio", "0.5", "--keep", "cnov*"], "--keep cnov*: no node or weight has such a name"),
     ],
 )  # fmt: skip

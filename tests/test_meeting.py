@@ -21,7 +21,6 @@ from onnxprune.errors import Infeasible
 from onnxprune.execution.timing import Timing
 from onnxprune.graph import Edits, Graph, Network, infer
 from onnxprune.reductions.channels import Channels
-from onnxprune.runtime import ExecutionOptions
 from onnxprune.strategies.allocation import Allocation
 from onnxprune.strategies.ladder import Ladder
 from onnxprune.strategies.meeting import Route, exceeded, met, within
@@ -133,7 +132,7 @@ def test_several_together():
 
 
 def test_latency_is_measured_beside_the_original():
-    beside = Beside(CASE.network, Timing(ExecutionOptions(threads=1)), seconds=0.05)
+    beside = Beside(CASE.network, Timing(threads=1), seconds=0.05)
     tiny = CASE.cut(CASE.path.choice(0.05))
     share, time = (beside.value(read("--latency", said), tiny) for said in ("0.999", "5ms"))
     assert 0 < time < 1 < 1e3 * share, "the one is in seconds, the other a share of the original's"

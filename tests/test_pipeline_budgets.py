@@ -24,7 +24,7 @@ from onnxprune.graph import Graph, Network, infer
 from onnxprune.pipeline import pareto, prune
 from onnxprune.pipeline.latency import profiled
 from onnxprune.reductions.channels import Channels
-from onnxprune.runtime import ExecutionOptions, Session
+from onnxprune.runtime import Session
 from onnxprune.runtime.latency import Timings
 
 
@@ -195,10 +195,9 @@ def clock(monkeypatch, tmp_path):
     monkeypatch.setattr(quantities, "latency", fake.latency)
     monkeypatch.setenv("ONNXPRUNE_CACHE", str(tmp_path / "cache"))
     ready = pipeline.prepare(GRAPH)
-    options = ExecutionOptions(threads=1)
-    timing = Timing(options, table_out=tmp_path / "table.json")
+    timing = Timing(threads=1, table_out=tmp_path / "table.json")
     profiled(ready.channels, timing, measure=fake.kernels)
-    return fake, Timing(options, table_in=tmp_path / "table.json")
+    return fake, Timing(threads=1, table_in=tmp_path / "table.json")
 
 
 class TestLatency:

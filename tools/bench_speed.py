@@ -39,7 +39,7 @@ from onnxprune.graph import Graph, infer
 from onnxprune.pipeline import Prepared, prepare
 from onnxprune.pipeline.latency import latency_cost, profiled
 from onnxprune.profile import Profile
-from onnxprune.runtime import ExecutionOptions, Ratio, Session, latency, ratio
+from onnxprune.runtime import Ratio, Session, latency, ratio
 from onnxprune.strategies.allocation import Allocation
 from onnxprune.strategies.curves import plain
 from onnxprune.strategies.meeting import Route, within
@@ -248,7 +248,6 @@ def main() -> None:
     parser.add_argument("--only", default="", help="networks whose name holds this")
     parser.add_argument("--out", type=Path, help="Markdown; a JSON file goes beside it")
     args = parser.parse_args()
-    options = ExecutionOptions(threads=args.threads)
     wide: list[tuple[str, Graph, dict[str, int]]] = [
         (f"{path.stem} x{args.widen}", Graph(widened(path, args.widen, args.size)), {})
         for path in sorted(MODELS.glob("digits-*.onnx"))
@@ -259,7 +258,9 @@ def main() -> None:
         if args.only not in name:
             continue
         try:
-            rows.append(row(name, model, Timing(options, dims, args.batch), args.seconds))
+            rows.append(
+                row(name, model, Timing(threads=args.threads, dims=dims, batch=args.batch), args.seconds)
+            )
         except OnnxpruneError as error:
             print(f"{name}: {error}")
             continue

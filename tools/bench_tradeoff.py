@@ -83,7 +83,7 @@ def main() -> None:
     work = Path(tempfile.gettempdir()) / "onnxprune-scoreboard"
     parser.add_argument("--work", type=Path, default=work, help="folder of the scoreboard, with its wheels")
     args = parser.parse_args()
-    timing = Timing(ExecutionOptions(threads=args.threads))
+    timing = Timing(threads=args.threads)
     print("| model | asked for | latency, ratio | points |\n| --- | --- | --- | ---: |")
     for name in args.only:
         task = lines.orientation(args.work) if name == "orientation" else digits.digits(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -133,6 +134,11 @@ def _finite(data: Any) -> Any:
     if isinstance(data, list | tuple):
         return [_finite(v) for v in data]
     return data
+
+
+def print_text(text: str, *, end: str = "\n") -> None:
+    """Print a text as it is."""
+    sys.stdout.write(f"{text}{end}")
 
 
 def write_text(path: Path, text: str) -> None:

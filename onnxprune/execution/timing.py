@@ -1,12 +1,31 @@
 """How latency is measured."""
 
-from __future__ import annotations
+# Annotations are evaluated here: they hold what `contracts.options` reads.
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, ClassVar
 
+from ..contracts.options import Option
+from ..errors import UsageError
 from ..runtime import ExecutionOptions
+
+
+def sizes_by_name(texts: Sequence[str]) -> dict[str, int]:
+    """Sizes of dimensions, from texts `NAME=SIZE`.
+
+    Raises:
+        UsageError: a text is none.
+    """
+    sizes = {}
+    for text in texts:
+        name, _, size = text.rpartition("=")
+        if not name or not size.isdecimal() or int(size) < 1:
+            raise UsageError(f"'{text}' is not NAME=SIZE", where="--dim", hint="such as --dim batch=4")
+        sizes[name] = int(size)
+    return sizes
 
 
 @dataclass(frozen=True)
@@ -14,16 +33,33 @@ class Timing:
     """How latency is measured.
 
     Attributes:
-        options: how ONNX Runtime executes.
-        dims: sizes of symbolic dimensions.
-        batch: size of first axes without a fixed size; one sample by default.
-        table_in: a table to use in place of the cache. One from another machine is all that is known: nothing
-            is measured then.
-        table_out: where to save the times that were used.
+        provider: The execution provider of ONNX Runtime.
+        threads: Threads within an operator; 0 leaves it to ONNX Runtime.
+        dims: Size of a symbolic dimension; may be repeated.
+        batch: Size of first axes without a fixed size; 1 by default.
+        table_in: Use the latency table in this file, not the cache. One from another machine is all that is
+            known: nothing is measured then.
+        table_out: Save the latencies that were used, for --profile-in.
     """
 
-    options: ExecutionOptions = field(default_factory=ExecutionOptions)
-    dims: Mapping[str, int] = field(default_factory=dict)
-    batch: int | None = None
-    table_in: str | os.PathLike[str] | None = None
-    table_out: str | os.PathLike[str] | None = None
+    TITLE: ClassVar[str] = "Execution"
+
+    provider: Annotated[str, Option(metavar="NAME")] = "CPUExecutionProvider"
+    threads: Annotated[int, Option(low=0)] = 0
+    dims: Annotated[
+        Mapping[str, int], Option(flag="--dim", cli=list[str], read=sizes_by_name, metavar="NAME=SIZE")
+    ] = field(default_factory=dict)
+    batch: Annotated[int | None, Option(low=1)] = None
+    table_in: Annotated[
+        str | os.PathLike[str] | None,
+        Option(flag="--profile-in", cli=Path, metavar="PATH", requires=("latency",)),
+    ] = None
+    table_out: Annotated[
+        str | os.PathLike[str] | None,
+        Option(flag="--profile-out", cli=Path, metavar="PATH", requires=("latency",)),
+    ] = None
+
+    @property
+    def options(self) -> ExecutionOptions:
+        """How ONNX Runtime executes."""
+        return ExecutionOptions(self.provider, self.threads)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from .. import calibration, samples
 from ..calibration.meter import batch_size
+from ..contracts.options import Option
 from ..contracts.reduction import Wanted
 from ..contracts.stats import Stats
 from ..contracts.verdict import Omission
@@ -199,13 +200,15 @@ class Calibration:
     """Which samples, and how they are read.
 
     Attributes:
-        source: where they are.
-        count: how many at the most; `None`: all, or 64 random ones.
-        preprocessing: of images.
+        source: Samples: .npz, a folder of .npy, .npz, .pb or image files; 'random' to try things out.
+        count: Use at most so many samples, drawn at random; 'random' makes 64.
+        preprocessing: Of images.
     """
 
-    source: Source
-    count: int | None = None
+    TITLE: ClassVar[str] = "Samples"
+
+    source: Annotated[Source, Option(flag="--calib", cli=str, metavar="PATH")]
+    count: Annotated[int | None, Option(flag="--samples", low=1, requires=("calib",))] = None
     preprocessing: Preprocessing | None = None
 
 

@@ -5,7 +5,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from ..contracts import budget, rules
 from ..contracts.budget import Amount, Budget, Uniform
@@ -53,14 +53,16 @@ class BudgetOptions:
         sparsity: Share of the single weights to zero in place; with a budget of channels, after these went.
     """
 
-    ratio: Annotated[float | None, Option(between=(0, 1), unless=_alone("ratio"))] = None
-    macs: Annotated[Amount | None, Option(metavar=_AMOUNT)] = None
-    params: Annotated[Amount | None, Option(metavar=_AMOUNT)] = None
-    size: Annotated[Amount | None, Option(metavar=_AMOUNT)] = None
-    latency: Annotated[Amount | None, Option(metavar=_AMOUNT)] = None
-    memory_peak: Annotated[Amount | None, Option(metavar=_AMOUNT)] = None
-    max_drop: Annotated[Amount | None, Option(metavar="DROP")] = None
-    metric: Annotated[str | Function | None, Option(requires=("max_drop",))] = None
+    TITLE: ClassVar[str] = "Budget"
+
+    ratio: Annotated[float | None, Option(metavar="SHARE", between=(0, 1), unless=_alone("ratio"))] = None
+    macs: Annotated[Amount | None, Option(metavar=_AMOUNT, cli=str)] = None
+    params: Annotated[Amount | None, Option(metavar=_AMOUNT, cli=str)] = None
+    size: Annotated[Amount | None, Option(metavar=_AMOUNT, cli=str)] = None
+    latency: Annotated[Amount | None, Option(metavar=_AMOUNT, cli=str)] = None
+    memory_peak: Annotated[Amount | None, Option(metavar=_AMOUNT, cli=str)] = None
+    max_drop: Annotated[Amount | None, Option(metavar="DROP", cli=str)] = None
+    metric: Annotated[str | Function | None, Option(cli=str, requires=("max_drop",))] = None
     select: Annotated[str | None, Option(metavar="RULE", unless=_alone("select"))] = None
     inbound: Annotated[float | None, Option(metavar="SHARE", between=(0, 1), unless=_alone("inbound"))] = None
     sparsity: Annotated[float | None, Option(metavar="SHARE", between=(0, 1))] = None
@@ -117,11 +119,13 @@ class Options(BudgetOptions):
         allow_approximate: Channels may go that a normalisation runs over: not exact.
         simplify: Clean the graph first.
         evaluations: Runs of held-back samples to spend on choosing what goes where.
-        memory: Bytes of activations to hold before they go to a temporary folder.
-        batch: Samples that run together, where the model allows it.
+        memory: Bytes (GB on the command line) of activations to hold before they go to a temporary folder.
+        batch: Samples that run together, where the model allows it; 1 where latency is measured.
         seed: Of everything random.
         force: Write even if it is not faster or drifts far.
     """
+
+    TITLE: ClassVar[str] = "How it is met"
 
     pareto: Annotated[
         int | None,
@@ -160,16 +164,16 @@ class Options(BudgetOptions):
             ),
         ),
     ] = False
-    criterion: str | Criterion | None = None
+    criterion: Annotated[str | Criterion | None, Option(cli=str, metavar="NAME")] = None
     repair: Mode = "auto"
     round_to: Annotated[int | Literal["auto"], Option(metavar="N", low=1, requires=_CHANNELS)] = "auto"
     min_channels: Annotated[int, Option(low=1, requires=_CHANNELS)] = 1
-    keep: Sequence[str] = ()
+    keep: Annotated[Sequence[str], Option(cli=list[str], metavar="PATTERN")] = ()
     granularity: Annotated[Granularity, Option(requires=_CHANNELS)] = "auto"
     allow_approximate: Annotated[bool, Option(requires=_CHANNELS)] = False
     simplify: bool = True
-    evaluations: Annotated[int, Option(flag="--evals", low=0)] = 200
-    memory: Annotated[float, Option(low=0, decides=False)] = 2e9
+    evaluations: Annotated[int, Option(flag="--evals", low=0, requires=("calib", "stats", "labels"))] = 200
+    memory: Annotated[float, Option(low=0, decides=False, unit=1e9, metavar="GB")] = 2e9
     batch: Annotated[int, Option(low=1, decides=False)] = 32
     seed: int = 0
     force: Annotated[bool, Option(decides=False)] = False
@@ -189,7 +193,10 @@ class Options(BudgetOptions):
         Raises:
             UsageError: they do.
         """
-        check_relations(self)
+        known = {d.key: d for d in declared(self)}
+        check_relations(
+            {key: v for key, d in known.items() if (v := getattr(self, d.name)) != d.default}, known
+        )
         if self.channels is None and self.weights is None and self.pareto is None:
             *names, last = (d.flag for d in declared(BudgetOptions) if d.name != "metric")
             raise UsageError("no budget is given", hint=f"give {', '.join(names)} or {last}")

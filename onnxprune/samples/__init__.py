@@ -17,10 +17,10 @@ from ..graph import Array, Graph, InputSpec, input_specs, mapped, reason_of, req
 from ..runtime import random_strings, require_room
 from .arrays import Held, from_arrays, from_npy, from_npz, from_records
 from .core import Feeds, Samples
-from .images import PRESETS, SUFFIXES, Preprocessing, from_images
+from .images import SUFFIXES, Preprocessing, from_images
 from .objects import DataReader, Objects, from_objects
 
-__all__ = ["PRESETS", "DataReader", "Feeds", "Objects", "Preprocessing", "Samples", "load", "random"]
+__all__ = ["DataReader", "Feeds", "Objects", "Preprocessing", "Samples", "load", "random"]
 
 
 def load(
