@@ -6,8 +6,8 @@ from .errors import CheckFailed, Infeasible, InputError, OnnxpruneError, UsageEr
 
 if TYPE_CHECKING:
     from .pipeline import Prepared, Result, apply, compare
+    from .pipeline.api import prune
     from .pipeline.load import prepare
-    from .pipeline.prune import prune
 
 __version__ = "0.1.0"
 

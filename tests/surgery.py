@@ -16,13 +16,14 @@ import onnx
 from nets import run
 from onnx import TensorProto, helper, numpy_helper
 
+from onnxprune.contracts.choices import Granularity
 from onnxprune.contracts.selection import keep_best
 from onnxprune.graph import Graph, infer
 from onnxprune.ops import RULES
 from onnxprune.ops.op import Rule
 from onnxprune.reductions.channels.analysis import Analysis
 from onnxprune.reductions.channels.cut import recorded
-from onnxprune.reductions.channels.find import Granularity, analyze
+from onnxprune.reductions.channels.find import analyze
 from onnxprune.types import Mask
 
 TOLERANCE = 2e-5

@@ -13,12 +13,12 @@ from onnxprune.contracts.cut import without
 from onnxprune.contracts.groups import Choice
 from onnxprune.contracts.maker import Candidate
 from onnxprune.contracts.repaired import Repaired
+from onnxprune.contracts.timing import Timing
 from onnxprune.cost.macs import macs
 from onnxprune.cost.memory import peak
 from onnxprune.cost.model import macs_model, parameters_model
 from onnxprune.cost.quantities import ROWS, Beside, driver, read
 from onnxprune.errors import Infeasible
-from onnxprune.execution.timing import Timing
 from onnxprune.graph import Edits, Graph, Network, infer
 from onnxprune.reductions.channels import Channels
 from onnxprune.strategies.allocation import Allocation

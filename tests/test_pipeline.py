@@ -13,8 +13,8 @@ from test_cli_prune import WIDTH, classifier
 import onnxprune
 from onnxprune import pipeline
 from onnxprune.contracts.proof import Comparison
+from onnxprune.contracts.timing import Timing
 from onnxprune.errors import Infeasible, ProofFailed, UsageError
-from onnxprune.execution.timing import Timing
 from onnxprune.graph import Edits, Graph, load
 from onnxprune.pipeline.evidence import HELD_BACK, measured, split
 from onnxprune.proof.compare import allowed, relative_error

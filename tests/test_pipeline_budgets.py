@@ -14,12 +14,12 @@ from onnxprune import pipeline
 from onnxprune.cli import run
 from onnxprune.contracts.groups import Choice
 from onnxprune.contracts.selection import keep_best
+from onnxprune.contracts.timing import Timing
 from onnxprune.cost import quantities
 from onnxprune.cost.macs import macs
 from onnxprune.cost.memory import peak
 from onnxprune.cost.sizes import sizes
 from onnxprune.errors import CheckFailed, Infeasible, UsageError
-from onnxprune.execution.timing import Timing
 from onnxprune.graph import Graph, Network, infer
 from onnxprune.pipeline import pareto, prune
 from onnxprune.pipeline.latency import profiled

@@ -11,12 +11,12 @@ import pytest
 from nets import Net
 
 from onnxprune.contracts.groups import Choice
+from onnxprune.contracts.timing import Timing
 from onnxprune.cost.latency import latency_model
 from onnxprune.cost.macs import macs
 from onnxprune.cost.rate import Rate, fitting
 from onnxprune.cost.sizes import sizes
 from onnxprune.errors import InputError
-from onnxprune.execution.timing import Timing
 from onnxprune.graph import Graph, Network, infer
 from onnxprune.pipeline.latency import latency_cost, profiled
 from onnxprune.profile import Setting, Stopwatch, Table, cached, layers, load, profile, remember

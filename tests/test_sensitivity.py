@@ -11,11 +11,11 @@ from nets import Net
 from onnxprune import samples
 from onnxprune.contracts.budget import Budget
 from onnxprune.contracts.groups import Choice, Group
+from onnxprune.contracts.timing import Timing
 from onnxprune.contracts.traces import Unchanged
 from onnxprune.cost.macs import one_sample_macs
 from onnxprune.cost.model import macs_model
 from onnxprune.criteria import get
-from onnxprune.execution.timing import Timing
 from onnxprune.graph import Graph
 from onnxprune.pipeline import Evidence, Options, prepare
 from onnxprune.pipeline.costs import _ladders

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onnxprune.contracts.choices import Mode
 from onnxprune.contracts.groups import Choice
 from onnxprune.cost.model import macs_model
 from onnxprune.execution.sessions import open_session
@@ -25,7 +26,6 @@ from onnxprune.pipeline.begin import begin
 from onnxprune.pipeline.run import start
 from onnxprune.pipeline.search import Search
 from onnxprune.quality.drift import accuracy
-from onnxprune.repair import Mode
 from onnxprune.runtime import Session
 from onnxprune.strategies.allocation import Allocation
 from onnxprune.strategies.curves import plain

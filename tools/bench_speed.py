@@ -29,12 +29,12 @@ from onnxprune.contracts.groups import Choice, Group
 from onnxprune.contracts.maker import Candidate
 from onnxprune.contracts.reduction import Cut
 from onnxprune.contracts.repaired import Repaired
+from onnxprune.contracts.timing import Timing
 from onnxprune.cost.macs import macs
 from onnxprune.cost.model import Cost, macs_model
 from onnxprune.cost.quantities import Beside, read
 from onnxprune.cost.sizes import feeds_for, sizes
 from onnxprune.errors import OnnxpruneError
-from onnxprune.execution.timing import Timing
 from onnxprune.graph import Graph, infer
 from onnxprune.pipeline import Prepared, prepare
 from onnxprune.pipeline.latency import latency_cost, profiled

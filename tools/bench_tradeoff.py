@@ -20,8 +20,8 @@ from board import digits, lines
 from board.task import Task
 
 from onnxprune import prune
+from onnxprune.contracts.timing import Timing
 from onnxprune.errors import OnnxpruneError
-from onnxprune.execution.timing import Timing
 from onnxprune.graph import load
 from onnxprune.pipeline import Result
 from onnxprune.runtime import ExecutionOptions, Ratio, Session, latency, ratio

@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from ..pipeline.evidence import Calibration
+from ..contracts.choices import WeightSource
+from ..contracts.sampling import Calibration
 from ..pipeline.options import Options
-from ..pipeline.prune import apply as replay
-from ..pipeline.run import Weights
 from .declared import Of, command
 from .output import Output, check_target, files_of
-from .prune import Out, Quiet, ReportOut, deliver
+from .parameters import Out, Quiet, ReportOut
 
 
 @command
@@ -24,7 +23,7 @@ def apply(
     calib: Calibration | None = None,
     labels: Path | None = None,
     batch: Annotated[int, Of(Options)] = 32,
-    weights: Weights = "kept",
+    weights: WeightSource = "kept",
     seed: int | None = None,
     report_out: ReportOut = None,
     quiet: Quiet = False,
@@ -43,6 +42,9 @@ def apply(
         report_out: Write all that is known as JSON.
         quiet: Print only errors.
     """
+    from ..pipeline.api import apply as replay
+    from .delivery import deliver
+
     check_target([*files_of(model), plan], out, report_out)
     output = Output(quiet)
     with output.progress() as progress:

@@ -9,9 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from ..execution.timing import Timing
-from ..profile.bench import comparison_table, side_by_side
-from ..runtime import ExecutionOptions
+from ..contracts.timing import Timing
 from .declared import Of, command
 from .output import Output, as_json, print_text
 
@@ -39,6 +37,9 @@ def bench(
         seconds: How long to measure each model.
         json: Print JSON.
     """
+    from ..profile.bench import comparison_table, side_by_side
+    from ..runtime import ExecutionOptions
+
     options = ExecutionOptions(provider, threads)
     found = side_by_side(models, options, dims=dims or {}, batch=batch, seconds=seconds)
     if json:

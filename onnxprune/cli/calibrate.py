@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from ..calibration import load, save
-from ..contracts.stats import Stats, total
+from ..contracts.sampling import Calibration
+from ..contracts.timing import Timing
 from ..errors import InputError, UsageError
-from ..execution.timing import Timing
-from ..pipeline.calibrate import calibrated
-from ..pipeline.evidence import Calibration, opened
-from ..pipeline.load import loaded
 from ..pipeline.options import Options
 from .declared import Of, command
 from .output import Output, check_target
-from .prune import Quiet
+from .parameters import Out, Quiet
+
+if TYPE_CHECKING:
+    from ..contracts.stats import Stats
 
 
 @command
@@ -26,7 +25,7 @@ def calibrate(
     files: list[Path],
     /,
     *,
-    out: Annotated[Path, Parameter(name=["--output", "-o"])],
+    out: Out,
     calib: Calibration | None = None,
     batch: Annotated[int, Of(Options)] = 32,
     criteria: Annotated[list[str] | None, Parameter(name="--for", metavar="NAME")] = None,
@@ -54,6 +53,11 @@ def calibrate(
         seed: Of the positions that are looked at, and of random samples.
         quiet: Print only errors.
     """
+    from ..calibration import save
+    from ..pipeline.calibrate import calibrated
+    from ..pipeline.evidence import opened
+    from ..pipeline.load import loaded
+
     check_target(files, out)
     output = Output(quiet)
     notes: tuple[str, ...] = ()
@@ -93,6 +97,9 @@ def merged(files: list[Path]) -> Stats:
     Raises:
         InputError: a file can't be read, or is of another model or for other criteria.
     """
+    from ..calibration import load
+    from ..contracts.stats import total
+
     found = [load(path) for path in files]
     for path, stats in zip(files, found, strict=True):
         if stats.fingerprint != found[0].fingerprint:

@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from ..execution.timing import Timing
-from ..pipeline.load import prepare
+from ..contracts.choices import Granularity
+from ..contracts.timing import Timing
 from ..pipeline.options import Options
-from ..reductions.channels.find import Granularity
-from ..report import inspection, inspection_tables
 from .declared import Of, command
 from .output import Output, as_json, print_text
 
@@ -36,6 +34,9 @@ def inspect(
         allow_approximate: Channels may go that a normalisation runs over: not exact.
         dims: Sizes of symbolic dimensions.
     """
+    from ..pipeline.load import prepare
+    from ..report import inspection, inspection_tables
+
     output = Output(quiet=json)
     with output.progress() as progress:
         ready = prepare(

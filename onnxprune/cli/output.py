@@ -19,7 +19,6 @@ from rich.status import Status
 from rich.text import Text
 
 from ..errors import InputError, UsageError, harmless
-from ..graph import external_files, write_atomic
 from ..types import Progress
 
 _FILE_WIDTH = 160  # of tables that go into a file or another program: wide enough for names in one piece
@@ -143,6 +142,8 @@ def print_text(text: str, *, end: str = "\n") -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
+    from ..graph import write_atomic
+
     write_atomic(path, text.encode())
 
 
@@ -152,6 +153,8 @@ def files_of(model: Path) -> list[Path]:
     Raises:
         InputError: there is no such file, or it is not an ONNX model.
     """
+    from ..graph import external_files
+
     return [model, *(model.parent / name for name in external_files(model))]
 
 

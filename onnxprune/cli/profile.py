@@ -8,13 +8,11 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from ..execution.timing import Timing
-from ..pipeline.latency import profiled
-from ..pipeline.load import prepare
+from ..contracts.timing import Timing
 from ..pipeline.options import Options
-from ..profile import profile_table
 from .declared import Of, command
 from .output import Output, as_json, check_target, files_of, print_text
+from .parameters import Quiet
 
 
 @command
@@ -26,7 +24,7 @@ def profile(
     simplify: Annotated[bool, Of(Options)] = True,
     limit: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
     json: bool = False,
-    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Time every layer in ONNX Runtime, at the width it has and at narrower ones.
 
@@ -38,6 +36,10 @@ def profile(
         json: Print JSON.
         quiet: No progress.
     """
+    from ..pipeline.latency import profiled
+    from ..pipeline.load import prepare
+    from ..profile import profile_table
+
     check_target(files_of(model), None if timing.table_out is None else Path(timing.table_out))
     with Output(quiet or json).progress() as progress:
         ready = prepare(model, simplify=simplify, dims=timing.dims, progress=progress)

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from cyclopts import Parameter
-
-from .. import pipeline
-from .. import plan as plans
-from ..errors import UsageError
-from ..execution.timing import Timing
-from ..report import VERSION, Reduced, plan_tables, report, seconds_line, verdict_table, weights_line
-from ..report.pareto import pareto_table, plot
+from ..contracts.sampling import Calibration
+from ..contracts.timing import Timing
+from ..pipeline.options import Options
 from .declared import command
-from .output import Output, as_json, check_target, files_of, write_text
-
-Out = Annotated[Path, Parameter(name=["--output", "-o"])]
-ReportOut = Annotated[Path | None, Parameter(name="--report")]
-Quiet = Annotated[bool, Parameter(name=["--quiet", "-q"])]
+from .output import Output, check_target, files_of
+from .parameters import Out, Quiet, ReportOut
 
 
 @command
@@ -28,8 +19,8 @@ def prune(
     /,
     *,
     out: Out,
-    options: pipeline.Options,
-    calib: pipeline.Calibration | None = None,
+    options: Options,
+    calib: Calibration | None = None,
     labels: Path | None = None,
     stats: Path | None = None,
     timing: Timing,
@@ -53,10 +44,13 @@ def prune(
         report_out: Write all that is known as JSON.
         quiet: Print only errors.
     """
+    from .. import pipeline
+    from .delivery import deliver, deliver_curve, numbered
+
     pareto = options.pareto
     numbers = [None] if pareto is None else list(range(1, pareto + 1))
     table_out = None if timing.table_out is None else Path(timing.table_out)
-    check_target(files_of(model), *(_numbered(out, n) for n in numbers), plan_out, report_out, table_out)
+    check_target(files_of(model), *(numbered(out, n) for n in numbers), plan_out, report_out, table_out)
     evidence: dict[str, Any] = {"calib": calib, "labels": labels, "stats": stats, "timing": timing}
     output = Output(quiet)
     if pareto is not None:
@@ -67,60 +61,3 @@ def prune(
         with output.progress() as progress:
             result = pipeline.prune(model, options, **evidence, progress=progress)
         deliver(result, out, plan_out, report_out, output)
-
-
-def _numbered(path: Path, number: str | int | None) -> Path:
-    """`small.onnx` -> `small-2.onnx`."""
-    return path if number is None else path.with_name(f"{path.stem}-{number}{path.suffix}")
-
-
-def deliver(
-    result: pipeline.Result, out: Path, plan_out: Path | None, report_out: Path | None, output: Output
-) -> None:
-    """Write what was asked for, and show it."""
-    result.save(out)
-    if plan_out is not None:
-        write_text(plan_out, plans.dumps(result.plan))
-    data = {**_data(result), "seconds": output.seconds}
-    if report_out is not None:
-        write_text(report_out, as_json(data) + "\n")
-    output.show(plan_tables(result.plan), verdict_table(result.verdict), weights_line(data["weights"]))
-    for omission in result.verdict.omitted:
-        output.show(f"note: {omission}")
-    for warning in result.verdict.warnings:
-        output.show(f"note: {warning}")
-    output.show(seconds_line(output.seconds), f"The pruned model is in {out}")
-
-
-def deliver_curve(
-    found: pipeline.Pareto, out: Path, plan_out: Path | None, report_out: Path | None, output: Output
-) -> None:
-    """Write all models, a plot beside them, and what else was asked for; show what is on offer."""
-    choices = [replace(choice, name=_numbered(out, choice.name).name) for choice in found.choices]
-    for choice in choices:
-        choice.candidate.save(out.with_name(choice.name))
-    if plan_out is not None:
-        for number, choice in enumerate(choices, 1):
-            write_text(_numbered(plan_out, number), plans.dumps(choice.candidate.plan))
-    if report_out is not None:
-        data = [
-            {"model": c.name, "cost": c.cost, "quality": c.quality, "dominated": c.dominated}
-            | _data(c.candidate)
-            for c in choices
-        ]
-        named = {"version": VERSION, "cost": found.cost, "quality": found.quality, "models": data}
-        write_text(report_out, as_json(named) + "\n")
-    output.show(pareto_table(choices, cost=found.cost, quality=found.quality))
-    picture = out.with_name(f"{out.stem}-pareto.svg")
-    try:
-        plot(choices, picture, cost=found.cost, quality=found.quality)
-    except UsageError as error:
-        output.show(f"note: {error}")
-    else:
-        output.show(f"The curve is in {picture}")
-    output.show(f"The pruned models are in {', '.join(str(out.with_name(c.name)) for c in choices)}")
-
-
-def _data(result: pipeline.Result) -> dict[str, Any]:
-    phases = [Reduced(one.search.spaces, one.choice) for one in result.solved]
-    return report(result.plan, result.verdict, phases, result.graph)

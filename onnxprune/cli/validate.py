@@ -8,14 +8,12 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from ..contracts.sampling import Calibration
 from ..errors import CheckFailed
-from ..pipeline.evidence import Calibration
-from ..pipeline.judge import compare
 from ..pipeline.options import Options
-from ..report import verdict_data, verdict_table
 from .declared import Of, command
 from .output import Output, as_json, print_text
-from .prune import Quiet
+from .parameters import Quiet
 
 
 @command
@@ -45,6 +43,9 @@ def validate(
         json: Print JSON instead of a table.
         quiet: Print only errors.
     """
+    from ..pipeline.judge import compare
+    from ..report import verdict_data, verdict_table
+
     verdict = compare(original, pruned, calib=calib, labels=labels, batch=batch, seed=seed)
     if json:
         print_text(as_json(verdict_data(verdict)))

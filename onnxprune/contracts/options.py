@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import cache
 from types import NoneType
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 from ..errors import UsageError
 
@@ -130,11 +130,10 @@ def flattened(kind: type[Any]) -> Iterator[Declared]:
 
 @cache
 def _declared(kind: type[Any]) -> tuple[Declared, ...]:
-    hints = get_type_hints(kind, include_extras=True)
     owners = {name: one for one in reversed(kind.__mro__) for name in inspect.get_annotations(one)}
     found = []
     for field in fields(kind):
-        hint = hints[field.name]
+        hint: Any = field.type
         marks = [m for m in getattr(hint, "__metadata__", ()) if isinstance(m, Option)]
         default = field.default
         if default is MISSING:

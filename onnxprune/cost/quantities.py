@@ -11,8 +11,8 @@ from functools import cached_property
 from types import MappingProxyType
 
 from ..contracts.budget import BYTES, SECONDS, Amount, Limit, Quantity, counted, limit
+from ..contracts.timing import Timing
 from ..execution.sessions import open_session
-from ..execution.timing import Timing
 from ..graph import Network
 from ..runtime import Feeds, Session, latency, ratio
 from .macs import macs

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri
 
 from ..errors import InputError
 from ..graph import Array, Facts, Graph, segment
@@ -82,6 +81,8 @@ def expected(graph: Graph, facts: Facts, known: Mapping[str, Normal], name: str)
 
 def _drawn(facts: Facts, known: Mapping[str, Normal]) -> dict[str, Array]:
     """Quantiles in place of samples (points, channels, 1, ...), in an order of their own for each tensor."""
+    from scipy.special import ndtri
+
     quantiles = ndtri((np.arange(_POINTS) + 0.5) / _POINTS)
     random = np.random.default_rng(0)
     found = {}

@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.inliner
-import onnx.reference
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 

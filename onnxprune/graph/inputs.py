@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.inliner
-import onnx.reference
 from onnx import TensorProto
 
 from ..errors import InputError

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.inliner
-import onnx.reference
 from onnx import ModelProto, TensorProto
 
 from ..errors import InputError

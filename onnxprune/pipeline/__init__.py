@@ -2,7 +2,7 @@
 
 In: a model, options, samples. Out: a `Result` (model, plan, verdict), or a refusal.
 
-- `prune`: what Python and the command line call; `begin`: loads the model and reads samples;
+- `api`: what Python and the command line call; `begin`: loads the model and reads samples;
 - `recipe`: from options to phases; `run`: phases, proof, verdict, form of delivery; `curve`: many of them;
 - `phase`: the units of one phase, and how they are chosen; `maker`: cuts and repairs;
 - `options`: every option, declared once; `deliver`: masks, grouped convolutions, random weights.
@@ -10,14 +10,31 @@ In: a model, options, samples. Out: a `Result` (model, plan, verdict), or a refu
 
 from __future__ import annotations
 
-from .calibrate import calibrated
-from .curve import Pareto
-from .evidence import Calibration, Evidence, Labelled, Source, labelled, opened, sample_sizes
-from .judge import compare, size
-from .load import Loaded, Prepared, loaded, prepare
-from .options import Options
-from .prune import apply, pareto, prune
-from .run import Result, Weights
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..contracts.sampling import Calibration, Source
+    from .api import apply, pareto, prune
+    from .calibrate import calibrated
+    from .curve import Pareto
+    from .evidence import Evidence, Labelled, labelled, opened, sample_sizes
+    from .judge import compare, size
+    from .load import Loaded, Prepared, loaded, prepare
+    from .options import Options
+    from .run import Result
+
+_MODULES = {
+    "..contracts.sampling": ("Calibration", "Source"),
+    ".calibrate": ("calibrated",),
+    ".curve": ("Pareto",),
+    ".evidence": ("Evidence", "Labelled", "labelled", "opened", "sample_sizes"),
+    ".judge": ("compare", "size"),
+    ".load": ("Loaded", "Prepared", "loaded", "prepare"),
+    ".options": ("Options",),
+    ".api": ("apply", "pareto", "prune"),
+    ".run": ("Result",),
+}
 
 __all__ = [
     "Calibration",
@@ -29,7 +46,6 @@ __all__ = [
     "Prepared",
     "Result",
     "Source",
-    "Weights",
     "apply",
     "calibrated",
     "compare",
@@ -42,3 +58,11 @@ __all__ = [
     "sample_sizes",
     "size",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What another module has, imported when somebody asks for it."""
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(import_module(module, __name__), name)
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -7,17 +7,16 @@ from concurrent.futures import Executor
 from dataclasses import replace
 
 from .. import calibration
+from ..contracts.sampling import Calibration, Source
 from ..contracts.stats import Stats
-from ..execution.timing import Timing
+from ..contracts.timing import Timing
 from ..graph import Graph, load
 from ..types import Progress
 from .evidence import (
     HELD_BACK,
     TO_PROMISE,
-    Calibration,
     Evidence,
     Labelled,
-    Source,
     labelled,
     opened,
     require_classes,

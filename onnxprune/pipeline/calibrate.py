@@ -10,9 +10,9 @@ from ..calibration import DEFAULT_NEEDS
 from ..contracts.budget import Budget
 from ..contracts.reduction import Wanted
 from ..contracts.stats import Need, Stats
+from ..contracts.timing import Timing
 from ..contracts.traces import Unchanged
 from ..criteria import get as get_criterion
-from ..execution.timing import Timing
 from ..graph import Network
 from ..reductions.channels import Channels
 from ..reductions.weights import Kernels, Weights

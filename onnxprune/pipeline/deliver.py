@@ -12,8 +12,8 @@ from ..contracts.effect import Effect
 from ..contracts.plan import PlannedRewrite
 from ..contracts.reduction import Sparse
 from ..contracts.rewrite import NotApplied
+from ..contracts.timing import Timing
 from ..errors import ProofFailed
-from ..execution.timing import Timing
 from ..graph import Array, Edits, Graph, Network
 from ..ops.layers import LINEAR
 from ..proof import same

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, Literal
 
 from .. import calibration, samples
 from ..calibration.meter import batch_size
-from ..contracts.options import Option
 from ..contracts.reduction import Wanted
+from ..contracts.sampling import Calibration, Source
 from ..contracts.stats import Stats
 from ..contracts.verdict import Omission
 from ..errors import InputError
 from ..graph import Array, Graph, Network, Npz, input_specs
-from ..samples import DataReader, Preprocessing, Samples
+from ..samples import Samples
 from ..types import Progress
 
 Feeds = Mapping[str, Array]
@@ -189,27 +189,6 @@ def require_classes(labels: Array) -> None:
             where="--labels",
             hint="a function of your own can judge others: --metric module:function",
         )
-
-
-Source = str | os.PathLike[str] | Samples | DataReader | Iterable[Feeds]
-"""Where samples come from: see `onnxprune.samples.load`; the word `random` for random ones."""
-
-
-@dataclass(frozen=True, eq=False)
-class Calibration:
-    """Which samples, and how they are read.
-
-    Attributes:
-        source: Samples: .npz, a folder of .npy, .npz, .pb or image files; 'random' to try things out.
-        count: Use at most so many samples, drawn at random; 'random' makes 64.
-        preprocessing: Of images.
-    """
-
-    TITLE: ClassVar[str] = "Samples"
-
-    source: Annotated[Source, Option(flag="--calib", cli=str, metavar="PATH")]
-    count: Annotated[int | None, Option(flag="--samples", low=1, requires=("calib",))] = None
-    preprocessing: Preprocessing | None = None
 
 
 def opened(calib: Source | Calibration, graph: Graph, seed: int = 0) -> Samples:

@@ -7,23 +7,22 @@ import time
 from dataclasses import replace
 
 from ..contracts.proof import Proved
+from ..contracts.sampling import Calibration, Source
+from ..contracts.timing import Timing
 from ..contracts.verdict import Accuracy, Drift, Size, Speed, Verdict
 from ..cost.macs import macs as count_macs
 from ..cost.sizes import feeds_for, sizes
 from ..errors import CheckFailed, InputError
 from ..execution.sessions import open_session
-from ..execution.timing import Timing
 from ..graph import Graph, Network, load, one_sample
 from ..quality.drift import accuracy, drift
 from ..runtime import Session, latency
 from ..runtime import ratio as latency_ratio
 from ..strategies.refusal import no_gain
 from .evidence import (
-    Calibration,
     Evidence,
     Feeds,
     Labelled,
-    Source,
     is_classes,
     labelled,
     opened,

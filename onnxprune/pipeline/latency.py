@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ..contracts.cut import without
 from ..contracts.reduction import Space
+from ..contracts.timing import Timing
 from ..cost.latency import latency_model
 from ..cost.model import Cost
 from ..cost.sizes import check_dims, sizes
-from ..execution.timing import Timing
 from ..graph import symbolic_dims
 from ..profile import Measure, Profile, Setting, Stopwatch, cached, load, profile, remember
 from ..runtime import kernel_seconds

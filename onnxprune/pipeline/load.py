@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from ..contracts.choices import Granularity
 from ..contracts.reduction import Space
 from ..contracts.rewrite import NotApplied, Rewrite
 from ..cost.macs import one_sample_macs
@@ -18,7 +19,7 @@ from ..execution.expectation import Normal, normals
 from ..execution.sessions import open_session
 from ..graph import Facts, Graph, Network, load, require_finite, symbolic_dims
 from ..proof import same
-from ..reductions.channels import Analysis, Channels, ChannelSpace, Granularity
+from ..reductions.channels import Analysis, Channels, ChannelSpace
 from ..rewrites import BranchesAside, Cleaning, ComputedWeights, KnownBranches
 from ..rewrites.clean import GROWTH
 from ..runtime import Feeds, TensorSpec, random_feeds

@@ -5,20 +5,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from ..contracts import budget, rules
 from ..contracts.budget import Amount, Budget, Uniform
+from ..contracts.choices import Among, Granularity, Mode, Schedule
 from ..contracts.options import Option, Unless, check_ranges, check_relations, declared, given
-from ..cost.quantities import read
-from ..criteria import Criterion
 from ..errors import UsageError
-from ..quality.metrics import Function
-from ..reductions.channels.find import Granularity
-from ..reductions.weights.values import Among
-from ..repair import Mode
-from ..strategies.schedule import Kind
-from ..strategies.widths import Widths
+
+if TYPE_CHECKING:
+    from ..criteria import Criterion
+    from ..quality.metrics import Function
+    from ..strategies.widths import Widths
 
 _COSTS = ("macs", "params", "size", "latency", "memory_peak")
 _ALONE = ("ratio", "select", "inbound")
@@ -62,7 +60,7 @@ class BudgetOptions:
     latency: Annotated[Amount | None, Option(metavar=_AMOUNT, cli=str)] = None
     memory_peak: Annotated[Amount | None, Option(metavar=_AMOUNT, cli=str)] = None
     max_drop: Annotated[Amount | None, Option(metavar="DROP", cli=str)] = None
-    metric: Annotated[str | Function | None, Option(cli=str, requires=("max_drop",))] = None
+    metric: Annotated["str | Function | None", Option(cli=str, requires=("max_drop",))] = None
     select: Annotated[str | None, Option(metavar="RULE", unless=_alone("select"))] = None
     inbound: Annotated[float | None, Option(metavar="SHARE", between=(0, 1), unless=_alone("inbound"))] = None
     sparsity: Annotated[float | None, Option(metavar="SHARE", between=(0, 1))] = None
@@ -74,6 +72,8 @@ class BudgetOptions:
         Raises:
             UsageError: an amount can't be read.
         """
+        from ..cost.quantities import read
+
         limits = tuple(
             read(f"--{name.replace('_', '-')}", amount)
             for name in _COSTS
@@ -147,7 +147,7 @@ class Options(BudgetOptions):
             low=1, unless=(Unless("select", "goes with a share, not with --select", "leave out --steps"),)
         ),
     ] = 1
-    schedule: Annotated[Kind, Option(requires=("steps",))] = "linear"
+    schedule: Annotated[Schedule, Option(requires=("steps",))] = "linear"
     masked: Annotated[
         bool,
         Option(
@@ -164,7 +164,7 @@ class Options(BudgetOptions):
             ),
         ),
     ] = False
-    criterion: Annotated[str | Criterion | None, Option(cli=str, metavar="NAME")] = None
+    criterion: Annotated["str | Criterion | None", Option(cli=str, metavar="NAME")] = None
     repair: Mode = "auto"
     round_to: Annotated[int | Literal["auto"], Option(metavar="N", low=1, requires=_CHANNELS)] = "auto"
     min_channels: Annotated[int, Option(low=1, requires=_CHANNELS)] = 1
@@ -201,8 +201,10 @@ class Options(BudgetOptions):
             *names, last = (d.flag for d in declared(BudgetOptions) if d.name != "metric")
             raise UsageError("no budget is given", hint=f"give {', '.join(names)} or {last}")
 
-    def widths(self, multiple: int) -> Widths:
+    def widths(self, multiple: int) -> "Widths":
         """Which widths groups may have, if kernels like multiples of so many."""
+        from ..strategies.widths import Widths
+
         if self.round_to == "auto":
             return Widths(multiple, strict=False, least=self.min_channels)
         return Widths(self.round_to, least=self.min_channels)

@@ -9,8 +9,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
+from ..contracts.choices import WeightSource
 from ..contracts.groups import Choice
 from ..contracts.maker import Candidate
 from ..contracts.plan import Plan, PlannedPhase, PlannedReduction
@@ -35,9 +36,6 @@ from .load import Loaded, assumed_feeds
 from .phase import solved
 from .recipe import Phase, names
 from .search import Search, Setting, Solved, opened
-
-Weights = Literal["kept", "random"]
-"""What a result has for weights: those that are kept, repaired; or random ones, to train from scratch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +101,7 @@ class Run:
     evidence: Evidence
     labels: Labelled | None = None
     measure_latency: bool = True
-    weights: Weights = "kept"
+    weights: WeightSource = "kept"
     seed: int = 0
     planned: dict[str, Any] | None = None
     rewrites: dict[str, tuple[str, ...]] | None = None
@@ -343,4 +341,4 @@ def _needing_samples(found: Sequence[Solved]) -> tuple[str, ...]:
     return ("repair",) if fitted else ()
 
 
-__all__ = ["Result", "Run", "Weights", "continued", "finish", "options_of", "start"]
+__all__ = ["Result", "Run", "continued", "finish", "options_of", "start"]

@@ -13,10 +13,10 @@ from ..contracts.groups import Choice, Scores
 from ..contracts.maker import Candidate
 from ..contracts.reduction import CannotCut, Space, Trace, Wanted
 from ..contracts.stats import Need
+from ..contracts.timing import Timing
 from ..contracts.verdict import Drop
 from ..cost.quantities import Beside
 from ..criteria import Context
-from ..execution.timing import Timing
 from ..graph import Network
 from ..strategies.meeting import Route
 from ..types import Progress

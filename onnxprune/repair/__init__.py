@@ -12,8 +12,8 @@ the network's outputs lose less with it.
 
 from __future__ import annotations
 
-from .attempts import Mode, fitted, from_statistics, from_weights
+from .attempts import fitted, from_statistics, from_weights
 from .projection import predicted
 from .task import Task
 
-__all__ = ["Mode", "Task", "fitted", "from_statistics", "from_weights", "predicted"]
+__all__ = ["Task", "fitted", "from_statistics", "from_weights", "predicted"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal
 
+from ..contracts.choices import Mode
 from ..contracts.reduction import Lost
 from ..contracts.repaired import Repaired
 from ..contracts.stats import Stats
@@ -15,9 +15,6 @@ from .merging import merged, shifted
 from .projection import projected
 from .sequential import fold
 from .task import Task
-
-Mode = Literal["none", "bias", "fold", "reuse", "auto"]
-"""What may change: nothing; biases; weights and biases; layers are added; what is best for what is known."""
 
 Stored = Callable[[Network], Network]
 """How a network whose weights were fitted as floats is stored in the end."""

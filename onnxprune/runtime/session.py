@@ -8,13 +8,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
 from ..errors import InputError, RunFailed, UsageError
 from .messages import digest
@@ -44,7 +44,14 @@ _SILENT = 4  # ONNX Runtime logs from this severity on: fatal only, for errors c
 
 _NO_MEMORY = re.compile(r"bad_alloc|Failed to allocate memory|BFCArena::AllocateRawInternal")
 
-ort.disable_telemetry_events()  # nobody is told what runs here
+
+@cache
+def _ort() -> Any:
+    """ONNX Runtime, imported when it is first needed; it reports to nobody what it runs."""
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
 
 
 @dataclass(frozen=True)
@@ -207,12 +214,12 @@ class Session:
 
 def version() -> str:
     """The version of ONNX Runtime."""
-    return str(ort.__version__)
+    return str(_ort().__version__)
 
 
 def available_providers() -> tuple[str, ...]:
     """The execution providers of this installation, the preferred one first."""
-    return tuple(ort.get_available_providers())
+    return tuple(_ort().get_available_providers())
 
 
 def _open(
@@ -225,7 +232,7 @@ def _open(
     if options.provider not in available_providers():
         reason = f"ONNX Runtime has no execution provider '{options.provider}' here"
         raise UsageError(reason, hint=_these(available_providers()))
-    settings = ort.SessionOptions()
+    settings = _ort().SessionOptions()
     settings.log_severity_level = _SILENT
     settings.intra_op_num_threads = options.threads
     # Idle threads of one session would spin on the cores that the next one is timed on: on a busy machine
@@ -235,13 +242,13 @@ def _open(
         settings.enable_profiling = True
         settings.profile_file_prefix = trace
     if not options.optimize:
-        settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        settings.graph_optimization_level = _ort().GraphOptimizationLevel.ORT_DISABLE_ALL
     if not (options.prepack or (options.prepack is None and not weights)):
         settings.add_session_config_entry("session.disable_prepacking", "1")
     if weights:
         settings.add_external_initializers(list(weights), list(map(_to_ort, weights.values())))
     with _translated(where):
-        session = ort.InferenceSession(model, settings, providers=[options.provider], enable_fallback=0)
+        session = _ort().InferenceSession(model, settings, providers=[options.provider], enable_fallback=0)
     if options.provider not in session.get_providers():
         raise UsageError(f"execution provider '{options.provider}' doesn't start on this machine")
     return session
@@ -261,7 +268,7 @@ def _translated(where: str, kind: type[InputError] = InputError) -> Iterator[Non
 
 def silence() -> None:
     """No lines on stderr from sessions that another library opens; ours are silent by their options."""
-    ort.set_default_logger_severity(_SILENT)
+    _ort().set_default_logger_severity(_SILENT)
 
 
 def _spec(argument: Any) -> TensorSpec:
@@ -284,8 +291,8 @@ def _aligned(array: Array) -> Array:
 def _to_ort(array: Array) -> Any:
     array = np.asarray(array, order="C")
     if array.dtype in _FOREIGN_NUMBERS:
-        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, _FOREIGN_NUMBERS[array.dtype])
-    return ort.OrtValue.ortvalue_from_numpy(array)
+        return _ort().OrtValue.ortvalue_from_numpy_with_onnx_type(array, _FOREIGN_NUMBERS[array.dtype])
+    return _ort().OrtValue.ortvalue_from_numpy(array)
 
 
 def _from_ort(value: Any) -> Array:

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ..contracts.sampling import Preprocessing
 from ..errors import InputError
 from ..graph import Array, Graph, InputSpec, input_specs, mapped, reason_of, require_file
 from ..runtime import random_strings, require_room
 from .arrays import Held, from_arrays, from_npy, from_npz, from_records
 from .core import Feeds, Samples
-from .images import SUFFIXES, Preprocessing, from_images
+from .images import SUFFIXES, from_images
 from .objects import DataReader, Objects, from_objects
 
 __all__ = ["DataReader", "Feeds", "Objects", "Preprocessing", "Samples", "load", "random"]

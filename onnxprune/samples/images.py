@@ -5,22 +5,20 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contracts.options import Option
+from ..contracts.choices import Layout, Preset
+from ..contracts.sampling import Preprocessing
 from ..errors import InputError, UsageError
 from ..graph import InputSpec
 from .core import Feeds, Samples, ready
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
-
-Layout = Literal["NCHW", "NHWC"]
 
 _MODES: Mapping[int, str] = MappingProxyType({1: "L", 3: "RGB", 4: "RGBA"})
 """What Pillow calls images of so many channels."""
@@ -28,11 +26,6 @@ _MODES: Mapping[int, str] = MappingProxyType({1: "L", 3: "RGB", 4: "RGBA"})
 _CHANNELS: Mapping[int, str] = MappingProxyType(
     {1: "one colour", 3: "three colours", 4: "three colours and opacity"}
 )
-
-
-Preset = Literal["unit", "imagenet", "symmetric", "raw"]
-"""`unit`: 0 to 1, or 0 to 255 as integers. `imagenet`: as torchvision does. `symmetric`: -1 to 1.
-`raw`: 0 to 255."""
 
 
 @dataclass(frozen=True)
@@ -53,64 +46,6 @@ _PRESETS: Mapping[Preset, _Base] = MappingProxyType(
         "raw": _Base(1.0),
     }
 )
-
-
-def _size(text: str) -> tuple[int, int]:
-    high, _, wide = text.lower().partition("x")
-    try:
-        size = int(high), int(wide or high)
-    except ValueError:
-        size = 0, 0
-    if min(size) < 1:
-        raise UsageError(f"'{text}' is no image size", where="--image-size", hint="such as 224 or 192x256")
-    return size
-
-
-def _numbers(option: str, text: str) -> tuple[float, ...]:
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) not in (1, 3) or (option == "--std" and 0 in numbers):
-        raise UsageError(f"'{text}' is not 1 or 3 numbers", where=option, hint="such as 0.485,0.456,0.406")
-    return numbers
-
-
-_FOR_SAMPLES = ("calib",)
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How an image becomes an input: resized, scaled, then (x - mean) / std for each colour.
-
-    Attributes:
-        preset: Preprocessing of images; what else is given changes it.
-        size: Size of images, (height, width); by default as the model says.
-        scale: What pixels (0 to 255) are multiplied by; 1/255, but 1 for inputs of integers.
-        mean: Taken from each colour after scaling.
-        std: What each colour is divided by after that.
-        layout: Axis order of images; by default as the model suggests.
-        crop: Resize to so many times the size and cut out the middle; 1: the whole image, whatever its shape.
-    """
-
-    TITLE: ClassVar[str] = "Samples"
-
-    preset: Annotated[Preset, Option(requires=_FOR_SAMPLES)] = "unit"
-    size: Annotated[
-        tuple[int, int] | None,
-        Option(flag="--image-size", cli=str, read=_size, metavar="N or HxW", requires=_FOR_SAMPLES),
-    ] = None
-    scale: Annotated[float | None, Option(requires=_FOR_SAMPLES)] = None
-    mean: Annotated[
-        tuple[float, ...] | None,
-        Option(cli=str, read=partial(_numbers, "--mean"), metavar="M[,M,M]", requires=_FOR_SAMPLES),
-    ] = None
-    std: Annotated[
-        tuple[float, ...] | None,
-        Option(cli=str, read=partial(_numbers, "--std"), metavar="S[,S,S]", requires=_FOR_SAMPLES),
-    ] = None
-    layout: Annotated[Layout | None, Option(requires=_FOR_SAMPLES)] = None
-    crop: Annotated[float | None, Option(hidden=True)] = None
 
 
 @dataclass(frozen=True)

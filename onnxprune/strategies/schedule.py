@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-Kind = Literal["linear", "cubic"]
+from ..contracts.choices import Schedule
 
 
-def schedule(target: float, steps: int, kind: Kind = "linear") -> tuple[float, ...]:
+def schedule(target: float, steps: int, kind: Schedule = "linear") -> tuple[float, ...]:
     """The share of the original's cost to keep after each step; the last is the target.
 
     Args:

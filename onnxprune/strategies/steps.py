@@ -11,11 +11,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..contracts.choices import Schedule
 from ..contracts.groups import Choice, Group, Scores
 from ..types import Floats, Mask, Progress
 from .ladder import Ladder
 from .meeting import Route, within
-from .schedule import Kind, schedule
+from .schedule import schedule
 from .widths import Widths
 
 Refresh = Callable[[Choice], Sequence[Ladder]]
@@ -25,7 +26,9 @@ Rescore = Callable[[Choice], Mapping[str, Floats]]
 """The same for scores alone: id of a group -> (units that are left,)."""
 
 
-def stepwise(route: Route, steps: int, kind: Kind, refresh: Refresh, target: float | None = None) -> Route:
+def stepwise(
+    route: Route, steps: int, kind: Schedule, refresh: Refresh, target: float | None = None
+) -> Route:
     """The way down as it looks from where all steps but the last have led.
 
     Args:
@@ -93,7 +96,7 @@ def rescored(
     scores: Scores,
     keep: float,
     steps: int,
-    kind: Kind,
+    kind: Schedule,
     choose: Callable[[Scores, float], Choice],
     rescore: Rescore,
     progress: Progress,

@@ -12,12 +12,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Literal
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from ...contracts.choices import Granularity
 from ...contracts.effect import Member, Place
 from ...contracts.groups import Blocked, Lanes
 from ...contracts.selection import keep_best
@@ -31,8 +29,8 @@ from ...ops.record import Cover, Frozen, Inconsistent, Record, Selection
 from ...ops.walk import Walk
 from ...types import Cause, Mask, Units
 from .analysis import Analysis, ChannelGroup, Reader
+from .components import components
 
-Granularity = Literal["auto", "head", "width"]
 SHARES = (0.5, 0.25, 0.75)
 """What rehearsals keep of every group; one does where no shuffle can change the order of what stays."""
 _ROWS = "its rows must stay equally wide"
@@ -133,9 +131,7 @@ class _Resolution:
         if not edges:
             return np.arange(self.record.size, dtype=np.int64)
         a, b = (np.concatenate(side) for side in zip(*edges, strict=True))
-        size = self.record.size
-        links = coo_array((np.ones(len(a), np.int32), (a, b)), shape=(size, size))
-        return connected_components(links, directed=False)[1].astype(np.int64)
+        return components(self.record.size, a, b)
 
     def _frozen(self, unit: Units, ids: Sequence[Ids]) -> Mask:
         frozen = np.zeros(int(unit.max(initial=-1)) + 1, bool)
@@ -174,8 +170,7 @@ class _Resolution:
         rows = np.repeat(np.arange(len(covers)), [len(t) for t in touched])
         columns = np.concatenate(touched) if touched else rows
         size = len(covers) + len(frozen)
-        links = coo_array((np.ones(len(rows), np.int8), (rows, columns + len(covers))), shape=(size, size))
-        return connected_components(links, directed=False)[1][: len(covers)].astype(np.int64)
+        return components(size, rows, columns + len(covers))[: len(covers)]
 
     def _outcome(self, options: Sequence[tuple[list[tuple[Ids, Ids]], list[Ids]]]) -> tuple[Units, Mask]:
         unit = self._components([*self.record.edges, *(e for joined, _ in options for e in joined)])
@@ -270,10 +265,7 @@ class _Resolution:
         sets = [units for _, units in produced]
         sets += [distinct(np.concatenate(g.rows)) for g in self.grids]
         first = np.concatenate([np.full(len(s), s[0]) for s in sets])
-        links = coo_array(
-            (np.ones(len(first), np.int8), (first, np.concatenate(sets))), shape=(self.count,) * 2
-        )
-        group = connected_components(links, directed=False)[1].astype(np.int64)
+        group = components(self.count, first, np.concatenate(sets))
         nodes: dict[int, list[int]] = {}
         units: dict[int, list[Units]] = {}
         for index, some in produced:

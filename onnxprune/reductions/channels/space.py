@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from ...contracts.choices import Granularity
 from ...contracts.effect import Effect
 from ...contracts.gates import Gated
 from ...contracts.groups import Blocked, Choice, Group
@@ -35,7 +36,7 @@ from ...types import Cause, Mask, Units
 from . import plan, sites
 from .analysis import Analysis, ChannelGroup
 from .cut import recorded
-from .find import Granularity, analyze
+from .find import analyze
 from .gates import gated
 from .mask import masked
 from .readings import reading

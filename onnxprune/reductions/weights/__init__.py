@@ -11,6 +11,6 @@ from __future__ import annotations
 
 from .kernels import Kernels, KernelSpace
 from .single import Weights, WeightSpace
-from .values import Among, ValueSpace
+from .values import ValueSpace
 
-__all__ = ["Among", "KernelSpace", "Kernels", "ValueSpace", "WeightSpace", "Weights"]
+__all__ = ["KernelSpace", "Kernels", "ValueSpace", "WeightSpace", "Weights"]

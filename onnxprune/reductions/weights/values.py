@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 
@@ -25,10 +25,6 @@ from ...graph.behind import fresh, insert, is_free
 from ...ops.layers import LinearLayer, float_layers
 from ...types import Cause, Floats, Mask, Units
 from .coding import packed, unpacked
-
-Among = Literal["auto", "model", "layer", "output"]
-"""What a weight competes with: all others, those of its layer, or those that make the same output."""
-
 
 _NO_VALUES = "its values are not those of a layer that can lose some"
 

@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import Any
 
 from .. import plan as plans
-from ..contracts.options import declared
+from ..contracts.choices import WeightSource
+from ..contracts.options import declared, signed
 from ..contracts.plan import Plan
+from ..contracts.sampling import Calibration, Source
 from ..contracts.stats import Stats
+from ..contracts.timing import Timing
 from ..errors import InputError
-from ..execution.timing import Timing
 from ..graph import Graph, load
 from ..types import Progress
 from .begin import begin
 from .curve import Pareto, along
 from .evidence import (
     HELD_BACK,
-    Calibration,
     Evidence,
     Labelled,
-    Source,
     labelled,
     opened,
     sample_sizes,
@@ -32,7 +32,7 @@ from .evidence import (
 from .load import loaded
 from .options import Options
 from .recipe import replayed
-from .run import Result, Run, Weights, finish
+from .run import Result, Run, finish
 from .search import Setting
 
 
@@ -142,7 +142,7 @@ def apply(  # noqa: PLR0913
     labels: str | os.PathLike[str] | Labelled | None = None,
     batch: int = 32,
     memory: float = 2e9,
-    weights: Weights = "kept",
+    weights: WeightSource = "kept",
     seed: int | None = None,
     measure_latency: bool = True,
     progress: Progress = silent,
@@ -205,7 +205,7 @@ def _options(options: Options | None, given: dict[str, Any]) -> Options:
 _REPLAYED = ("repair", "granularity", "allow_approximate", "simplify", "seed", "inbound_groups")
 
 
-def _of_plan(made: dict[str, Any], weights: Weights, batch: int, memory: float) -> Options:
+def _of_plan(made: dict[str, Any], weights: WeightSource, batch: int, memory: float) -> Options:
     """The options of a plan that say how it is replayed."""
     known = {d.name for d in declared(Options)}
     kept = {name: made[name] for name in _REPLAYED if name in made and name in known}
@@ -228,3 +228,7 @@ def _require_replayable(plan: Plan, made: dict[str, Any], where: str) -> None:
                 where=where,
                 hint=f"run 'prune --{name}' again",
             )
+
+
+for _function in (prune, pareto):
+    vars(_function)["__signature__"] = signed(_function, Options)

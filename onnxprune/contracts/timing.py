@@ -6,11 +6,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
-from ..contracts.options import Option
 from ..errors import UsageError
-from ..runtime import ExecutionOptions
+from .options import Option
+
+if TYPE_CHECKING:
+    from ..runtime import ExecutionOptions
 
 
 def sizes_by_name(texts: Sequence[str]) -> dict[str, int]:
@@ -60,6 +62,8 @@ class Timing:
     ] = None
 
     @property
-    def options(self) -> ExecutionOptions:
+    def options(self) -> "ExecutionOptions":
         """How ONNX Runtime executes."""
+        from ..runtime import ExecutionOptions
+
         return ExecutionOptions(self.provider, self.threads)
