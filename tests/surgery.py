@@ -62,7 +62,8 @@ def operate(
     for group in analysis.groups:
         wanted = random.uniform(0.1, 1) if share is None else 1 - share
         kept[group.units] = keep_best(group, random.random(group.size), round(wanted * group.size))
-    return Surgery(graph, analysis, kept, recorded(graph, facts, analysis, kept, rules)[0])
+    pruned = graph if kept.all() else recorded(graph, facts, analysis, kept, rules)[0]
+    return Surgery(graph, analysis, kept, pruned)
 
 
 def check(surgery: Surgery, feeds: Mapping[str, np.ndarray], *, all_read: bool = False) -> None:

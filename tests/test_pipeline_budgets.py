@@ -406,7 +406,7 @@ class TestCommand:
         ("options", "code", "words"),
         [
             (["--size", "1kB"], 3, "is the least"),
-            (["--macs", "0.5", "--round-to", "some"], 2, "--round-to: 'some' is neither a number"),
+            (["--macs", "0.5", "--round-to", "some"], 2, "Invalid value for --round-to"),
             (["--latency", "5 miles"], 2, "no unit of latency"),
             (["--macs", "0.5", "--provider", "Nope", "--profile-out", "t.json"], 2, "Nope"),
             (["--latency", "0.5", "--profile-in", "nowhere.json"], 2, "No such file"),

@@ -111,7 +111,7 @@ def measured(
     Args:
         evidence: with these samples; without any it stays as it is.
         network: the network.
-        wanted: what spaces ask for; if that is nothing, nothing is measured.
+        wanted: what spaces ask for; if that is nothing, nothing is run.
         batch: samples that run together.
         seed: of the positions that are looked at.
         progress: told how far it is.
@@ -120,8 +120,10 @@ def measured(
         InputError: a sample doesn't fit the model.
     """
     fit = evidence.fit
-    if fit is None or not (wanted.kinds or wanted.kernels):
+    if fit is None:
         return evidence
+    if not (wanted.kinds or wanted.kernels):
+        return replace(evidence, stats=Stats(network.graph.digest(), fit.count, fit.source, {}))
     stats = calibration.measure(
         network.graph,
         calibration.requests(network, wanted, samples=fit.count),

@@ -172,7 +172,7 @@ class Options(BudgetOptions):
     granularity: Annotated[Granularity, Option(requires=_CHANNELS)] = "auto"
     allow_approximate: Annotated[bool, Option(requires=_CHANNELS)] = False
     simplify: bool = True
-    evaluations: Annotated[int, Option(flag="--evals", low=0, requires=("calib", "stats", "labels"))] = 200
+    evaluations: Annotated[int, Option(flag="--evals", low=0)] = 200
     memory: Annotated[float, Option(low=0, decides=False, unit=1e9, metavar="GB")] = 2e9
     batch: Annotated[int, Option(low=1, decides=False)] = 32
     seed: int = 0
