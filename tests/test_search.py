@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from onnxprune.contracts.point import Point
 from onnxprune.contracts.verdict import Size, Speed
 from onnxprune.errors import UsageError
 from onnxprune.quality.interval import drop_interval
 from onnxprune.report.pareto import pareto_table, plot
 from onnxprune.strategies.edge import Effort, edge
-from onnxprune.strategies.pareto import Point, curve
+from onnxprune.strategies.pareto import curve
 from onnxprune.strategies.refusal import drop_refused, no_gain, too_tight
 from onnxprune.strategies.schedule import schedule
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ..contracts.point import Point
 from ..execution.sessions import open_session
 from ..strategies.max_drop import most
 from ..strategies.meeting import Route, within
-from ..strategies.pareto import Point, curve, shares
+from ..strategies.pareto import curve, shares
 from .costs import route
 from .exams import whole_exam
 from .phase import GraphOf

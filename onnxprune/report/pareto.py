@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rich.table import Table
 
+from ..contracts.point import Point, T
 from ..errors import UsageError
-from ..strategies.pareto import Point, T
 
 
 def pareto_table(choices: Sequence[Point[T]], *, cost: str, quality: str) -> Table:

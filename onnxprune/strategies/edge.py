@@ -12,6 +12,8 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from ..execution.tasks import run
+
 T = TypeVar("T")
 
 _MARGIN = 0.15  # of a bracket: interpolated points keep away from its ends, so that it always shrinks
@@ -105,12 +107,11 @@ def edge(
     Returns:
         Everything that was tried.
     """
-    run = map if executor is None else executor.map
     trials: list[Trial[T]] = []
     near, far = _End(inside, None), _End(outside, None)
     while len(trials) < effort.evaluations:
         at = _next(near, far, effort.tolerance)
-        made = next(iter(run(evaluate, [at])))
+        made = next(run(evaluate, [at], executor))
         trial = Trial(at, made, excess(made))
         trials.append(trial)
         if trial.excess > 0:
@@ -120,7 +121,7 @@ def edge(
         if -effort.tolerance <= trial.excess <= 0 or abs(far.at - near.at) < 1e-3:
             break
     if not any(t.excess <= 0 for t in trials):
-        made_inside = next(iter(run(evaluate, [inside])))
+        made_inside = next(run(evaluate, [inside], executor))
         trials.append(Trial(inside, made_inside, excess(made_inside)))
     return Search(tuple(trials), inside)
 
