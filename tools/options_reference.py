@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
+from cyclopts import Group
 from cyclopts.argument import Argument
 
 from onnxprune.cli.app import COMMANDS, app
@@ -38,6 +39,11 @@ def kind(hint: object) -> str:
     return next((KINDS[t] for t in (hint, *get_args(hint)) if t in KINDS), "")
 
 
+def groups(argument: Argument) -> list[str]:
+    """The titles under which an option is shown."""
+    return [group.name for group in argument.parameter.group if isinstance(group, Group)]  # type: ignore[union-attr]
+
+
 def row(argument: Argument) -> str:
     """An option as a row of its table."""
     negative = argument.parameter.negative or ()
@@ -57,11 +63,11 @@ def tables() -> Iterator[str]:
         yield f"### Options of {name}\n\n"
         command = app[name]
         arguments = [a for a in command.assemble_argument_collection(parse_docstring=True) if a.show]
-        titles = dict.fromkeys(group.name for a in arguments for group in a.parameter.group)
+        titles = dict.fromkeys(title for a in arguments for title in groups(a))
         for title in titles:
             yield f"{title}:\n\n| option | value | default | |\n| --- | --- | --- | --- |\n"
             for a in arguments:
-                if any(group.name == title for group in a.parameter.group):
+                if title in groups(a):
                     yield row(a) + "\n"
             yield "\n"
 
