@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 import pytest
 from nets import Dims, Net
-from onnxprune.cli.options import parsed_dims
 from rich.console import Console
 
+from onnxprune.contracts.timing import sizes_by_name
 from onnxprune.cost.sizes import feeds_for, sizes
 from onnxprune.errors import InputError, UsageError
 from onnxprune.graph import load
@@ -147,8 +147,7 @@ def test_json():
 
 
 def test_dims_as_typed():
-    assert parsed_dims(["n=3", "a=b=4"]) == {"n": 3, "a=b": 4}
-    assert parsed_dims(None) == {}
+    assert sizes_by_name(["n=3", "a=b=4"]) == {"n": 3, "a=b": 4}
     for text in ("n", "n=", "=3", "n=x", "n=0", "n=-1"):
         with pytest.raises(UsageError):
-            parsed_dims([text])
+            sizes_by_name([text])

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from projects import Project, network
 
 import onnxprune
-from onnxprune import cli
+from onnxprune import pipeline
 from onnxprune.cli import run
 from onnxprune.errors import ProofFailed
 
@@ -289,9 +289,9 @@ def test_nothing_to_prune_is_exit_code_3(project, model, message):
         ([], "no budget is given; give --ratio"),
         (["--ratio", "0.5", "--macs", "0.5"], "--ratio: can't be combined with --macs"),
         (["--ratio", "0.5", "--criterion", "l7"], "--criterion l7: there is no such criterion; there are: "),
-        (["--ratio", "0.5", "--repair", "magic"], "Invalid value for --repair"),
-        (["--ratio", "0.5", "--round-to", "0"], "Invalid value for --round-to"),
-        (["--ratio", "0.5", "--min-channels", "0"], "Invalid value for --min-channels"),
+        (["--ratio", "0.5", "--repair", "magic"], "Invalid value \"magic\" for --repair"),
+        (["--ratio", "0.5", "--round-to", "0"], 'Invalid value "0" for --round-to'),
+        (["--ratio", "0.5", "--min-channels", "0"], 'Invalid value "0" for --min-channels'),
         (["--ratio", "0.5", "--keep", "cnov*"], "--keep cnov*: no node or weight has such a name"),
     ],
 )  # fmt: skip
@@ -498,7 +498,7 @@ def test_a_bug_is_never_taken_for_a_verdict(project, monkeypatch, error):
     def broken(*_args, **_options):
         raise error
 
-    monkeypatch.setattr(cli.prune.pipeline, "prune", broken)
+    monkeypatch.setattr(pipeline, "prune", broken)
     assert ("a bug in" in refused(project.run(*PRUNE), 70)) == isinstance(error, ZeroDivisionError)
     assert not Path("out.onnx").exists()
 
