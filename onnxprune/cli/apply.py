@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .. import pipeline
-from .output import Output, check_target, files_of
+from .output import Output
 from .prune import deliver
 from .sampling import BatchSize, Labels, sampled
 
@@ -31,7 +31,7 @@ def apply(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
 ) -> None:
     """Replay a plan on its model, or on a checkpoint with the same weights' names and shapes."""
-    check_target([*files_of(model), plan], out, report_out)
+    pipeline.check_outputs([out, report_out], models=[model], calib=calib, files=[plan, labels])
     output = Output(quiet)
     with output.progress() as progress:
         result = pipeline.apply(

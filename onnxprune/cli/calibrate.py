@@ -11,7 +11,7 @@ from .. import calibration, pipeline
 from ..contracts.stats import Stats, total
 from ..errors import InputError, UsageError
 from .options import Threads
-from .output import Output, check_target
+from .output import Output
 from .sampling import BatchSize, sampled
 
 
@@ -42,7 +42,7 @@ def calibrate(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
 ) -> None:
     """Gather what criteria need to know of a model's activations, in one pass over samples."""
-    check_target(files, out)
+    pipeline.check_outputs([out], models=() if merge else files[:1], calib=calib, files=files)
     output = Output(quiet)
     notes: tuple[str, ...] = ()
     if merge:

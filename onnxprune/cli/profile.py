@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..pipeline import prepare
+from ..pipeline import check_outputs, prepare
 from ..pipeline.latency import profiled
 from ..profile import profile_table
 from .options import Batch, Dims, ProfileIn, ProfileOut, Provider, Threads, timed
@@ -28,6 +28,7 @@ def profile(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Time every layer in ONNX Runtime, at the width it has and at narrower ones."""
+    check_outputs([profile_out], models=[model], files=[profile_in])
     with Output(quiet or json).progress() as progress:
         timing = timed(provider, threads, batch, dim, profile_in, profile_out)
         ready = prepare(model, simplify=simplify, dims=timing.dims, progress=progress)

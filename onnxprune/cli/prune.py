@@ -17,7 +17,7 @@ from ..report import VERSION, Reduced, plan_tables, report, seconds_line, verdic
 from ..report.pareto import pareto_table, plot
 from ..strategies.schedule import Kind
 from .options import Approximate, Attention, Dims, ProfileIn, ProfileOut, Provider, Threads, timed
-from .output import Output, as_json, check_target, files_of, write_text
+from .output import Output, as_json, write_text
 from .sampling import Labels, sampled
 
 _AMOUNT = "SHARE|AMOUNT"
@@ -135,7 +135,14 @@ def prune(
     A budget is a share of what the model has (0.5, 50%) or an amount (8MB, 5ms); several may be combined.
     """
     numbers = [None] if pareto is None else list(range(1, pareto + 1))
-    check_target(files_of(model), *(_numbered(out, n) for n in numbers), plan_out, report_out, profile_out)
+    outputs = [
+        *(_numbered(out, n) for n in numbers),
+        *(None if plan_out is None else _numbered(plan_out, n) for n in numbers),
+        None if pareto is None else _picture(out),
+        report_out,
+        profile_out,
+    ]
+    pipeline.check_outputs(outputs, models=[model], calib=calib, files=[labels, stats, profile_in])
     options = pipeline.Options(
         ratio=ratio,
         macs=macs,
@@ -198,6 +205,11 @@ def _numbered(path: Path, number: str | int | None) -> Path:
     return path if number is None else path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
+def _picture(out: Path) -> Path:
+    """Where the plot of a curve goes."""
+    return out.with_name(f"{out.stem}-pareto.svg")
+
+
 def deliver(
     result: pipeline.Result, out: Path, plan_out: Path | None, report_out: Path | None, output: Output
 ) -> None:
@@ -235,7 +247,7 @@ def deliver_curve(
         named = {"version": VERSION, "cost": found.cost, "quality": found.quality, "models": data}
         write_text(report_out, as_json(named) + "\n")
     output.show(pareto_table(choices, cost=found.cost, quality=found.quality))
-    picture = out.with_name(f"{out.stem}-pareto.svg")
+    picture = _picture(out)
     try:
         plot(choices, picture, cost=found.cost, quality=found.quality)
     except UsageError as error:

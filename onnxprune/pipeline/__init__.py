@@ -16,6 +16,7 @@ from .evidence import Calibration, Evidence, Labelled, Source, labelled, opened,
 from .judge import compare, size
 from .load import Loaded, Prepared, loaded, prepare
 from .options import Options
+from .outputs import check_outputs
 from .prune import apply, pareto, prune
 from .run import Result, Weights
 
@@ -32,6 +33,7 @@ __all__ = [
     "Weights",
     "apply",
     "calibrated",
+    "check_outputs",
     "compare",
     "labelled",
     "loaded",
