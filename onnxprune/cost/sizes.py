@@ -51,4 +51,6 @@ def with_hint_of_sizes(error: InputError, guessed: Collection[str]) -> InputErro
     if not guessed or error.hint or not isinstance(error, RunFailed):
         return error
     hint = f"give the sizes that it needs, with --dim NAME=SIZE for {', '.join(sorted(guessed))}"
-    return RunFailed(error.reason, where=error.where, hint=hint)
+    told = RunFailed(error.reason, where=error.where, hint=hint)
+    told.feeds = error.feeds
+    return told

@@ -12,6 +12,7 @@ from ..contracts.reduction import Wanted
 from ..contracts.stats import Need, Stats
 from ..contracts.traces import Unchanged
 from ..criteria import get as get_criterion
+from ..execution.sessions import answering
 from ..execution.timing import Timing
 from ..graph import Network
 from ..reductions.channels import Channels
@@ -61,22 +62,43 @@ def calibrated(  # noqa: PLR0913
         UsageError: there is no such criterion.
         InputError: a sample doesn't fit the model.
     """
+    options = Options(evaluations=evaluations, batch=batch, seed=seed)
+    with answering(loaded.original, batches=samples):
+        stats = _measured(loaded, samples, criteria, positions, threads, options, progress)
+        return _with_sensitivities(loaded, samples, stats, options, progress)
+
+
+def _measured(
+    loaded: Loaded,
+    samples: Samples,
+    criteria: Sequence[str],
+    positions: int | None,
+    threads: int,
+    options: Options,
+    progress: Progress,
+) -> Stats:
     network = loaded.network
-    stats = calibration.measure(
+    return calibration.measure(
         network.graph,
         calibration.requests(network, wanted(network, criteria), positions=positions, samples=samples.count),
-        samples.batches(batch),
-        seed=seed,
+        samples.batches(options.batch),
+        seed=options.seed,
         source=samples.source,
         options=ExecutionOptions(threads=threads),
         progress=lambda done: progress(f"Calibrating: sample {done} of {samples.count}"),
     )
-    if not evaluations:
+
+
+def _with_sensitivities(
+    loaded: Loaded, samples: Samples, stats: Stats, options: Options, progress: Progress
+) -> Stats:
+    """With what the outputs lose with each group, if runs may be spent on that."""
+    if not options.evaluations:
         return stats
-    options = Options(evaluations=evaluations, batch=batch, seed=seed)
+    network = loaded.network
     setting = Setting(loaded, options, Timing(), None, progress)
     phase = Phase("channels", (Channels(),), Budget(), get_criterion("obs"))
-    evidence = Evidence(choose=samples.some(MEASURED, seed), stats=stats)
+    evidence = Evidence(choose=samples.some(MEASURED, options.seed), stats=stats)
     space = phase.reductions[0].find(network)
     search = Search(setting, phase, network, Unchanged(), (space,), evidence)
     if not space.groups or stats.samples < 2:

@@ -11,7 +11,7 @@ from ..contracts.verdict import Accuracy, Drift, Size, Speed, Verdict
 from ..cost.macs import macs as count_macs
 from ..cost.sizes import feeds_for, sizes
 from ..errors import CheckFailed, InputError
-from ..execution.sessions import open_session
+from ..execution.sessions import blaming, open_session
 from ..execution.timing import Timing
 from ..graph import Graph, Network, load, one_sample
 from ..quality.drift import accuracy, drift
@@ -137,6 +137,19 @@ def compare(
         InputError: a model can't be read or run, their inputs or outputs differ, or samples don't fit.
     """
     left, right = (m if isinstance(m, Graph) else load(m) for m in (original, pruned))
+    with blaming(left), blaming(right):
+        return _side_by_side(left, right, calib, labels, batch, seed, measure_latency)
+
+
+def _side_by_side(
+    left: Graph,
+    right: Graph,
+    calib: Source | Calibration | None,
+    labels: str | os.PathLike[str] | Labelled | None,
+    batch: int,
+    seed: int,
+    measure_latency: bool,
+) -> Verdict:
     before, after = open_session(left), open_session(right)
     for kind, a, b in (
         ("inputs", before.inputs, after.inputs),

@@ -15,7 +15,7 @@ from ..cost.macs import one_sample_macs
 from ..cost.sizes import check_dims, with_hint_of_sizes
 from ..errors import Infeasible, InputError
 from ..execution.expectation import Normal, normals
-from ..execution.sessions import open_session
+from ..execution.sessions import answering, open_session
 from ..graph import Facts, Graph, Network, load, require_finite, symbolic_dims
 from ..proof import same
 from ..reductions.channels import Analysis, Channels, ChannelSpace, Granularity
@@ -99,8 +99,13 @@ def loaded(
         UsageError: a dimension was named that the model hasn't.
     """
     original = model if isinstance(model, Graph) else load(model)
-    require_finite(original.flat)
     check_dims(symbolic_dims(original), dims or {})
+    with answering(original, dims):
+        return _loaded(original, simplify, dims, progress)
+
+
+def _loaded(original: Graph, simplify: bool, dims: Mapping[str, int] | None, progress: Progress) -> Loaded:
+    require_finite(original.flat)
     origin = Network(original, dims)
     rewrites: list[Rewrite] = [ComputedWeights(), KnownBranches(), BranchesAside()]
     if simplify:
@@ -194,7 +199,8 @@ def prepare(
     """
     found = loaded(model, simplify=simplify, dims=dims, progress=progress)
     progress("Finding channels")
-    space = Channels(granularity, allow_approximate).find(found.network)
+    with answering(found.original, dims):
+        space = Channels(granularity, allow_approximate).find(found.network)
     (left,), idle = kept_by_name([space], keep, found.original, found.graph)
     if not isinstance(left, ChannelSpace):
         raise TypeError("a space of channels without some groups is one of channels")

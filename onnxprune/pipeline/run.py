@@ -6,7 +6,8 @@ Pruning to a budget, models along a curve and replaying a plan are all this run,
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -22,7 +23,7 @@ from ..contracts.verdict import Drop, Verdict
 from ..cost.macs import uncounted
 from ..cost.quantities import ROWS
 from ..errors import CheckFailed, Infeasible
-from ..execution.sessions import open_session
+from ..execution.sessions import answering, open_session
 from ..graph import Graph, Network, save
 from ..proof import prove
 from ..runtime import Feeds
@@ -117,6 +118,27 @@ class Run:
             return next(iter(fit.batches(self.setting.options.batch)))
         return assumed_feeds(self.setting.loaded.origin, self.setting.options.seed)
 
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """What fails is the model's fault only if the model fails as well, on the same samples.
+
+        Raises:
+            InputError: it is.
+            ProofFailed: it is not: a bug.
+        """
+        given = [s for s in (self.evidence.fit, self.evidence.choose, self.evidence.judge) if s is not None]
+        if self.labels is not None:
+            given.append(self.labels.samples)
+
+        def batches() -> Iterator[Feeds]:
+            if given:
+                yield from (feeds for samples in given for feeds in samples)
+            else:
+                yield self.feeds
+
+        with answering(self.setting.loaded.original, self.setting.timing.dims, batches()):
+            yield
+
     def exams(self) -> Exams | None:
         """How quality is found out, if it is promised.
 
@@ -148,9 +170,10 @@ def finish(run: Run) -> Result:
         ProofFailed: the surgery was not exact: a bug.
         CheckFailed: the result drifts far, or is slower than was asked.
     """
-    promised = run.exams()
-    first = solved(start(run), promised)
-    return continued(run, [first], promised)
+    with run.answering():
+        promised = run.exams()
+        first = solved(start(run), promised)
+        return continued(run, [first], promised)
 
 
 def continued(run: Run, found: list[Solved], promised: Exams | None = None) -> Result:

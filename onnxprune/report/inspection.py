@@ -14,6 +14,7 @@ from ..contracts.reduction import Space
 from ..contracts.verdict import Size
 from ..cost.macs import macs as count_macs
 from ..cost.macs import uncounted
+from ..execution.sessions import blaming
 from ..graph import infer, one_sample
 from ..ops import MACS
 from ..types import Units
@@ -89,6 +90,11 @@ def inspection(space: Space, dims: Mapping[str, int] = MappingProxyType({})) -> 
         space: the units of a network.
         dims: sizes of symbolic dimensions to count MACs for; others get one sample and a guess.
     """
+    with blaming(space.network.sunk.graph, dims):
+        return _inspection(space, dims)
+
+
+def _inspection(space: Space, dims: Mapping[str, int]) -> Inspection:
     graph, facts, whole = space.network.graph, space.network.facts, space.network.sunk.graph
     counted = infer(graph, {**one_sample(graph), **dims})
     costs = count_macs(graph, counted)
