@@ -170,7 +170,7 @@ def _side_by_side(
         drift=moved if given is None else replace(moved, samples=given.rows),
         accuracy=_accuracies(before, after, marked, batch),
         speed=_speed(before, after, timed) if measure_latency else None,
-        warnings=given.notes if given is not None else (),
+        warnings=tuple(dict.fromkeys(n for s in (given, marked and marked.samples) if s for n in s.notes)),
     )
 
 

@@ -285,7 +285,8 @@ def _drop(run: Run, found: Sequence[Solved], network: Network, promised: Exams |
 
 def _warnings(run: Run, found: Sequence[Solved], result: deliver.Delivered) -> tuple[str, ...]:
     stats = found[0].search.evidence.stats
-    known = (*run.evidence.notes, *(() if stats is None else stats.warnings()))
+    labelled = () if run.labels is None else run.labels.samples.notes
+    known = (*dict.fromkeys((*run.evidence.notes, *labelled)), *(() if stats is None else stats.warnings()))
     candidates: list[Candidate] = [one.candidate for one in found]
     return (
         *run.setting.loaded.notes,
