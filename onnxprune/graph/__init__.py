@@ -9,7 +9,7 @@ from __future__ import annotations
 from .apart import PROTOBUF_LIMIT, apart
 from .bodies import Body, bodies_of, has_bodies, lifted, operators_within, turns
 from .branches import with_known_branches
-from .core import Array, Edits, Graph, Node, Shape, dtype_of, is_floating, nbytes, type_text
+from .core import Array, Edits, Graph, Node, Shape, dtype_numbered, dtype_of, is_floating, nbytes, type_text
 from .delivery import Delivery, alone, write_atomic
 from .editing import make_node
 from .facts import Facts, infer
@@ -52,6 +52,7 @@ __all__ = [
     "cut",
     "data_files",
     "decided",
+    "dtype_numbered",
     "dtype_of",
     "evaluate",
     "external_files",

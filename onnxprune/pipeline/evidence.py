@@ -110,7 +110,7 @@ def measured(
     Args:
         evidence: with these samples; without any it stays as it is.
         network: the network.
-        wanted: what spaces ask for; if that is nothing, nothing is measured.
+        wanted: what spaces ask for; it may be nothing, where no layer's weights are known.
         batch: samples that run together.
         seed: of the positions that are looked at.
         progress: told how far it is.
@@ -119,7 +119,7 @@ def measured(
         InputError: a sample doesn't fit the model.
     """
     fit = evidence.fit
-    if fit is None or not (wanted.kinds or wanted.kernels):
+    if fit is None:
         return evidence
     stats = calibration.measure(
         network.graph,

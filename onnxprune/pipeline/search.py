@@ -11,7 +11,7 @@ from typing import TypeVar
 from ..calibration import DEFAULT_NEEDS
 from ..contracts.groups import Choice, Scores
 from ..contracts.maker import Candidate
-from ..contracts.reduction import CannotCut, Space, Trace, Wanted
+from ..contracts.reduction import CannotCut, Space, Trace
 from ..contracts.stats import Need
 from ..contracts.verdict import Drop
 from ..cost.quantities import Beside
@@ -154,7 +154,9 @@ def _measured(search: Search, network: Network, spaces: Sequence[Space]) -> Evid
     needs: frozenset[Need] = search.phase.criterion.needs
     if options.evaluations and search.phase.budget.uniform is None:
         needs |= DEFAULT_NEEDS
-    wanted = spaces[0].wanted(needs) if needs else Wanted({})
+    if not needs:
+        return search.evidence
+    wanted = spaces[0].wanted(needs)
     return measured(
         search.evidence,
         network,
