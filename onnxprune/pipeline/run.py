@@ -28,6 +28,7 @@ from ..graph import Graph, Network, save
 from ..proof import prove
 from ..runtime import Feeds
 from ..strategies.max_drop import Exams, lost, require_promise
+from ..strategies.meeting import Route
 from . import deliver
 from .evidence import Evidence, Labelled
 from .exams import exams
@@ -305,7 +306,8 @@ def _reached(one: Solved, network: Network) -> tuple[str, ...]:
         return ()
     told = ("--macs", "--params", "--latency")
     beside = one.search.beside
-    said = [
+    said = _narrowed(one.route, one.choice)
+    said += [
         f"{x.quantity.option}: {x.written(beside.value(x, network))}, asked for at most {x}"
         for x in one.route.limits
         if x.quantity.option not in told
@@ -315,6 +317,16 @@ def _reached(one: Solved, network: Network) -> tuple[str, ...]:
         left_out = uncounted(sized.graph, sized.facts)
         said += [f"--macs leaves out {', '.join(map(str, left_out))}"] if left_out else []
     return tuple(said)
+
+
+def _narrowed(route: Route, choice: Choice) -> list[str]:
+    """A word on groups that are narrower than kernels like, where nothing else meets a budget."""
+    narrow = route.allocation.narrowed(choice)
+    if not narrow:
+        return []
+    groups = "1 group keeps" if len(narrow) == 1 else f"{len(narrow)} groups keep"
+    liked = max(ladder.counts[-1] for ladder in narrow)
+    return [f"{groups} fewer than the {liked} channels that kernels like: nothing wider meets the budget"]
 
 
 def _require_speed(one: Solved, verdict: Verdict) -> None:
