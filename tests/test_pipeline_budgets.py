@@ -435,7 +435,7 @@ def narrow(width: int) -> Graph:
 @pytest.mark.parametrize("share", [0.15, 0.1, 0.05])
 @pytest.mark.parametrize("cost", ["macs", "params", "size"])
 def test_rounding_alone_stands_in_no_budgets_way(width, share, cost):
-    """Widths that kernels like would leave more than a sixth: below them there are halves, and a word on it."""
+    """Widths that kernels like leave more than a sixth: below them there are halves, and a word on it."""
     if cost == "size":
         share += 0.15  # the file is more than its weights
     result = prune(narrow(width), measure_latency=False, **{cost: share})
