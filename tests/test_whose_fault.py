@@ -63,3 +63,57 @@ def test_a_sample_that_the_model_cannot_run_is_an_input(project):
         done = project.run(*command)
         assert done.code == 2, done
         assert "Gather 'look_up': indices element out of data bounds" in done.err
+
+
+# ---------------------------------------------------------------- integers that must agree
+
+
+@pytest.fixture
+def agreeing(project):
+    """The output's shape is an input: random integers are none."""
+    import onnx
+    from onnx import helper
+
+    model = onnx.load("m.onnx")
+    graph = model.graph
+    graph.input.append(helper.make_tensor_value_info("shape", onnx.TensorProto.INT64, [2]))
+    graph.node.append(helper.make_node("Reshape", ["y0", "shape"], ["z"], "as_told"))
+    del graph.output[:]
+    graph.output.append(helper.make_tensor_value_info("z", onnx.TensorProto.FLOAT, ["m", "n"]))
+    onnx.save(model, "m.onnx")
+    (project.root / "folder").mkdir()
+    random = np.random.default_rng(0)
+    for k in range(40):
+        x = random.standard_normal((1, 3, 8, 8)).astype(np.float32)
+        np.savez(project.root / "folder" / f"{k:02}.npz", x=x, shape=np.array([4, 64]))
+    return project
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "prune m.onnx -o o.onnx --macs 0.6 --calib folder --force",
+        "prune m.onnx -o o.onnx --latency 0.99 --calib folder --force",
+        "calibrate m.onnx -o o.npz --calib folder",
+        "validate m.onnx m.onnx --calib folder",
+        "inspect m.onnx --simplify",
+        "profile m.onnx",
+    ],
+)
+def test_integers_that_must_agree_come_from_samples(agreeing, command):
+    done = agreeing.run(*command.split())
+    if "--latency" in command and done.code == 3:
+        assert "can't be met" in done.err
+    else:
+        assert done.code == 0, done
+
+
+@pytest.mark.parametrize(
+    ("command", "remedy"),
+    [("prune m.onnx -o o.onnx --macs 0.6", ": give samples, with --calib"), ("bench m.onnx m.onnx", "")],
+)
+def test_where_there_are_no_samples_the_input_is_named(agreeing, command, remedy):
+    done = agreeing.run(*command.split())
+    assert done.code == 2
+    assert "Reshape 'as_told'" in done.err
+    assert f"random values of 'shape' may not fit{remedy}" in done.err

@@ -55,8 +55,9 @@ def calibrate(
                 "no samples are given", where="calibrate", hint="add --calib PATH, or --calib random"
             )
         with output.progress() as progress:
-            ready = pipeline.loaded(files[0], simplify=simplify, progress=progress)
-            samples = pipeline.opened(calib, ready.graph, seed)
+            ready, samples = pipeline.with_samples(
+                files[0], calib, simplify=simplify, seed=seed, progress=progress
+            )
             notes = samples.notes
             stats = pipeline.calibrated(
                 ready,

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ..runtime import ExecutionOptions
+from ..runtime import ExecutionOptions, Feeds
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Timing:
         table_in: a table to use in place of the cache. One from another machine is all that is known: nothing
             is measured then.
         table_out: where to save the times that were used.
+        sample: a real one, of models whose inputs of integers must agree: random ones may not run.
     """
 
     options: ExecutionOptions = field(default_factory=ExecutionOptions)
@@ -27,3 +28,4 @@ class Timing:
     batch: int | None = None
     table_in: str | os.PathLike[str] | None = None
     table_out: str | os.PathLike[str] | None = None
+    sample: Feeds | None = field(default=None, compare=False)

@@ -10,7 +10,7 @@ In: a model, options, samples. Out: a `Result` (model, plan, verdict), or a refu
 
 from __future__ import annotations
 
-from .calibrate import calibrated
+from .calibrate import calibrated, with_samples
 from .curve import Pareto
 from .evidence import Calibration, Evidence, Labelled, Source, labelled, opened, sample_sizes
 from .judge import compare, size
@@ -43,4 +43,5 @@ __all__ = [
     "prune",
     "sample_sizes",
     "size",
+    "with_samples",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from ..contracts.traces import Unchanged
 from ..criteria import get as get_criterion
 from ..execution.sessions import answering
 from ..execution.timing import Timing
-from ..graph import Network
+from ..graph import Graph, Network, load
 from ..reductions.channels import Channels
 from ..reductions.weights import Kernels, Weights
 from ..runtime import ExecutionOptions
@@ -23,14 +24,47 @@ from ..strategies.curves import plain
 from ..strategies.widths import LIKED
 from ..types import Progress
 from .costs import sensitivities_of
-from .evidence import Evidence
-from .load import Loaded
+from .evidence import Calibration, Evidence, Source, first_sample, opened, sample_sizes
+from .load import Loaded, loaded
 from .options import Options
 from .recipe import Phase
 from .search import Search, Setting
 
 MEASURED = 64
 """Samples that groups are measured on, at the most: with more of them the digits are cut no better."""
+
+
+def with_samples(
+    model: str | os.PathLike[str] | Graph,
+    calib: Source | Calibration,
+    *,
+    simplify: bool = True,
+    seed: int = 0,
+    progress: Progress = lambda _: None,
+) -> tuple[Loaded, Samples]:
+    """A model, loaded and rewritten, and its samples.
+
+    Args:
+        model: a file, or a graph.
+        calib: where samples are.
+        simplify: clean the graph, as `prune` does.
+        seed: of random samples.
+        progress: told what begins.
+
+    Raises:
+        InputError: the model or the samples can't be read or don't fit.
+    """
+    original = model if isinstance(model, Graph) else load(model)
+    samples = opened(calib, original, seed)
+    found = loaded(
+        original,
+        simplify=simplify,
+        dims=sample_sizes(samples, original),
+        sample=first_sample(samples),
+        must_run=True,
+        progress=progress,
+    )
+    return found, samples
 
 
 def calibrated(  # noqa: PLR0913

@@ -230,6 +230,11 @@ def opened(calib: Source | Calibration, graph: Graph, seed: int = 0) -> Samples:
     return found if wanted.count is None else found.some(wanted.count, seed)
 
 
+def first_sample(data: Samples | None) -> Feeds | None:
+    """One that was given; `None` where there are none, or random ones."""
+    return None if data is None or data.source == "random" else next(iter(data.first(1)), None)
+
+
 def sample_sizes(data: Samples | None, graph: Graph) -> dict[str, int]:
     """The sizes that symbolic dimensions have in the first sample, other than how many samples there are."""
     if data is None or data.source == "random":

@@ -24,6 +24,7 @@ from .evidence import (
     Feeds,
     Labelled,
     Source,
+    first_sample,
     is_classes,
     labelled,
     opened,
@@ -158,11 +159,11 @@ def _side_by_side(
         if [(s.name, s.dtype) for s in a] != [(s.name, s.dtype) for s in b]:
             raise InputError(f"its {kind} differ from those of {left.where}", where=right.where)
     given = None if calib is None else opened(calib, left, seed)
-    timing = Timing(dims=sample_sizes(given, left))
+    timing = Timing(dims=sample_sizes(given, left), sample=first_sample(given))
     first, second = Network(left, timing.dims), Network(right, timing.dims)
     data = [assumed_feeds(Network(left), seed)] if given is None else given.batches(batch)
     marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, left)
-    timed = feeds_for(before.inputs, sizes(left, timing.dims))
+    timed = feeds_for(before.inputs, sizes(left, timing.dims), sample=timing.sample)
     moved = drift(before, after, data)
     return Verdict(
         before=size(first, timing),
@@ -198,7 +199,8 @@ def speed_of(original: Graph, graph: Graph, timing: Timing) -> Speed:
     """Run two models side by side."""
     options = replace(timing.options, prepack=True)
     before, after = open_session(original, options), open_session(graph, options)
-    return _speed(before, after, feeds_for(before.inputs, sizes(original, timing.dims, timing.batch)))
+    own = sizes(original, timing.dims, timing.batch)
+    return _speed(before, after, feeds_for(before.inputs, own, sample=timing.sample))
 
 
 def _speed(before: Session, after: Session, feeds: Feeds) -> Speed:

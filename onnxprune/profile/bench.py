@@ -13,7 +13,7 @@ from rich.console import Group as Renderables
 from rich.table import Table
 from rich.text import Text
 
-from ..cost.sizes import check_dims, feeds_for, sizes, with_hint_of_sizes
+from ..cost.sizes import check_dims, feeds_for, integers, sizes, with_hint_of_sizes
 from ..errors import InputError
 from ..execution.sessions import blaming, open_session
 from ..graph import Graph, load, symbolic_dims
@@ -110,7 +110,9 @@ def _in_turns(
     try:
         return compare(names, sessions, feeds, seconds=seconds, setting=setting)
     except InputError as error:
-        raise with_hint_of_sizes(error, {name for own in known for name in own} - set(dims or {})) from None
+        guessed = {name for own in known for name in own} - set(dims or {})
+        drawn = dict.fromkeys(name for session in sessions for name in integers(session.inputs))
+        raise with_hint_of_sizes(error, guessed, drawn) from None
 
 
 def compare(
