@@ -506,3 +506,28 @@ def test_a_bug_is_never_taken_for_a_verdict(project, monkeypatch, error):
 def test_the_version(project):
     done = project.run("--version")
     assert (done.code, done.out) == (0, f"onnxprune {onnxprune.__version__}\n")
+
+
+# ---------------------------------------------------------------- samples that a fixed batch leaves over
+
+
+def test_samples_that_are_left_out_are_told_by_every_command(project):
+    path = project.model("m.onnx")
+    model = onnx.load(path)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 4
+    model.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 4
+    onnx.save(model, path)
+    x = np.random.default_rng(0).standard_normal((34, 3, 8, 8)).astype(np.float32)
+    np.savez(project.root / "s.npz", x=x)
+    np.savez(project.root / "l.npz", x=x, labels=np.zeros(34, np.int64))
+    note = "note: the last 2 samples are left out: the model takes 4 at a time"
+    for command in (
+        ("prune", "m.onnx", "-o", "o.onnx", "--ratio", "0.5", "--calib", "s.npz"),
+        ("prune", "m.onnx", "-o", "o.onnx", "--ratio", "0.5", "--calib", "s.npz", "--labels", "l.npz"),
+        ("calibrate", "m.onnx", "-o", "o.npz", "--calib", "s.npz"),
+        ("validate", "m.onnx", "m.onnx", "--calib", "s.npz"),
+        ("validate", "m.onnx", "m.onnx", "--labels", "l.npz"),
+    ):
+        done = project.run(*command)
+        assert done.code == 0, done
+        assert done.out.count(note) == 1, (command, done.out)

@@ -118,7 +118,7 @@ class TestCosts:
 
     def test_below_the_floor(self):
         with pytest.raises(Infeasible) as caught:
-            cut(size="2kB")
+            cut(size="1kB")
         assert caught.value.where == "--size"
         assert "kB is the least, with every group as narrow as it may be (most in '" in str(caught.value)
         with pytest.raises(Infeasible, match=r"can't be reached: at least .* \(most in 'Conv"):
@@ -419,6 +419,44 @@ class TestCommand:
         err = capsys.readouterr().err.splitlines()[-1]
         assert words in err
         assert not (here / "s.onnx").exists()
+
+
+def narrow(width: int) -> Graph:
+    n = Net("narrow")
+    x = n.input("batch", 3, 6, 6)
+    for _ in range(3):
+        x = n.Relu(n.conv(x, width, kernel=(3, 3), pads=[1] * 4))
+    n.output(n.conv(x, 10))
+    return Graph(n.finished())
+
+
+@pytest.mark.parametrize("width", [16, 32, 40])
+@pytest.mark.parametrize("share", [0.15, 0.1, 0.05])
+@pytest.mark.parametrize("cost", ["macs", "params", "size"])
+def test_rounding_alone_stands_in_no_budgets_way(width, share, cost):
+    """Widths that kernels like leave more than a sixth: below them there are halves, and a word on it."""
+    if cost == "size":
+        share += 0.15  # the file is more than its weights
+    result = prune(narrow(width), measure_latency=False, **{cost: share})
+    kept = [int(result.choice.of(g).sum()) for s in result.solved[0].search.spaces for g in s.groups]
+    assert any("channels that kernels like: nothing wider meets" in w for w in result.verdict.warnings) == (
+        min(kept) < 16 if width > 16 else min(kept) < 8
+    )
+    if cost == "macs":
+        assert 0.6 * share < result.verdict.after.macs / result.verdict.before.macs <= share
+
+
+def test_narrower_than_kernels_like_only_where_it_must_be():
+    result = prune(narrow(32), measure_latency=False, macs=0.3)
+    assert {int(result.choice.of(g).sum()) for s in result.solved[0].search.spaces for g in s.groups} == {16}
+    assert not any("kernels like" in w for w in result.verdict.warnings)
+
+
+def test_multiples_that_are_asked_for_are_kept():
+    with pytest.raises(Infeasible, match="lower --min-channels or --round-to"):
+        prune(narrow(32), measure_latency=False, macs=0.15, round_to=16)
+    with pytest.raises(Infeasible, match="lower --min-channels or --round-to"):
+        prune(narrow(32), measure_latency=False, macs=0.05, min_channels=8)
 
 
 def test_sizes_are_of_one_sample():

@@ -3,7 +3,7 @@
 Files come in and a `Report` or a `Diff` goes out; `formats` turns them into text. Nothing here prunes.
 """
 
-from .gate import Options, check
+from .gate import Options, check, require_outputs_apart
 from .measure import Measurement, Subject, measure, open_model
 from .settings import Settings, find, read
 from .verdict import Finding, Outcome, Report
@@ -21,4 +21,5 @@ __all__ = [
     "measure",
     "open_model",
     "read",
+    "require_outputs_apart",
 ]

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 from .. import __version__
-from ..errors import InputError, OnnxpruneError, harmless, shortened
+from ..errors import OnnxpruneError, harmless, shortened
 
 _BUG = 70
 """What `sysexits.h` calls an internal software error: never taken for a verdict on a model."""
@@ -88,8 +87,6 @@ def run(arguments: list[str]) -> int:
     except Exception as error:
         if os.environ.get("ONNXPRUNE_DEBUG"):
             raise
-        if refusal := _refused(arguments):
-            return _said(stderr, refusal.exit_code, str(refusal))
         kind = harmless(shortened(" ".join(f"{type(error).__name__}: {error}".split())))
         code = _BUG
         text = f"a bug in onnxprune ({kind}); please report it with the traceback of ONNXPRUNE_DEBUG=1"
@@ -100,27 +97,6 @@ def _said(stderr: Console, code: int, text: str) -> int:
     if text:
         stderr.print(f"onnxprune: {harmless(text)}", markup=False)
     return code
-
-
-def _refused(arguments: list[str]) -> OnnxpruneError | None:
-    """Why ONNX Runtime can't run one of the models that a command was given; `None` if it can.
-
-    A model may contradict itself in ways that only running it shows (shapes, mostly), and rules may stumble
-    over that. What happens on models that run is a bug.
-    """
-    from ..execution.sessions import require_runs
-    from ..graph import load
-
-    given = [
-        a for before, a in zip(["", *arguments], arguments, strict=False) if before not in ("-o", "--output")
-    ]
-    for name in given:
-        if name.endswith(".onnx") and Path(name).is_file():
-            try:
-                require_runs(load(name))
-            except InputError as refusal:
-                return refusal
-    return None
 
 
 def _stage(error: BaseException) -> str:

@@ -9,7 +9,7 @@ from ..contracts.choices import WeightSource
 from ..contracts.sampling import Calibration
 from ..pipeline.options import Options
 from .declared import Of, command
-from .output import Output, check_target, files_of
+from .output import Output
 from .parameters import Out, Quiet, ReportOut
 
 
@@ -43,9 +43,10 @@ def apply(
         quiet: Print only errors.
     """
     from ..pipeline.api import apply as replay
+    from ..pipeline.outputs import check_outputs
     from .delivery import deliver
 
-    check_target([*files_of(model), plan], out, report_out)
+    check_outputs([out, report_out], models=[model], calib=calib, files=[plan, labels])
     output = Output(quiet)
     with output.progress() as progress:
         result = replay(

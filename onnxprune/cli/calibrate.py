@@ -13,7 +13,7 @@ from ..contracts.timing import Timing
 from ..errors import InputError, UsageError
 from ..pipeline.options import Options
 from .declared import Of, command
-from .output import Output, check_target
+from .output import Output
 from .parameters import Out, Quiet
 
 if TYPE_CHECKING:
@@ -54,11 +54,10 @@ def calibrate(
         quiet: Print only errors.
     """
     from ..calibration import save
-    from ..pipeline.calibrate import calibrated
-    from ..pipeline.evidence import opened
-    from ..pipeline.load import loaded
+    from ..pipeline.calibrate import calibrated, with_samples
+    from ..pipeline.outputs import check_outputs
 
-    check_target(files, out)
+    check_outputs([out], models=() if merge else files[:1], calib=calib, files=files)
     output = Output(quiet)
     notes: tuple[str, ...] = ()
     if merge:
@@ -71,8 +70,7 @@ def calibrate(
                 "no samples are given", where="calibrate", hint="add --calib PATH, or --calib random"
             )
         with output.progress() as progress:
-            ready = loaded(files[0], simplify=simplify, progress=progress)
-            samples = opened(calib, ready.graph, seed)
+            ready, samples = with_samples(files[0], calib, simplify=simplify, seed=seed, progress=progress)
             notes = samples.notes
             stats = calibrated(
                 ready,

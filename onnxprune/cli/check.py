@@ -10,12 +10,12 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.text import Text
 
-from ..check import Options, Report, find, read
+from ..check import Options, Report, find, read, require_outputs_apart
 from ..check import check as run_check
 from ..check.formats import ERRORS, FORMATS, table
 from ..check.metrics import METRICS
 from ..errors import InputError, OnnxpruneError, UsageError, harmless
-from ..graph import write_atomic
+from ..graph import Overwrites, write_atomic
 from .declared import command
 from .output import print_text
 
@@ -53,9 +53,13 @@ def check(
             raise UsageError(
                 f"unknown metric '{key}'", where="--measure", hint=f"known: {', '.join(_COSTLY)}"
             )
-    options = Options(baseline, baseline_ref, update, ratchet, frozenset(measure or ()))
+    files = tuple(file for _, file in outputs if file is not None)
+    options = Options(baseline, baseline_ref, update, ratchet, frozenset(measure or ()), files)
+    require_outputs_apart(files, models or (), [config, baseline])
     try:
         report = _report(config, models or [], options)
+    except Overwrites:
+        raise
     except OnnxpruneError as error:
         for name, file in outputs:
             if name in ERRORS:

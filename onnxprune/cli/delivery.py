@@ -19,6 +19,11 @@ def numbered(path: Path, number: str | int | None) -> Path:
     return path if number is None else path.with_name(f"{path.stem}-{number}{path.suffix}")
 
 
+def picture(out: Path) -> Path:
+    """Where the plot of a curve goes."""
+    return out.with_name(f"{out.stem}-pareto.svg")
+
+
 def deliver(
     result: pipeline.Result, out: Path, plan_out: Path | None, report_out: Path | None, output: Output
 ) -> None:
@@ -56,13 +61,13 @@ def deliver_curve(
         named = {"version": VERSION, "cost": found.cost, "quality": found.quality, "models": data}
         write_text(report_out, as_json(named) + "\n")
     output.show(pareto_table(choices, cost=found.cost, quality=found.quality))
-    picture = out.with_name(f"{out.stem}-pareto.svg")
+    drawn = picture(out)
     try:
-        plot(choices, picture, cost=found.cost, quality=found.quality)
+        plot(choices, drawn, cost=found.cost, quality=found.quality)
     except UsageError as error:
         output.show(f"note: {error}")
     else:
-        output.show(f"The curve is in {picture}")
+        output.show(f"The curve is in {drawn}")
     output.show(f"The pruned models are in {', '.join(str(out.with_name(c.name)) for c in choices)}")
 
 

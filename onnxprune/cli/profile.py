@@ -11,7 +11,7 @@ from cyclopts.validators import Number
 from ..contracts.timing import Timing
 from ..pipeline.options import Options
 from .declared import Of, command
-from .output import Output, as_json, check_target, files_of, print_text
+from .output import Output, as_json, print_text
 from .parameters import Quiet
 
 
@@ -38,9 +38,10 @@ def profile(
     """
     from ..pipeline.latency import profiled
     from ..pipeline.load import prepare
+    from ..pipeline.outputs import check_outputs
     from ..profile import profile_table
 
-    check_target(files_of(model), None if timing.table_out is None else Path(timing.table_out))
+    check_outputs([timing.table_out], models=[model], files=[timing.table_in])
     with Output(quiet or json).progress() as progress:
         ready = prepare(model, simplify=simplify, dims=timing.dims, progress=progress)
         found = profiled(ready.channels, timing, progress=progress)

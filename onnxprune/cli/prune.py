@@ -9,7 +9,7 @@ from ..contracts.sampling import Calibration
 from ..contracts.timing import Timing
 from ..pipeline.options import Options
 from .declared import command
-from .output import Output, check_target, files_of
+from .output import Output
 from .parameters import Out, Quiet, ReportOut
 
 
@@ -45,12 +45,18 @@ def prune(
         quiet: Print only errors.
     """
     from .. import pipeline
-    from .delivery import deliver, deliver_curve, numbered
+    from .delivery import deliver, deliver_curve, numbered, picture
 
     pareto = options.pareto
     numbers = [None] if pareto is None else list(range(1, pareto + 1))
-    table_out = None if timing.table_out is None else Path(timing.table_out)
-    check_target(files_of(model), *(numbered(out, n) for n in numbers), plan_out, report_out, table_out)
+    outputs = [
+        *(numbered(out, n) for n in numbers),
+        *(None if plan_out is None else numbered(plan_out, n) for n in numbers),
+        None if pareto is None else picture(out),
+        report_out,
+        timing.table_out,
+    ]
+    pipeline.check_outputs(outputs, models=[model], calib=calib, files=[labels, stats, timing.table_in])
     evidence: dict[str, Any] = {"calib": calib, "labels": labels, "stats": stats, "timing": timing}
     output = Output(quiet)
     if pareto is not None:

@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from ..errors import UsageError
 from ..graph import Array, Network, Shape
 from ..ops.layers import LinearLayer
 from ..types import Cause, Floats, Mask, Units
@@ -333,6 +334,21 @@ class CannotCut(Exception):
         super().__init__(cause.reason)
         self.groups = frozenset(groups)
         self.cause = cause
+
+
+class CannotRate(UsageError):
+    """A criterion says nothing of some groups: they are left whole, if it says something of others.
+
+    Args:
+        reason: why, in words.
+        groups: ids of these groups.
+        where: the criterion, as it was asked for.
+        hint: what to do where it says nothing of any.
+    """
+
+    def __init__(self, reason: str, groups: Collection[str], *, where: str, hint: str) -> None:
+        super().__init__(reason, where=where, hint=hint)
+        self.groups = frozenset(groups)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from ..errors import UsageError
 from .options import Option
 
 if TYPE_CHECKING:
-    from ..runtime import ExecutionOptions
+    from ..runtime import ExecutionOptions, Feeds
 
 
 def sizes_by_name(texts: Sequence[str]) -> dict[str, int]:
@@ -41,6 +41,7 @@ class Timing:
         batch: Size of first axes without a fixed size; 1 by default.
         table_in: Use the latency table in this file, not the cache. One from another machine is all that is
             known: nothing is measured then.
+        sample: A real one, of models whose inputs of integers must agree: random ones may not run.
         table_out: Save the latencies that were used, for --profile-in.
     """
 
@@ -60,6 +61,8 @@ class Timing:
         str | os.PathLike[str] | None,
         Option(flag="--profile-out", cli=Path, metavar="PATH", requires=("latency",)),
     ] = None
+
+    sample: Annotated["Feeds | None", Option(hidden=True)] = field(default=None, compare=False)
 
     @property
     def options(self) -> "ExecutionOptions":

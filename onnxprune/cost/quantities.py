@@ -51,7 +51,7 @@ class Beside:
     @cached_property
     def feeds(self) -> Feeds:
         """Inputs to time both on."""
-        return feeds_for(self.session.inputs, self.dims)
+        return feeds_for(self.session.inputs, self.dims, sample=self.timing.sample)
 
     def value(self, limit: Limit, network: Network) -> float:
         """What a network has, as its limit is given: a share of what the original has, or an amount."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 from .apart import PROTOBUF_LIMIT, apart
 from .bodies import Body, bodies_of, has_bodies, lifted, operators_within, turns
 from .branches import with_known_branches
-from .core import Array, Edits, Graph, Node, Shape, dtype_of, is_floating, nbytes, type_text
+from .core import Array, Edits, Graph, Node, Shape, dtype_numbered, dtype_of, is_floating, nbytes, type_text
 from .delivery import Delivery, alone, write_atomic
 from .editing import make_node
 from .facts import Facts, infer
-from .files import data_files, external_files, load, read_tensor, require_finite, save
+from .files import data_files, external_files, files_of, load, read_tensor, require_finite, save
 from .flatten import choice, decided, flattened, holds_weights, is_flattened, sunk
 from .inputs import InputSpec, input_specs, one_sample, symbolic_dims
 from .network import Network
@@ -22,6 +22,7 @@ from .parts import Appended, appended, cut, of_constants, segment
 from .prepared import prepares, readers_of
 from .propagation import TINY
 from .reading import contents, parsed, reason_of, require_file, text
+from .targets import Overwrites, require_apart
 from .tensors import nbytes as nbytes_of
 from .values import VALUE_LIMIT, evaluate, filling, is_value
 
@@ -40,6 +41,7 @@ __all__ = [
     "Network",
     "Node",
     "Npz",
+    "Overwrites",
     "Shape",
     "alone",
     "apart",
@@ -50,9 +52,11 @@ __all__ = [
     "cut",
     "data_files",
     "decided",
+    "dtype_numbered",
     "dtype_of",
     "evaluate",
     "external_files",
+    "files_of",
     "filling",
     "flattened",
     "has_bodies",
@@ -76,6 +80,7 @@ __all__ = [
     "read_tensor",
     "readers_of",
     "reason_of",
+    "require_apart",
     "require_file",
     "require_finite",
     "save",

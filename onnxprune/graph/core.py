@@ -342,6 +342,11 @@ def dtype_of(tensor: TensorProto) -> np.dtype[Any]:
     return onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
 
 
+def dtype_numbered(number: int) -> np.dtype[Any]:
+    """The numpy dtype of a number of ONNX's DataType, as Cast has it."""
+    return onnx.helper.tensor_dtype_to_np_dtype(number)
+
+
 def type_text(value: onnx.ValueInfoProto) -> str:
     """The type of an input or output for people: `float32[batch, 3, 224, 224]`."""
     tensor = value.type.tensor_type

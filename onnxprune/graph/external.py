@@ -186,6 +186,16 @@ def external_files(path: str | os.PathLike[str], model: ModelProto) -> tuple[str
     return tuple(sorted({places._said(t).location for t in tensors(model) if is_external(t)}))
 
 
+def external_paths(path: Path, model: ModelProto) -> tuple[Path, ...]:
+    """The files that hold weights of a model, whether they exist or not.
+
+    Raises:
+        InputError: a tensor doesn't say where its values are.
+    """
+    places = Places(path)
+    return tuple(sorted({places._said(t).file for t in tensors(model) if is_external(t)}))
+
+
 def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
     yield from graph.initializer
     for sparse in graph.sparse_initializer:

@@ -18,7 +18,7 @@ from .apart import LARGE, PROTOBUF_LIMIT, refer
 from .core import VALUE_TYPES, Array, Graph
 from .delivery import Delivery
 from .encoding import encoded, without
-from .external import LFS, Places, is_external, tensors
+from .external import LFS, Places, external_paths, is_external, tensors
 from .external import external_files as named_files
 from .form import require_names, settled
 from .functions import inlined
@@ -67,6 +67,18 @@ def external_files(path: str | os.PathLike[str]) -> tuple[str, ...]:
     model = _parse(file)
     require_names(model, str(file))
     return named_files(file, model)
+
+
+def files_of(path: str | os.PathLike[str]) -> tuple[Path, ...]:
+    """A model and the files that hold its weights, whether these exist or not.
+
+    Raises:
+        InputError: there is no such model, or it is not an ONNX model.
+    """
+    file = Path(path)
+    model = _parse(file)
+    require_names(model, str(file))
+    return (file, *external_paths(file, model))
 
 
 def data_files(path: str | os.PathLike[str]) -> tuple[Path, ...]:

@@ -16,22 +16,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ..contracts.sampling import Calibration, Source
     from .api import apply, pareto, prune
-    from .calibrate import calibrated
+    from .calibrate import calibrated, with_samples
     from .curve import Pareto
     from .evidence import Evidence, Labelled, labelled, opened, sample_sizes
     from .judge import compare, size
     from .load import Loaded, Prepared, loaded, prepare
     from .options import Options
+    from .outputs import check_outputs
     from .run import Result
 
 _MODULES = {
     "..contracts.sampling": ("Calibration", "Source"),
-    ".calibrate": ("calibrated",),
+    ".calibrate": ("calibrated", "with_samples"),
     ".curve": ("Pareto",),
     ".evidence": ("Evidence", "Labelled", "labelled", "opened", "sample_sizes"),
     ".judge": ("compare", "size"),
     ".load": ("Loaded", "Prepared", "loaded", "prepare"),
     ".options": ("Options",),
+    ".outputs": ("check_outputs",),
     ".api": ("apply", "pareto", "prune"),
     ".run": ("Result",),
 }
@@ -48,6 +50,7 @@ __all__ = [
     "Source",
     "apply",
     "calibrated",
+    "check_outputs",
     "compare",
     "labelled",
     "loaded",
@@ -57,6 +60,7 @@ __all__ = [
     "prune",
     "sample_sizes",
     "size",
+    "with_samples",
 ]
 
 

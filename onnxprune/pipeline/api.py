@@ -24,6 +24,7 @@ from .evidence import (
     HELD_BACK,
     Evidence,
     Labelled,
+    first_sample,
     labelled,
     opened,
     sample_sizes,
@@ -176,8 +177,15 @@ def apply(  # noqa: PLR0913
     if data is None and made.get("calibrated") and options.repair != "none":
         notes = ("the plan's repair was fitted to samples, and is left out without --calib",)
         options = replace(options, repair="none")
-    timing = Timing(dims=sample_sizes(data, original))
-    found = loaded(original, simplify=options.simplify, dims=timing.dims, progress=progress)
+    timing = Timing(dims=sample_sizes(data, original), sample=first_sample(data))
+    found = loaded(
+        original,
+        simplify=options.simplify,
+        dims=timing.dims,
+        sample=timing.sample,
+        must_run=True,
+        progress=progress,
+    )
     marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, original)
     choose, judge = made.get("held_back", HELD_BACK)
     evidence = Evidence() if data is None else split(data, (choose, judge), options.seed)

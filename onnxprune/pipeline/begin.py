@@ -17,6 +17,7 @@ from .evidence import (
     TO_PROMISE,
     Evidence,
     Labelled,
+    first_sample,
     labelled,
     opened,
     require_classes,
@@ -57,8 +58,11 @@ def begin(  # noqa: PLR0913
     original = model if isinstance(model, Graph) else load(model)
     data = None if calib is None else opened(calib, original, options.seed)
     timing = timing or Timing()
-    timing = replace(timing, dims={**sample_sizes(data, original), **timing.dims})
-    found = loaded(original, simplify=options.simplify, dims=timing.dims, progress=progress)
+    sample = first_sample(data)
+    timing = replace(timing, dims={**sample_sizes(data, original), **timing.dims}, sample=sample)
+    found = loaded(
+        original, simplify=options.simplify, dims=timing.dims, sample=sample, must_run=True, progress=progress
+    )
     marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, original)
     if marked is not None and options.metric in (None, "accuracy", "agreement"):
         require_classes(marked.labels)

@@ -49,7 +49,7 @@ def route(search: Search) -> Route:
     setting.progress("Choosing channels")
     cost = _cost(search, what, profile)
     ladders = _ladders(search, widths, cost)
-    allocation = Allocation(ladders, cost, _IN_WORDS[what])
+    allocation = Allocation(ladders, cost, _IN_WORDS[what], halving=not widths.strict)
     return Route(base, allocation, search.maker, widths, limits, search.beside, setting.progress)
 
 

@@ -18,7 +18,7 @@ from .search import Search, Solved, searched
 
 
 @dataclass(frozen=True, eq=False)
-class _Along:
+class _Made:
     """Makes a model for a share of what is brought down."""
 
     run: Run
@@ -58,6 +58,11 @@ def along(run: Run, number: int) -> Pareto:
         UsageError: there are no samples to judge quality on.
         Infeasible: the budget can't be met.
     """
+    with run.answering():
+        return _along(run, number)
+
+
+def _along(run: Run, number: int) -> Pareto:
     setting, options = run.setting, run.setting.options
     original = open_session(setting.loaded.original)
     promised = run.exams()
@@ -92,7 +97,7 @@ def along(run: Run, number: int) -> Pareto:
         score = exam.marks(open_session(result.graph)).score
         return "", way.allocation.share(result.choice), score
 
-    along_it = _Along(
+    along_it = _Made(
         replace(each, setting=replace(quiet, executor=None)), alone, replace(way, progress=_silent)
     )
     found = curve(along_it, described, shares(number, low), setting.executor)

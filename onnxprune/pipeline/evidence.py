@@ -111,7 +111,7 @@ def measured(
     Args:
         evidence: with these samples; without any it stays as it is.
         network: the network.
-        wanted: what spaces ask for; if that is nothing, nothing is run.
+        wanted: what spaces ask for; it may be nothing, where no layer's weights are known.
         batch: samples that run together.
         seed: of the positions that are looked at.
         progress: told how far it is.
@@ -212,6 +212,11 @@ def opened(calib: Source | Calibration, graph: Graph, seed: int = 0) -> Samples:
     else:
         found = samples.load(wanted.source, graph, preprocessing=wanted.preprocessing)
     return found if wanted.count is None else found.some(wanted.count, seed)
+
+
+def first_sample(data: Samples | None) -> Feeds | None:
+    """One that was given; `None` where there are none, or random ones."""
+    return None if data is None or data.source == "random" else next(iter(data.first(1)), None)
 
 
 def sample_sizes(data: Samples | None, graph: Graph) -> dict[str, int]:

@@ -13,7 +13,7 @@ from ..contracts.verdict import Accuracy, Drift, Size, Speed, Verdict
 from ..cost.macs import macs as count_macs
 from ..cost.sizes import feeds_for, sizes
 from ..errors import CheckFailed, InputError
-from ..execution.sessions import open_session
+from ..execution.sessions import blaming, open_session
 from ..graph import Graph, Network, load, one_sample
 from ..quality.drift import accuracy, drift
 from ..runtime import Session, latency
@@ -23,6 +23,7 @@ from .evidence import (
     Evidence,
     Feeds,
     Labelled,
+    first_sample,
     is_classes,
     labelled,
     opened,
@@ -136,6 +137,19 @@ def compare(
         InputError: a model can't be read or run, their inputs or outputs differ, or samples don't fit.
     """
     left, right = (m if isinstance(m, Graph) else load(m) for m in (original, pruned))
+    with blaming(left), blaming(right):
+        return _side_by_side(left, right, calib, labels, batch, seed, measure_latency)
+
+
+def _side_by_side(
+    left: Graph,
+    right: Graph,
+    calib: Source | Calibration | None,
+    labels: str | os.PathLike[str] | Labelled | None,
+    batch: int,
+    seed: int,
+    measure_latency: bool,
+) -> Verdict:
     before, after = open_session(left), open_session(right)
     for kind, a, b in (
         ("inputs", before.inputs, after.inputs),
@@ -144,11 +158,11 @@ def compare(
         if [(s.name, s.dtype) for s in a] != [(s.name, s.dtype) for s in b]:
             raise InputError(f"its {kind} differ from those of {left.where}", where=right.where)
     given = None if calib is None else opened(calib, left, seed)
-    timing = Timing(dims=sample_sizes(given, left))
+    timing = Timing(dims=sample_sizes(given, left), sample=first_sample(given))
     first, second = Network(left, timing.dims), Network(right, timing.dims)
     data = [assumed_feeds(Network(left), seed)] if given is None else given.batches(batch)
     marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, left)
-    timed = feeds_for(before.inputs, sizes(left, timing.dims))
+    timed = feeds_for(before.inputs, sizes(left, timing.dims), sample=timing.sample)
     moved = drift(before, after, data)
     return Verdict(
         before=size(first, timing),
@@ -156,7 +170,7 @@ def compare(
         drift=moved if given is None else replace(moved, samples=given.rows),
         accuracy=_accuracies(before, after, marked, batch),
         speed=_speed(before, after, timed) if measure_latency else None,
-        warnings=given.notes if given is not None else (),
+        warnings=tuple(dict.fromkeys(n for s in (given, marked and marked.samples) if s for n in s.notes)),
     )
 
 
@@ -184,7 +198,8 @@ def speed_of(original: Graph, graph: Graph, timing: Timing) -> Speed:
     """Run two models side by side."""
     options = replace(timing.options, prepack=True)
     before, after = open_session(original, options), open_session(graph, options)
-    return _speed(before, after, feeds_for(before.inputs, sizes(original, timing.dims, timing.batch)))
+    own = sizes(original, timing.dims, timing.batch)
+    return _speed(before, after, feeds_for(before.inputs, own, sample=timing.sample))
 
 
 def _speed(before: Session, after: Session, feeds: Feeds) -> Speed:

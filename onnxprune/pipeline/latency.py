@@ -8,6 +8,7 @@ from ..contracts.timing import Timing
 from ..cost.latency import latency_model
 from ..cost.model import Cost
 from ..cost.sizes import check_dims, sizes
+from ..execution.sessions import answering
 from ..graph import symbolic_dims
 from ..profile import Measure, Profile, Setting, Stopwatch, cached, load, profile, remember
 from ..runtime import kernel_seconds
@@ -40,15 +41,16 @@ def profiled(
     here = Setting.here(timing.options)
     table = cached(here) if timing.table_in is None else load(timing.table_in)
     stopwatch = Stopwatch(table, timing.options, measure=measure, frozen=table.setting != here)
-    found = profile(
-        graph,
-        space.effect,
-        lambda choice: without(space.network, [space], choice).network.graph,
-        stopwatch,
-        sizes(graph, timing.dims, timing.batch),
-        multiple=multiple,
-        progress=progress,
-    )
+    with answering(graph, timing.dims):
+        found = profile(
+            graph,
+            space.effect,
+            lambda choice: without(space.network, [space], choice).network.graph,
+            stopwatch,
+            sizes(graph, timing.dims, timing.batch),
+            multiple=multiple,
+            progress=progress,
+        )
     if table.setting == here:
         remember(stopwatch.used)
     if timing.table_out is not None:

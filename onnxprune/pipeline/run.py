@@ -6,7 +6,8 @@ Pruning to a budget, models along a curve and replaying a plan are all this run,
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -23,11 +24,12 @@ from ..contracts.verdict import Drop, Verdict
 from ..cost.macs import uncounted
 from ..cost.quantities import ROWS
 from ..errors import CheckFailed, Infeasible
-from ..execution.sessions import open_session
+from ..execution.sessions import answering, open_session
 from ..graph import Graph, Network, save
 from ..proof import prove
 from ..runtime import Feeds
 from ..strategies.max_drop import Exams, lost, require_promise
+from ..strategies.meeting import Route
 from . import deliver
 from .evidence import Evidence, Labelled
 from .exams import exams
@@ -115,6 +117,27 @@ class Run:
             return next(iter(fit.batches(self.setting.options.batch)))
         return assumed_feeds(self.setting.loaded.origin, self.setting.options.seed)
 
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """What fails is the model's fault only if the model fails as well, on the same samples.
+
+        Raises:
+            InputError: it is.
+            ProofFailed: it is not: a bug.
+        """
+        given = [s for s in (self.evidence.fit, self.evidence.choose, self.evidence.judge) if s is not None]
+        if self.labels is not None:
+            given.append(self.labels.samples)
+
+        def batches() -> Iterator[Feeds]:
+            if given:
+                yield from (feeds for samples in given for feeds in samples)
+            else:
+                yield self.feeds
+
+        with answering(self.setting.loaded.original, self.setting.timing.dims, batches()):
+            yield
+
     def exams(self) -> Exams | None:
         """How quality is found out, if it is promised.
 
@@ -146,9 +169,10 @@ def finish(run: Run) -> Result:
         ProofFailed: the surgery was not exact: a bug.
         CheckFailed: the result drifts far, or is slower than was asked.
     """
-    promised = run.exams()
-    first = solved(start(run), promised)
-    return continued(run, [first], promised)
+    with run.answering():
+        promised = run.exams()
+        first = solved(start(run), promised)
+        return continued(run, [first], promised)
 
 
 def continued(run: Run, found: list[Solved], promised: Exams | None = None) -> Result:
@@ -260,7 +284,8 @@ def _drop(run: Run, found: Sequence[Solved], network: Network, promised: Exams |
 
 def _warnings(run: Run, found: Sequence[Solved], result: deliver.Delivered) -> tuple[str, ...]:
     stats = found[0].search.evidence.stats
-    known = (*run.evidence.notes, *(() if stats is None else stats.warnings()))
+    labelled = () if run.labels is None else run.labels.samples.notes
+    known = (*dict.fromkeys((*run.evidence.notes, *labelled)), *(() if stats is None else stats.warnings()))
     candidates: list[Candidate] = [one.candidate for one in found]
     return (
         *run.setting.loaded.notes,
@@ -279,7 +304,8 @@ def _reached(one: Solved, network: Network) -> tuple[str, ...]:
         return ()
     told = ("--macs", "--params", "--latency")
     beside = one.search.beside
-    said = [
+    said = _narrowed(one.route, one.choice)
+    said += [
         f"{x.quantity.option}: {x.written(beside.value(x, network))}, asked for at most {x}"
         for x in one.route.limits
         if x.quantity.option not in told
@@ -289,6 +315,16 @@ def _reached(one: Solved, network: Network) -> tuple[str, ...]:
         left_out = uncounted(sized.graph, sized.facts)
         said += [f"--macs leaves out {', '.join(map(str, left_out))}"] if left_out else []
     return tuple(said)
+
+
+def _narrowed(route: Route, choice: Choice) -> list[str]:
+    """A word on groups that are narrower than kernels like, where nothing else meets a budget."""
+    narrow = route.allocation.narrowed(choice)
+    if not narrow:
+        return []
+    groups = "1 group keeps" if len(narrow) == 1 else f"{len(narrow)} groups keep"
+    liked = max(ladder.counts[-1] for ladder in narrow)
+    return [f"{groups} fewer than the {liked} channels that kernels like: nothing wider meets the budget"]
 
 
 def _require_speed(one: Solved, verdict: Verdict) -> None:

@@ -11,7 +11,7 @@ from typing import TypeVar
 from ..calibration import DEFAULT_NEEDS
 from ..contracts.groups import Choice, Scores
 from ..contracts.maker import Candidate
-from ..contracts.reduction import CannotCut, Space, Trace, Wanted
+from ..contracts.reduction import CannotCut, CannotRate, Space, Trace
 from ..contracts.stats import Need
 from ..contracts.timing import Timing
 from ..contracts.verdict import Drop
@@ -19,7 +19,7 @@ from ..cost.quantities import Beside
 from ..criteria import Context
 from ..graph import Network
 from ..strategies.meeting import Route
-from ..types import Progress
+from ..types import Cause, Progress
 from .blocking import kept_by_name
 from .evidence import Evidence, measured
 from .load import Loaded, require_groups
@@ -154,7 +154,9 @@ def _measured(search: Search, network: Network, spaces: Sequence[Space]) -> Evid
     needs: frozenset[Need] = search.phase.criterion.needs
     if options.evaluations and search.phase.budget.uniform is None:
         needs |= DEFAULT_NEEDS
-    wanted = spaces[0].wanted(needs) if needs else Wanted({})
+    if not needs:
+        return search.evidence
+    wanted = spaces[0].wanted(needs)
     return measured(
         search.evidence,
         network,
@@ -179,6 +181,22 @@ def searched(search: Search, look: Callable[[Search], T]) -> T:
             return look(search)
         except CannotCut as trouble:
             search = narrowed(search, trouble)
+        except CannotRate as trouble:
+            search = _rateable(search, trouble)
+
+
+def _rateable(search: Search, trouble: CannotRate) -> Search:
+    """The search without groups that the criterion says nothing of.
+
+    Raises:
+        CannotRate: there are no others.
+    """
+    groups = {group.id for group in search.rated.groups}
+    if not groups & trouble.groups or groups <= trouble.groups:
+        raise trouble
+    spaces = (search.rated.without(trouble.groups, Cause(-1, trouble.reason, "another criterion")),)
+    note = f"{trouble.where}: {trouble.reason}: what it says nothing of stays whole"
+    return replace(search, spaces=(*spaces, *search.spaces[1:]), notes=(*search.notes, note))
 
 
 def narrowed(search: Search, trouble: CannotCut) -> Search:
@@ -201,6 +219,9 @@ def left_of(search: Search, choice: Choice) -> Search:
     base = search.maker.candidate(choice).network
     reduction = search.phase.reductions[0]
     space = reduction.find(base)
+    apart = {g.id for g in space.groups} - {g.id for g in search.rated.groups}
+    if apart:
+        space = space.without(apart, Cause(-1, "was left whole from the start", "nothing"))
     evidence = replace(search.evidence, stats=None)
     left = replace(search, base=base, spaces=(space,), evidence=evidence)
     return replace(left, evidence=_measured(left, base, [space]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,10 +13,10 @@ from rich.console import Group as Renderables
 from rich.table import Table
 from rich.text import Text
 
-from ..cost.sizes import check_dims, feeds_for, sizes, with_hint_of_sizes
+from ..cost.sizes import check_dims, feeds_for, integers, sizes, with_hint_of_sizes
 from ..errors import InputError
-from ..execution.sessions import open_session
-from ..graph import load, symbolic_dims
+from ..execution.sessions import blaming, open_session
+from ..graph import Graph, load, symbolic_dims
 from ..runtime import Bindable, ExecutionOptions, Feeds, Ratio, latency, ratio
 
 VERSION = 1
@@ -86,6 +87,20 @@ def side_by_side(
         InputError: a model can't be read, or doesn't run on such inputs.
     """
     graphs = [load(model) for model in models]
+    with ExitStack() as stack:
+        for graph in graphs:
+            stack.enter_context(blaming(graph, dims))
+        return _in_turns(models, graphs, options, dims, batch, seconds)
+
+
+def _in_turns(
+    models: Sequence[str | os.PathLike[str]],
+    graphs: Sequence[Graph],
+    options: ExecutionOptions,
+    dims: Mapping[str, int] | None,
+    batch: int | None,
+    seconds: float,
+) -> Comparison:
     check_dims({name for graph in graphs for name in symbolic_dims(graph)}, dims or {})
     known = [sizes(graph, dims, batch) for graph in graphs]
     sessions = [open_session(graph, replace(options, prepack=True)) for graph in graphs]
@@ -95,7 +110,9 @@ def side_by_side(
     try:
         return compare(names, sessions, feeds, seconds=seconds, setting=setting)
     except InputError as error:
-        raise with_hint_of_sizes(error, {name for own in known for name in own} - set(dims or {})) from None
+        guessed = {name for own in known for name in own} - set(dims or {})
+        drawn = dict.fromkeys(name for session in sessions for name in integers(session.inputs))
+        raise with_hint_of_sizes(error, guessed, drawn) from None
 
 
 def compare(

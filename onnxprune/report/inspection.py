@@ -14,8 +14,11 @@ from ..contracts.reduction import Space
 from ..contracts.verdict import Size
 from ..cost.macs import macs as count_macs
 from ..cost.macs import uncounted
-from ..graph import infer, one_sample
+from ..execution.sessions import blaming
+from ..graph import infer, input_specs, one_sample
 from ..ops import MACS
+from ..ops.layers.storage import stored
+from ..samples.core import rows_of_a_sample
 from ..types import Units
 from .entries import VERSION, WeightSummary, cause_entry, name_of, nodes_of, weight_entry
 
@@ -76,6 +79,8 @@ class Inspection:
     weights: tuple[WeightSummary, ...]
     uncounted: tuple[str, ...] = ()
     """What the MACs leave out: operators and why, in words."""
+    batch: int = 1
+    """How many samples the MACs are of: one, but of a model whose batch is fixed."""
 
     def data(self) -> dict[str, Any]:
         """For JSON (see `schemas/inspect.schema.json`)."""
@@ -89,6 +94,11 @@ def inspection(space: Space, dims: Mapping[str, int] = MappingProxyType({})) -> 
         space: the units of a network.
         dims: sizes of symbolic dimensions to count MACs for; others get one sample and a guess.
     """
+    with blaming(space.network.sunk.graph, dims):
+        return _inspection(space, dims)
+
+
+def _inspection(space: Space, dims: Mapping[str, int]) -> Inspection:
     graph, facts, whole = space.network.graph, space.network.facts, space.network.sunk.graph
     counted = infer(graph, {**one_sample(graph), **dims})
     costs = count_macs(graph, counted)
@@ -99,7 +109,7 @@ def inspection(space: Space, dims: Mapping[str, int] = MappingProxyType({})) -> 
         if node.op not in MACS and node.index not in groups and node.index not in blocked:
             continue
         group, stuck = groups.get(node.index), blocked.get(node.index)
-        read = [i for i in node.inputs if i in graph.constants]
+        read = [held for i in node.inputs if i and (held := stored(graph, i)) is not None]
         shape = graph.shape_of_constant(read[0]) if read else (facts.shapes.get(node.outputs[0]) or ())
         own = name_of(node)
         layers.append(
@@ -134,6 +144,7 @@ def inspection(space: Space, dims: Mapping[str, int] = MappingProxyType({})) -> 
         summaries,
         listed,
         tuple(map(str, uncounted(graph, counted))),
+        rows_of_a_sample(input_specs(graph)) or 1,
     )
 
 

@@ -15,6 +15,7 @@ from rich.text import Text
 from ..contracts.plan import Plan, PlannedReduction
 from ..contracts.verdict import Verdict
 from ..contracts.weights import Fate
+from ..runtime import Ratio
 from .entries import WeightSummary
 from .inspection import Inspection
 
@@ -125,8 +126,9 @@ def _obstacles(found: Inspection) -> Table:
 
 def _totals(found: Inspection) -> Text:
     sizes = ", ".join(f"{name}={size}" for name, size in found.dims.items())
+    fixed = f" for its batch of {found.batch}" if found.batch > 1 else ""
     lines = [
-        f"total: {count(found.size.params)} parameters, {count(found.size.macs)} MACs"
+        f"total: {count(found.size.params)} parameters, {count(found.size.macs)} MACs{fixed}"
         f"{f' with {sizes}' if sizes else ''}, {count(found.size.bytes)}B"
     ]
     if found.uncounted:
@@ -212,11 +214,12 @@ def verdict_table(verdict: Verdict) -> Table:
         )
     if verdict.speed is not None:
         s = verdict.speed
+        noise = ", too noisy to say" if Ratio(s.ratio, s.low, s.high).noisy else ""
         table.add_row(
             "latency",
             f"{s.before * 1e3:.3g} ms",
             f"{s.after * 1e3:.3g} ms",
-            f"{s.ratio:.3f} [{s.low:.3f}, {s.high:.3f}]",
+            f"{s.ratio:.3f} [{s.low:.3f}, {s.high:.3f}]{noise}",
         )
     if verdict.surgery_error is not None:
         table.add_row(

@@ -16,7 +16,7 @@ import ml_dtypes
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import InputError, RunFailed, UsageError
+from ..errors import InputError, LoadFailed, RunFailed, UsageError
 from .messages import digest
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -102,7 +102,8 @@ class Session:
         weights: values of initializers that a serialized model has in other files; they are not copied.
 
     Raises:
-        InputError: ONNX Runtime can't load the model.
+        LoadFailed: ONNX Runtime can't load the model.
+        InputError: there is no such file, or not enough memory.
         UsageError: the provider isn't available here.
     """
 
@@ -182,8 +183,12 @@ class Session:
             call, decode = self._session.run, _as_array
 
         def run() -> list[Array]:
-            with _translated(self._where, RunFailed):
-                return [decode(value) for value in call(names, values)]
+            try:
+                with _translated(self._where, RunFailed):
+                    return [decode(value) for value in call(names, values)]
+            except RunFailed as error:
+                error.feeds = feeds
+                raise
 
         return run
 
@@ -255,15 +260,16 @@ def _open(
 
 
 @contextmanager
-def _translated(where: str, kind: type[InputError] = InputError) -> Iterator[None]:
+def _translated(where: str, kind: type[InputError] = LoadFailed) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # what ONNX Runtime raises has no base class but this
         node, reason = digest(str(error))
-        hint = None
+        place = f"{where}: {node}" if node else where
         if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
-            reason, hint = "not enough memory to run it", "give smaller sizes or fewer samples at once"
-        raise kind(reason, where=f"{where}: {node}" if node else where, hint=hint) from error
+            hint = "give smaller sizes or fewer samples at once"
+            raise InputError("not enough memory to run it", where=place, hint=hint) from error
+        raise kind(reason, where=place) from error
 
 
 def silence() -> None:

@@ -21,7 +21,7 @@ from .core import Feeds, Samples
 from .images import SUFFIXES, from_images
 from .objects import DataReader, Objects, from_objects
 
-__all__ = ["DataReader", "Feeds", "Objects", "Preprocessing", "Samples", "load", "random"]
+__all__ = ["DataReader", "Feeds", "Objects", "Preprocessing", "Samples", "files", "load", "random"]
 
 
 def load(
@@ -60,6 +60,15 @@ def load(
         return from_images([path], specs, how, str(path))
     hint = "give an .npz, a folder of .npy, .npz, .pb or image files"
     raise InputError("is not a file of samples", where=str(path), hint=hint)
+
+
+def files(source: str | os.PathLike[str]) -> Iterator[Path]:
+    """The files that samples may be read from: the source itself, or all that a folder holds of them."""
+    path = Path(source)
+    yield path
+    if path.is_dir():
+        known = {".npy", ".npz", ".pb", *SUFFIXES}
+        yield from (p for p in path.rglob("*") if p.suffix.lower() in known)
 
 
 def _from_folder(folder: Path, specs: tuple[InputSpec, ...], how: Preprocessing) -> Samples:

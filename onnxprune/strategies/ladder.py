@@ -67,6 +67,7 @@ class Ladder:
         counts = range((group.size - 1) // spacing * spacing, least - 1, -spacing)
         self.counts: tuple[int, ...] = (group.size, *counts)
         """How many units each rung was asked to keep; lanes may make it fewer."""
+        self._least = max(min_channels, 1)
         self._stays = lru_cache(maxsize=None)(self._choose)
 
     def __len__(self) -> int:
@@ -95,6 +96,17 @@ class Ladder:
         """The same rungs with another curve; which units stay on each is not chosen again."""
         other = copy.copy(self)
         other._curve = np.asarray(curve, np.float64)
+        return other
+
+    def extended(self) -> Ladder:
+        """The same with more rungs at its end, each of half the width of the one before."""
+        least = max(self._least, step(self.group))
+        counts = list(self.counts)
+        while counts[-1] // 2 >= least:
+            counts.append(counts[-1] // 2)
+        other = copy.copy(self)
+        other.counts = tuple(counts)
+        other._stays = lru_cache(maxsize=None)(other._choose)
         return other
 
     def loss(self, rung: int) -> float:

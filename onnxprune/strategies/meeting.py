@@ -92,14 +92,20 @@ def within(route: Route) -> Choice:
         choice = allocation.choice(share)
         return choice, route.maker.cut(choice).network
 
-    timed = len(counted) < len(limits)
-    found = edge(
-        evaluate,
-        lambda made: exceeded(route, made[1])[1],
-        inside=allocation.floor,
-        outside=1.0,
-        effort=Effort(_EVALUATIONS, tolerance=LATENCY_WINDOW if timed else _CLOSE),
-    )
+    effort = Effort(_EVALUATIONS, tolerance=LATENCY_WINDOW if len(counted) < len(limits) else _CLOSE)
+
+    def searched(inside: float, outside: float) -> Search[tuple[Choice, Network]]:
+        return edge(
+            evaluate,
+            lambda made: exceeded(route, made[1])[1],
+            inside=inside,
+            outside=outside,
+            effort=effort,
+        )
+
+    found = searched(allocation.floor, 1.0)
+    if found.best is None and allocation.least < allocation.floor:
+        found = searched(allocation.least, allocation.floor)
     if found.best is None:
         raise _refusal(route, found)
     return found.best.candidate[0]
