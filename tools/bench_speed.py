@@ -31,7 +31,7 @@ from onnxprune.contracts.reduction import Cut
 from onnxprune.contracts.repaired import Repaired
 from onnxprune.cost.macs import macs
 from onnxprune.cost.model import Cost, macs_model
-from onnxprune.cost.quantities import Beside, read
+from onnxprune.cost.quantities import CostMeter, read
 from onnxprune.cost.sizes import feeds_for, sizes
 from onnxprune.errors import OnnxpruneError
 from onnxprune.execution.timing import Timing
@@ -42,7 +42,7 @@ from onnxprune.profile import Profile
 from onnxprune.runtime import ExecutionOptions, Ratio, Session, latency, ratio
 from onnxprune.strategies.allocation import Allocation
 from onnxprune.strategies.curves import plain
-from onnxprune.strategies.meeting import Route, within
+from onnxprune.strategies.limits import AllocationProblem, widest_within
 from onnxprune.strategies.widths import Widths
 
 MODELS = Path(__file__).parent.parent / "models"
@@ -201,9 +201,11 @@ def within_latency(ready: Prepared, scores: Any, cost: Cost, found: Profile, tim
     path = Allocation(plain(ready.channels.groups, scores, allowed), cost)
     limits = (read("--latency", LATENCY_SHARE),)
     cutter = Cutter(ready)
-    way = Route(ready.network, path, cutter, allowed, limits, Beside(ready.network, timing))
+    problem = AllocationProblem(
+        ready.network, path, cutter, allowed, limits, CostMeter(ready.network, timing)
+    )
     try:
-        return cutter.cut(within(way)).network.graph
+        return cutter.cut(widest_within(problem)).network.graph
     except OnnxpruneError as error:
         return str(error)
 

@@ -4,7 +4,6 @@ In: a graph, requests (which sums of which tensors), samples. Out: `Stats`, whic
 The reductions are appended to the graph itself (`emitter`), so memory grows with channels, not with samples.
 
 - a new kind of sum: `emitter`, a field of `contracts.stats.Moments` and a `Need` in `places`;
-- another way to know sums: as `expectation` does from BatchNormalization;
 - statistics in files: `files`.
 """
 

@@ -39,7 +39,7 @@ def measure(
         seed: of the positions to look at.
         source: where the samples came from, in words.
         options: how to run.
-        progress: told how many samples are done.
+        progress: called with how many samples are done.
 
     Raises:
         InputError: there is no sample, or one does not fit the model.
@@ -66,7 +66,7 @@ def measure(
 
 
 def _blamed(error: InputError, feeds: Mapping[str, Array], source: str) -> InputError:
-    """The error, told of an input if it began there."""
+    """The error, attributed to an input if it began there."""
     for name, array in feeds.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             reason = f"a sample of input '{name}' holds NaN or infinity"

@@ -193,7 +193,7 @@ def _inside(value: float, text: str, option: str, hint: str | None) -> float:
 
 
 def _scale(unit: str, quantity: Quantity, text: str, option: str) -> float:
-    """What a unit stands for; its case matters only where it tells units apart."""
+    """What a unit stands for; its case matters only where it distinguishes units."""
     if unit in quantity.units:
         return quantity.units[unit]
     same = {scale for spelling, scale in quantity.units.items() if spelling.lower() == unit.lower()}

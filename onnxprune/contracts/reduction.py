@@ -1,4 +1,4 @@
-"""What a way to take units out of a network says to everybody else.
+"""The interface of a reduction: its units, the masked reference, the cut and the trace.
 
 A `Reduction` finds its units in a network; they are a `Space`. For any `Choice` among them the space gives
 the *masked reference*, the original in which what goes reads zero, and the *cut*, the network without it.
@@ -311,7 +311,7 @@ class ValueUnits(Space, Protocol):
 
 
 class Reduction(Protocol):
-    """A way to take units out of networks."""
+    """A kind of unit, and how units of it are removed."""
 
     @property
     def name(self) -> str:

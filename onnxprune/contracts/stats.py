@@ -156,7 +156,7 @@ class Stats:
         return found
 
     def warnings(self) -> tuple[str, ...]:
-        """What to tell the user: random samples; tensors with few rows for their channels."""
+        """Warnings for the user: random samples; tensors with few rows for their channels."""
         found = []
         if "random" in self.source.split("; "):
             found.append(

@@ -48,7 +48,7 @@ class Drop:
         low: lower end of the exact 95% interval of the true drop; `None` where answers aren't right or wrong.
         high: its upper end.
         spread: one standard error; 0 where it isn't known.
-        samples: how many there were to tell; 0 where they can't be told apart.
+        samples: how many were judged; 0 where they are not judged one by one.
     """
 
     metric: str

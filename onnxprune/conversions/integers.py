@@ -65,7 +65,7 @@ def layers_of(graph: Graph) -> tuple[Layer, ...]:
     return tuple(layer for node in graph.nodes if (layer := _layer(graph, node)) is not None)
 
 
-def lifted(graph: Graph) -> tuple[Graph, tuple[Layer, ...]]:
+def with_float_layers(graph: Graph) -> tuple[Graph, tuple[Layer, ...]]:
     """The graph with a float node for each of these layers, and what they are; the others give nothing."""
     layers = layers_of(graph)
     edits = Edits()
@@ -84,7 +84,7 @@ def lifted(graph: Graph) -> tuple[Graph, tuple[Layer, ...]]:
     return (graph.edited(edits) if layers else graph), layers
 
 
-def lowered(graph: Graph, layers: Iterable[Layer]) -> Graph:
+def with_integer_layers(graph: Graph, layers: Iterable[Layer]) -> Graph:
     """The graph with integers again, of weights and biases as they are now."""
     edits = Edits()
     for layer in layers:

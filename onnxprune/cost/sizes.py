@@ -47,7 +47,7 @@ def check_dims(there: Collection[str], dims: Mapping[str, int]) -> None:
 
 
 def with_hint_of_sizes(error: InputError, guessed: Collection[str]) -> InputError:
-    """An error, with what may be wrong if a node failed: sizes that nobody gave."""
+    """An error, with what may be wrong if a node failed: sizes that were guessed."""
     if not guessed or error.hint or not isinstance(error, RunFailed):
         return error
     hint = f"give the sizes that it needs, with --dim NAME=SIZE for {', '.join(sorted(guessed))}"

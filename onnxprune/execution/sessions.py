@@ -40,7 +40,7 @@ def require_runs(graph: Graph, dims: Mapping[str, int] | None = None) -> None:
 
 @contextmanager
 def blaming(graph: Graph, dims: Mapping[str, int] | None = None) -> Iterator[None]:
-    """What goes wrong on a model that ONNX Runtime can't run either is told as ONNX Runtime tells it.
+    """If ONNX Runtime can't run the model either, raise its error in place of ours.
 
     A model may contradict itself in ways that only running it shows (shapes, mostly). To ask costs a session
     and a run, so that is done when something has gone wrong already. On a model that runs it stays as it is.

@@ -8,8 +8,8 @@
 How it works: `prepare` rewrites what stands in the way; a loss is a graph that is joined to the network
 (`losses`); `reverse` walks back from it and lets one small rule per operator (`rules`) write the cotangents
 of a node's inputs as arithmetic on a `tape`; `assembly` makes a graph of the tape, in which the weights are
-inputs; `runner` binds these once. `coverage` is the same walk from the outputs, and tells what was in the
-way.
+inputs; `runner` binds these once. `coverage` is the same walk from the outputs, and lists what is not
+differentiable.
 
 Why rules of our own: onnx-ad 0.3.0 (MIT), the one library that does this to ONNX graphs, was read and
 measured. It refuses the weights of grouped convolutions, gives the running statistics of a

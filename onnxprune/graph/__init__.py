@@ -7,14 +7,14 @@ returns a new one, so that analysis can't mutate and every stage may keep what i
 from __future__ import annotations
 
 from .apart import PROTOBUF_LIMIT, apart
-from .bodies import Body, bodies_of, has_bodies, lifted, operators_within, turns
+from .bodies import Body, bodies_of, body_graphs, has_bodies, iterations, operators_within
 from .branches import with_known_branches
 from .core import Array, Edits, Graph, Node, Shape, dtype_of, is_floating, nbytes, type_text
 from .delivery import Delivery, alone, write_atomic
 from .editing import make_node
 from .facts import Facts, infer
 from .files import data_files, external_files, load, read_tensor, require_finite, save
-from .flatten import choice, decided, flattened, holds_weights, is_flattened, sunk
+from .flatten import choice, decided, flattened, holds_weights, is_flattened, unflattened
 from .inputs import InputSpec, input_specs, one_sample, symbolic_dims
 from .network import Network
 from .npz import Npz, mapped
@@ -45,6 +45,7 @@ __all__ = [
     "apart",
     "appended",
     "bodies_of",
+    "body_graphs",
     "choice",
     "contents",
     "cut",
@@ -62,7 +63,7 @@ __all__ = [
     "is_flattened",
     "is_floating",
     "is_value",
-    "lifted",
+    "iterations",
     "load",
     "make_node",
     "mapped",
@@ -80,11 +81,10 @@ __all__ = [
     "require_finite",
     "save",
     "segment",
-    "sunk",
     "symbolic_dims",
     "text",
-    "turns",
     "type_text",
+    "unflattened",
     "with_known_branches",
     "write_atomic",
 ]

@@ -130,10 +130,10 @@ class Places:
         try:
             offset = int(entries.get("offset") or 0)
             length = int(entries.get("length") or known or 0)
-            told = 0 <= offset < _LARGEST and 0 <= length < _LARGEST
+            valid = 0 <= offset < _LARGEST and 0 <= length < _LARGEST
         except ValueError:
-            told = False
-        if not told or not location or "\0" in location:
+            valid = False
+        if not valid or not location or "\0" in location:
             raise InputError(f"external data of tensor '{tensor.name}' has no place", where=self._where)
         if known is not None and length != known:
             reason = f"external data of tensor '{tensor.name}' has {length} bytes, and its shape {known}"

@@ -26,7 +26,7 @@ class Facts:
         dynamic: tensor -> mask over its value: which elements depend on symbolic dimensions.
         dims: the choice made for each symbolic dimension.
         dtypes: tensor -> dtype, where known.
-        guessed: symbolic dimensions whose size nothing tells.
+        guessed: symbolic dimensions whose size nothing determines.
     """
 
     shapes: Mapping[str, Shape | None]
@@ -45,8 +45,8 @@ def infer(graph: Graph, dims: Mapping[str, int] | None = None) -> Facts:
     """Shapes of all tensors and values of all shape arithmetic.
 
     Symbolic dimensions are given a concrete size: from `dims`, else what weights demand, else a guess by rank
-    and axis; and a second one to see which values depend on them. Tensors in branches of an If are told under
-    the names that they have in `graph.flat`.
+    and axis; and a second one to see which values depend on them. Tensors in branches of an If have the names
+    of `graph.flat`.
     """
     graph = graph.flat
     places = symbol_places(graph)

@@ -184,7 +184,7 @@ def _choose(body: GraphProto, chosen: Iterable[str], prefix: str) -> None:
 # ---------------------------------------------------------------- and back
 
 
-def sunk(graph: Graph) -> Graph:
+def unflattened(graph: Graph) -> Graph:
     """A flattened graph with everything in a branch again that only the branch needs; any other graph itself.
 
     Nodes that were inserted go where what they read is. Names are as they were.
@@ -197,7 +197,7 @@ def sunk(graph: Graph) -> Graph:
     del model.metadata_props[:]
     model.metadata_props.extend(kept)
     known = json.loads(notes)
-    work = _Sinking(model, set(known["outside"]))
+    work = _Unflattening(model, set(known["outside"]))
     for position, n in enumerate(work.nodes):
         if n is not None and n.op_type == "If" and n.output[0] in known["branches"]:
             for side, note in zip(_sides(n), known["branches"][n.output[0]], strict=True):
@@ -250,7 +250,7 @@ def _ancestors(graph: Graph, chooser: int) -> tuple[set[int], set[int]]:
     return sides[0], sides[1]
 
 
-class _Sinking:
+class _Unflattening:
     """The state of one sinking.
 
     Args:

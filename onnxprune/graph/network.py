@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from .core import Edits, Graph
 from .facts import Facts, infer
-from .flatten import sunk
+from .flatten import unflattened
 from .inputs import one_sample
 
 T = TypeVar("T")
@@ -66,9 +66,9 @@ class Network:
         return self.cached(key, lambda network: Network(network.graph, merged))
 
     @property
-    def sunk(self) -> Network:
+    def unflattened(self) -> Network:
         """As it is delivered: with what only a branch of an If needs inside of that branch."""
-        return self.cached("sunk", lambda network: network.of(sunk(network.graph)))
+        return self.cached("sunk", lambda network: network.of(unflattened(network.graph)))
 
     @property
     def of_one_sample(self) -> Network:

@@ -57,7 +57,7 @@ class Frozen:
 
     Attributes:
         ids: flat.
-        node: index of the node in the way.
+        node: index of the blocking node.
         reason: why, in words.
         unblock: what would let them go, in words; `None` where nothing does.
     """

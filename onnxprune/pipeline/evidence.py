@@ -1,4 +1,4 @@
-"""What samples are used for: statistics and fits on most of them, choices and the verdict on the others."""
+"""Calibration samples by their use: most are fitted to, the others choose between candidates and judge."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ Feeds = Mapping[str, Array]
 HELD_BACK = (0.2, 0.1)
 """Shares of the samples that nothing is fitted to: these choose, and these judge."""
 
-TO_PROMISE = (0.25, 0.25)
-"""The same where these samples are all that a promise of quality rests on."""
+HELD_BACK_FOR_DROP = (0.25, 0.25)
+"""The same where `--max-drop` is judged on these samples alone."""
 
 RANDOM_COUNT = 64
 
@@ -113,7 +113,7 @@ def measured(
         wanted: what spaces ask for; if that is nothing, nothing is measured.
         batch: samples that run together.
         seed: of the positions that are looked at.
-        progress: told how far it is.
+        progress: called with how far it is.
 
     Raises:
         InputError: a sample doesn't fit the model.

@@ -32,7 +32,7 @@ from .evidence import (
 from .load import Loaded, assumed_feeds
 
 USELESS = 1.0
-"""A relative error above this is more than a model that always gives zero has."""
+"""A model that always gives zero has this relative error."""
 
 
 def judged(
@@ -81,7 +81,7 @@ def _compared(
 
 
 def require_worth(verdict: Verdict, where: str, tried: str, *, in_place: bool = False) -> None:
-    """Refuse a result that nobody wants: neither smaller nor faster, or as good as random.
+    """Refuse a result that is neither smaller nor faster, or no better than random.
 
     Args:
         verdict: what is known of it.

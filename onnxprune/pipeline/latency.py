@@ -29,7 +29,7 @@ def profiled(
         timing: provider, threads, shapes, tables.
         multiple: of which widths shall be multiples; found by measuring if not given.
         measure: how to time models.
-        progress: told what begins.
+        progress: called with what begins.
 
     Raises:
         InputError: the table can't be read or written, or comes from elsewhere and lacks a layer.

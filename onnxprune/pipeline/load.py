@@ -19,7 +19,7 @@ from ..execution.sessions import open_session
 from ..graph import Facts, Graph, Network, load, require_finite, symbolic_dims
 from ..proof import same
 from ..reductions.channels import Analysis, Channels, ChannelSpace, Granularity
-from ..rewrites import BranchesAside, Cleaning, ComputedWeights, KnownBranches
+from ..rewrites import Cleaning, ComputedWeights, FlattenedBranches, KnownBranches
 from ..rewrites.clean import GROWTH
 from ..runtime import Feeds, TensorSpec, random_feeds
 from ..types import Progress
@@ -33,7 +33,7 @@ class Loaded:
     Attributes:
         origin: as it was loaded.
         network: what surgery starts from: rewritten without a change of what it computes.
-        notes: what happened on the way.
+        notes: what the user should know.
         normals: what BatchNormalization says of tensors in `origin`; cleaning folds it away.
     """
 
@@ -92,7 +92,7 @@ def loaded(
         model: a file, or a graph.
         simplify: clean the graph.
         dims: sizes of symbolic dimensions with which the model runs; others are guessed.
-        progress: told what begins.
+        progress: called with what begins.
 
     Raises:
         InputError: the model can't be read or run.
@@ -102,7 +102,7 @@ def loaded(
     require_finite(original.flat)
     check_dims(symbolic_dims(original), dims or {})
     origin = Network(original, dims)
-    rewrites: list[Rewrite] = [ComputedWeights(), KnownBranches(), BranchesAside()]
+    rewrites: list[Rewrite] = [ComputedWeights(), KnownBranches(), FlattenedBranches()]
     if simplify:
         progress("Cleaning the graph")
         rewrites.insert(0, Cleaning())
@@ -110,7 +110,7 @@ def loaded(
         network, notes = rewritten(origin, rewrites)
     except InputError as error:
         raise with_hint_of_sizes(error, symbolic_dims(original).keys() - (dims or {}).keys()) from None
-    growth = network.sunk.graph.size() / original.size()
+    growth = network.unflattened.graph.size() / original.size()
     if growth > GROWTH:
         reason = "what the model computes from constants is stored instead"
         hint = "see --no-simplify"
@@ -186,7 +186,7 @@ def prepare(
         allow_approximate: channels may go that a normalisation runs over; that is not exact.
         keep: patterns (`*`, `?`) of names of nodes or weights, whose channels must stay.
         dims: sizes of symbolic dimensions with which the model runs; others are guessed.
-        progress: told what begins.
+        progress: called with what begins.
 
     Raises:
         InputError: the model can't be read or run.

@@ -37,7 +37,7 @@ from .search import Setting
 
 
 def silent(_: str) -> None:
-    """Progress that nobody is told."""
+    """Report no progress."""
 
 
 def prune(  # noqa: PLR0913
@@ -64,7 +64,7 @@ def prune(  # noqa: PLR0913
         timing: how latency is measured.
         measure_latency: run both models side by side for the verdict.
         executor: where candidates are made, many at a time; here by default.
-        progress: told what begins.
+        progress: called with what begins.
         given: fields of `Options`: `macs=0.5`.
 
     Raises:
@@ -113,7 +113,7 @@ def pareto(  # noqa: PLR0913
         stats: statistics that `onnxprune calibrate` gathered.
         timing: how latency is measured.
         executor: where models are made, many at a time; latency isn't measured then.
-        progress: told what begins.
+        progress: called with what begins.
         given: fields of `Options`.
 
     Raises:
@@ -161,7 +161,7 @@ def apply(  # noqa: PLR0913
         weights: those of `model` at the kept indices, or `random` ones to train from scratch, unrepaired.
         seed: of random weights; by default the plan's.
         measure_latency: run both models side by side for the verdict.
-        progress: told what begins.
+        progress: called with what begins.
 
     Raises:
         InputError: the plan does not fit; the message names the first difference.

@@ -26,10 +26,10 @@ from ..execution.sessions import open_session
 from ..graph import Graph, Network, save
 from ..proof import prove
 from ..runtime import Feeds
-from ..strategies.max_drop import Exams, lost, require_promise
+from ..strategies.max_drop import Evaluators, lost, require_drop
 from . import deliver
+from .evaluators import evaluators
 from .evidence import Evidence, Labelled
-from .exams import exams
 from .judge import judged, require_worth
 from .load import Loaded, assumed_feeds
 from .phase import solved
@@ -117,8 +117,8 @@ class Run:
             return next(iter(fit.batches(self.setting.options.batch)))
         return assumed_feeds(self.setting.loaded.origin, self.setting.options.seed)
 
-    def exams(self) -> Exams | None:
-        """How quality is found out, if it is promised.
+    def evaluators(self) -> Evaluators | None:
+        """What measures quality; `None` without `--max-drop`.
 
         Raises:
             UsageError: there are no samples to judge it on.
@@ -128,7 +128,7 @@ class Run:
             return None
         options = self.setting.options
         original = open_session(self.setting.loaded.original)
-        return exams(
+        return evaluators(
             self.evidence, self.labels, budget.metric, original, batch=options.batch, seed=options.seed
         )
 
@@ -148,18 +148,18 @@ def finish(run: Run) -> Result:
         ProofFailed: the surgery was not exact: a bug.
         CheckFailed: the result drifts far, or is slower than was asked.
     """
-    promised = run.exams()
-    first = solved(start(run), promised)
-    return continued(run, [first], promised)
+    evaluators = run.evaluators()
+    first = solved(start(run), evaluators)
+    return continued(run, [first], evaluators)
 
 
-def continued(run: Run, found: list[Solved], promised: Exams | None = None) -> Result:
+def continued(run: Run, found: list[Solved], evaluators: Evaluators | None = None) -> Result:
     """Run the phases that are left, and judge the result.
 
     Args:
         run: what is to be done.
         found: what the first phases have come to.
-        promised: how quality is found out, if it is promised.
+        evaluators: measure quality; `None` without `--max-drop`.
     """
     for phase in run.phases[len(found) :]:
         last = found[-1]
@@ -170,15 +170,15 @@ def continued(run: Run, found: list[Solved], promised: Exams | None = None) -> R
         if last.candidate.widened:  # what comes next aims at the network with these layers, which is cut
             setting = replace(setting, loaded=replace(setting.loaded, network=cut.base))
         search = opened(setting, phase, last.candidate.network, before, evidence)
-        found.append(solved(search, promised))
-    return _delivered(run, tuple(found), promised)
+        found.append(solved(search, evaluators))
+    return _delivered(run, tuple(found), evaluators)
 
 
 def _after(before: Trace, trace: Trace) -> Trace:
     return trace if isinstance(before, Unchanged) else chained([before, trace])
 
 
-def _delivered(run: Run, found: tuple[Solved, ...], promised: Exams | None) -> Result:
+def _delivered(run: Run, found: tuple[Solved, ...], evaluators: Evaluators | None) -> Result:
     setting = run.setting
     loaded, options = setting.loaded, setting.options
     untouched = all(one.choice.removes_nothing() for one in found)
@@ -190,7 +190,7 @@ def _delivered(run: Run, found: tuple[Solved, ...], promised: Exams | None) -> R
         )
     setting.progress("Proving the surgery")
     proofs = tuple(proof for one in found for proof in _proved(one, run.feeds))
-    result = deliver.Delivered(loaded.origin if untouched else found[-1].candidate.network.sunk)
+    result = deliver.Delivered(loaded.origin if untouched else found[-1].candidate.network.unflattened)
     if not untouched:
         result = _in_form(run, result, found)
     setting.progress("Comparing with the original")
@@ -206,7 +206,7 @@ def _delivered(run: Run, found: tuple[Solved, ...], promised: Exams | None) -> R
     )
     verdict = replace(
         verdict,
-        drop=_drop(run, found, result.network, promised),
+        drop=_drop(run, found, result.network, evaluators),
         omitted=tuple(o for one in found for o in one.candidate.omitted),
         warnings=_warnings(run, found, result),
     )
@@ -246,17 +246,17 @@ def _in_form(run: Run, result: deliver.Delivered, found: Sequence[Solved]) -> de
     if options.masked:
         result = deliver.as_mask(result, last, run.setting.loaded.origin, run.feeds, timing)
     if run.weights == "random":
-        result = deliver.untrained(result, run.seed)
+        result = deliver.with_random_weights(result, run.seed)
     return result
 
 
-def _drop(run: Run, found: Sequence[Solved], network: Network, promised: Exams | None) -> Drop | None:
-    """What is promised of the result; after a second phase it is found out again."""
-    if promised is None or len(found) == 1:
+def _drop(run: Run, found: Sequence[Solved], network: Network, evaluators: Evaluators | None) -> Drop | None:
+    """The drop of the result, for `--max-drop`; measured again after a second phase."""
+    if evaluators is None or len(found) == 1:
         return found[0].drop
-    drop = lost(network.graph, promised)[1]
+    drop = lost(network.graph, evaluators)[1]
     limit = next(p.budget.drop for p in run.phases if p.budget.drop is not None)
-    require_promise(drop, limit, run.setting.loaded.origin.where)
+    require_drop(drop, limit, run.setting.loaded.origin.where)
     return drop
 
 
@@ -277,17 +277,17 @@ def _warnings(run: Run, found: Sequence[Solved], result: deliver.Delivered) -> t
 
 def _reached(one: Solved, network: Network) -> tuple[str, ...]:
     """What the limits have come to, where the table of the verdict doesn't say."""
-    if one.route is None:
+    if one.problem is None:
         return ()
-    told = ("--macs", "--params", "--latency")
-    beside = one.search.beside
+    in_table = ("--macs", "--params", "--latency")
+    meter = one.search.meter
     said = [
-        f"{x.quantity.option}: {x.written(beside.value(x, network))}, asked for at most {x}"
-        for x in one.route.limits
-        if x.quantity.option not in told
+        f"{x.quantity.option}: {x.written(meter.value(x, network))}, asked for at most {x}"
+        for x in one.problem.limits
+        if x.quantity.option not in in_table
     ]
-    if any(x.quantity.option == "--macs" for x in one.route.limits):
-        sized = network.sized(beside.dims)
+    if any(x.quantity.option == "--macs" for x in one.problem.limits):
+        sized = network.sized(meter.dims)
         left_out = uncounted(sized.graph, sized.facts)
         said += [f"--macs leaves out {', '.join(map(str, left_out))}"] if left_out else []
     return tuple(said)
@@ -299,8 +299,8 @@ def _require_speed(one: Solved, verdict: Verdict) -> None:
     Raises:
         CheckFailed: it is.
     """
-    limits = () if one.route is None else one.route.limits
-    limit = next((x for x in limits if ROWS[x.quantity.option].beside is not None), None)
+    limits = () if one.problem is None else one.problem.limits
+    limit = next((x for x in limits if ROWS[x.quantity.option].paired is not None), None)
     speed = verdict.speed
     if limit is None or speed is None:
         return
@@ -319,7 +319,7 @@ def _require_speed(one: Solved, verdict: Verdict) -> None:
 
 def options_of(run: Run, first: Solved) -> dict[str, Any]:
     """What decides about the result, for the plan."""
-    multiple = {} if first.route is None else {"multiple": first.route.widths.multiple}
+    multiple = {} if first.problem is None else {"multiple": first.problem.widths.multiple}
     return {
         **run.setting.options.recorded(names(run.phases)),
         **multiple,

@@ -14,16 +14,16 @@ from ..contracts.maker import Candidate
 from ..contracts.reduction import CannotCut, Space, Trace, Wanted
 from ..contracts.stats import Need
 from ..contracts.verdict import Drop
-from ..cost.quantities import Beside
+from ..cost.quantities import CostMeter
 from ..criteria import Context
 from ..execution.timing import Timing
 from ..graph import Network
-from ..strategies.meeting import Route
+from ..strategies.limits import AllocationProblem
 from ..types import Progress
 from .blocking import kept_by_name
 from .evidence import Evidence, measured
 from .load import Loaded, require_groups
-from .maker import Making
+from .maker import CandidateMaker
 from .options import Options
 from .recipe import Phase
 
@@ -39,7 +39,7 @@ class Setting:
         options: how a budget is met.
         timing: how latency is measured.
         executor: where candidates are made; here by default.
-        progress: told what begins.
+        progress: called with what begins.
     """
 
     loaded: Loaded
@@ -60,7 +60,7 @@ class Search:
         before: from the network that the model was rewritten to, to `base`.
         spaces: units of `base`, in the order in which they are cut.
         evidence: what is known of `base`.
-        notes: what happened on the way.
+        notes: what the user should know.
     """
 
     setting: Setting
@@ -82,9 +82,9 @@ class Search:
         return self.spaces[0]
 
     @cached_property
-    def maker(self) -> Making:
+    def maker(self) -> CandidateMaker:
         """Makes candidates."""
-        return Making(
+        return CandidateMaker(
             self.setting.loaded,
             self.base,
             self.before,
@@ -96,9 +96,9 @@ class Search:
         )
 
     @cached_property
-    def beside(self) -> Beside:
-        """Measures candidates beside the original."""
-        return Beside(self.setting.loaded.origin, self.setting.timing)
+    def meter(self) -> CostMeter:
+        """Measures costs of candidates."""
+        return CostMeter(self.setting.loaded.origin, self.setting.timing)
 
     def scores(self) -> Scores:
         """What each unit is worth."""
@@ -109,20 +109,20 @@ class Search:
 
 @dataclass(frozen=True, eq=False)
 class Solved:
-    """What a phase has come to.
+    """The solution of a phase.
 
     Attributes:
-        search: where it was looked for.
+        search: the units, and how they were searched.
         choice: which units stay.
         candidate: cut and repaired.
-        route: the way down that was taken, with a budget of costs.
-        drop: what is promised, if anything.
+        problem: the allocation problem that was solved, with a cost budget.
+        drop: how far the metric fell, with `--max-drop`.
     """
 
     search: Search
     choice: Choice
     candidate: Candidate
-    route: Route | None = None
+    problem: AllocationProblem | None = None
     drop: Drop | None = None
 
 

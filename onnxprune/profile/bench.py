@@ -25,7 +25,7 @@ VERSION = 1
 _SAME = 0.05  # ratios this close to 1 are called the same
 
 
-_TELLING = 1.25  # intervals wider than this are told in place of the ratio
+_WIDE = 1.25  # intervals wider than this are shown in place of the ratio
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def in_words(found: Ratio) -> str:
     """What a ratio allows to say about a model against the first one."""
     if found.noisy:
         return "too noisy to say; measure longer, or on a machine with less to do"
-    sure = found.high <= _TELLING * found.low
+    sure = found.high <= _WIDE * found.low
     if found.high < 1 and found.value < 1 - _SAME:
         return _times(1 / found.high, 1 / found.value, 1 / found.low, sure) + " as fast"
     if found.low > 1 and found.value > 1 + _SAME:

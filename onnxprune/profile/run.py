@@ -14,13 +14,13 @@ from ..graph import Facts, Graph, infer
 from .fit import Bound, Point, bound, fitted
 from .layers import Layer, layers
 from .stopwatch import Stopwatch, Variant
-from .widths import Offset, liked, offsets, variants
+from .widths import Offset, offsets, preferred_multiple, variants
 
 VERSION = 1
 """Of the JSON that `profile --json` writes."""
 
 _WORTHWHILE = 0.99  # of the time, in layers whose widths are measured; the rest is only measured as it is
-_JUDGES = 8  # so many of the heaviest layers say which multiple is liked
+_JUDGES = 8  # so many of the heaviest layers decide on the preferred multiple
 
 Narrowed = Callable[[Choice], Graph]
 """The graph with only some units."""
@@ -105,7 +105,7 @@ def profile(
         stopwatch: what measures, or knows.
         dims: sizes of the symbolic dimensions.
         multiple: of which all widths shall be multiples; found by measuring if not given.
-        progress: told what begins.
+        progress: called with what begins.
 
     Raises:
         InputError: the stopwatch's table is frozen and lacks a layer.
@@ -121,7 +121,7 @@ def profile(
     steps = _steps(effect, narrowed, dims, judges & heavy, stopwatch)
     by_layer = {name: Offset(times[name], per_mac) for name, per_mac in steps.items()}
     if multiple is None:
-        multiple = liked(list(by_layer.values()))
+        multiple = preferred_multiple(list(by_layer.values()))
 
     progress("Timing layers at other widths")
     points: dict[str, list[Point]] = {x.name: [] for x in now.layers}
@@ -140,7 +140,7 @@ def profile(
             seconds=times[layer.name],
             share=times[layer.name] / total,
             bound=bound(own[0], own[1] if len(own) > 1 else own[0]),
-            multiple=liked([by_layer[layer.name]]) if layer.name in by_layer else None,
+            multiple=preferred_multiple([by_layer[layer.name]]) if layer.name in by_layer else None,
             points=tuple(own),
             rate=fitted(tuple(node.index for node in layer.nodes), own),
         )

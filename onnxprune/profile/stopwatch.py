@@ -17,7 +17,7 @@ from .table import Table
 Measure = Callable[[Sequence[bytes], Sequence[Feeds], ExecutionOptions], NDArray[np.float64]]
 """Models and their feeds -> seconds (models, rounds)."""
 
-_TOGETHER = 24  # models in one sitting: so many are alive at a time, and compared side by side
+_TOGETHER = 24  # models in one session of measurement: so many are alive at a time, and compared side by side
 _BYTES_TOGETHER = 1 << 28
 _QUANTILE = 0.1  # other processes only ever add time, so what is short is true; the very shortest is luck
 
@@ -63,7 +63,7 @@ class Stopwatch:
     def time(self, variants: Sequence[Variant]) -> None:
         """Make the table know every layer of these variants.
 
-        Layers of the same name are measured in one sitting, for their ratios matter most.
+        Layers of the same name are measured in one session, for their ratios matter most.
 
         Raises:
             InputError: the table is frozen and doesn't know one.

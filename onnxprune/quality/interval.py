@@ -19,8 +19,8 @@ class Interval:
 def drop_interval(lost: int, gained: int, total: int) -> Interval:
     """The drop of a share of right answers, from samples that both models answered.
 
-    Only samples on which the models differ tell anything. The interval is exact: the shares of samples lost
-    and gained each get an interval of Clopper and Pearson, at a level at which both hold together.
+    Only samples on which the models differ carry information. The interval is exact: the shares of samples
+    lost and gained each get an interval of Clopper and Pearson, at a level at which both hold together.
 
     Args:
         lost: samples that only the original got right.

@@ -30,7 +30,7 @@ whether its answer is right: bool (samples,)."""
 
 
 @dataclass(frozen=True, eq=False)
-class Marks:
+class MetricValue:
     """How good a model's answers are.
 
     Attributes:
@@ -42,19 +42,19 @@ class Marks:
     right: Mask | None = None
 
     @classmethod
-    def of(cls, right: NDArray[np.bool_]) -> Marks:
+    def of(cls, right: NDArray[np.bool_]) -> MetricValue:
         """The share of right answers."""
         return cls(float(right.mean()), right)
 
 
-class Exam(Protocol):
+class Evaluator(Protocol):
     """Questions, and how answers are marked."""
 
     @property
     def name(self) -> str:
         """What is marked, in words."""
 
-    def marks(self, session: Session) -> Marks:
+    def evaluate(self, session: Session) -> MetricValue:
         """Let a model answer."""
 
 
@@ -72,7 +72,7 @@ class Classes:
     batches: Batches
     labels: Array
 
-    def marks(self, session: Session) -> Marks:
+    def evaluate(self, session: Session) -> MetricValue:
         """Let a model answer.
 
         Raises:
@@ -81,7 +81,7 @@ class Classes:
         answers = top_classes(session, self.batches())
         if answers is None or len(answers) != len(self.labels):
             raise _no_classes()
-        return Marks.of(answers == self.labels)
+        return MetricValue.of(answers == self.labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,10 +98,10 @@ class Closeness:
     original: Session
     name: str = "closeness"
 
-    def marks(self, session: Session) -> Marks:
+    def evaluate(self, session: Session) -> MetricValue:
         """Let a model answer."""
         found = drift(self.original, session, self.batches())
-        return Marks(1.0 - max(found.relative.values(), default=0.0))
+        return MetricValue(1.0 - max(found.relative.values(), default=0.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +120,7 @@ class Custom:
     batches: Batches
     labels: Array | None
 
-    def marks(self, session: Session) -> Marks:
+    def evaluate(self, session: Session) -> MetricValue:
         """Let a model answer.
 
         Raises:
@@ -134,15 +134,15 @@ class Custom:
         except Exception as error:  # whatever a user's function raises
             raise UsageError(f"raised {type(error).__name__}: {error}", where=where) from error
         if found.dtype == bool and found.ndim == 1 and found.size:
-            return Marks.of(found)
+            return MetricValue.of(found)
         if found.ndim or found.dtype.kind not in "fiub" or not math.isfinite(float(found)):
             reason = f"gave {found.dtype} of shape {found.shape}"
             hint = "it should give a number, or a bool for every sample"
             raise UsageError(reason, where=where, hint=hint)
-        return Marks(float(found))
+        return MetricValue(float(found))
 
 
-def dropped(metric: str, before: Marks, after: Marks) -> Drop:
+def dropped(metric: str, before: MetricValue, after: MetricValue) -> Drop:
     """How far a score fell, by samples where they can be compared one by one."""
     if before.right is None or after.right is None or len(before.right) != len(after.right):
         return Drop(metric, before.score, before.score - after.score)

@@ -43,7 +43,7 @@ def fitted(
         judge: knows the original's outputs on other samples.
         memory: bytes of activations to hold before they go to a temporary folder.
         seed: which rows are looked at where there are more than enough.
-        progress: told how many steps are done, of how many.
+        progress: called with how many steps are done, of how many.
 
     Returns:
         Which attempt it is (`None`: nothing helps), and the network.
@@ -88,7 +88,7 @@ def from_weights(task: Task, mode: Mode, stored: Stored) -> Repaired | None:
 
     Args:
         task: what was done.
-        mode: what may change; with `bias`, biases take over the means that BatchNormalization tells.
+        mode: what may change; with `bias`, biases take over the means that BatchNormalization implies.
         stored: how the network is stored in the end.
     """
     if not any(isinstance(one, Lost) for one in task.cut.lost):

@@ -38,7 +38,7 @@ def merged(task: Task) -> Network:
 
 
 def shifted(task: Task) -> Network:
-    """The cut network with biases that take over the means that BatchNormalization tells."""
+    """The cut network with biases that take over the means that BatchNormalization implies."""
     return _redirected(task, matching=False)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..execution.prefix import Shelf
+from ..execution.prefix import ActivationStore
 from ..graph import Array
 from ..types import Floats, Mask
 from .regression import Covariance, Fit
@@ -40,14 +40,14 @@ class Rows:
     targets: Array
     shortcut: Array
 
-    def put(self, shelf: Shelf) -> Rows:
+    def put(self, store: ActivationStore) -> Rows:
         """The same, where there is memory for them."""
-        return Rows(*(shelf.put(a) for a in (self.patches, self.targets, self.shortcut)))
+        return Rows(*(store.put(a) for a in (self.patches, self.targets, self.shortcut)))
 
-    def drop(self, shelf: Shelf) -> None:
+    def drop(self, store: ActivationStore) -> None:
         """Forget them."""
         for array in (self.patches, self.targets, self.shortcut):
-            shelf.drop(array)
+            store.drop(array)
 
 
 def refitted(

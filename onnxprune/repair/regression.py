@@ -236,9 +236,9 @@ def _least(error: Callable[[float], float], penalties: tuple[float, ...]) -> tup
     """The penalty of least error, from the middle up or else down: too little and too much are both worse."""
     best = len(penalties) // 2
     least, middle = error(penalties[best]), best
-    for way in (1, -1):
-        while 0 <= best + way < len(penalties) and (next_ := error(penalties[best + way])) < least:
-            best, least = best + way, next_
+    for step in (1, -1):
+        while 0 <= best + step < len(penalties) and (next_ := error(penalties[best + step])) < least:
+            best, least = best + step, next_
         if best != middle:
             break
     return penalties[best], least

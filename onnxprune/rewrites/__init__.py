@@ -1,6 +1,6 @@
 """Passes that change a graph, and nothing that it computes: a file each.
 
-In: a network. Out: one whose outputs are equal, which whoever applies a rewrite checks in ONNX Runtime.
+In: a network. Out: one whose outputs are equal; the caller checks that in ONNX Runtime.
 
 - before units are looked for: `clean` (onnxslim), `constants` (weights that the graph computes), `branches`
   (an If whose condition is known, or whose branches hold weights);
@@ -11,10 +11,18 @@ In: a network. Out: one whose outputs are equal, which whoever applies a rewrite
 
 from __future__ import annotations
 
-from .branches import BranchesAside, KnownBranches
+from .branches import FlattenedBranches, KnownBranches
 from .clean import Cleaning
 from .constants import ComputedWeights
 from .grouped import grouped
 from .reuse import Widened, widened
 
-__all__ = ["BranchesAside", "Cleaning", "ComputedWeights", "KnownBranches", "Widened", "grouped", "widened"]
+__all__ = [
+    "Cleaning",
+    "ComputedWeights",
+    "FlattenedBranches",
+    "KnownBranches",
+    "Widened",
+    "grouped",
+    "widened",
+]

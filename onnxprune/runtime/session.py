@@ -44,7 +44,7 @@ _SILENT = 4  # ONNX Runtime logs from this severity on: fatal only, for errors c
 
 _NO_MEMORY = re.compile(r"bad_alloc|Failed to allocate memory|BFCArena::AllocateRawInternal")
 
-ort.disable_telemetry_events()  # nobody is told what runs here
+ort.disable_telemetry_events()  # what runs here is private
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class TensorSpec:
         dtype: of its elements; bfloat16 and float8 are those of ml_dtypes, and `object` stands for strings
             and for what isn't a tensor (a sequence, a map).
         shape: one entry per axis: a size, the name of a symbolic size, or None for a size without a name.
-            `()` for a scalar, and where the model doesn't tell the rank.
+            `()` for a scalar, and where the model doesn't declare the rank.
         is_tensor: whether it is one, and no sequence or map.
     """
 

@@ -78,7 +78,7 @@ class Samples:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is to be told of them."""
+        """Notes on them for the user."""
         left = self.manner.left_over
         if not left:
             return ()

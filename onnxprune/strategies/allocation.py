@@ -73,7 +73,7 @@ def descend(ladders: Sequence[Ladder], cost: Cost, target: float, *, what: str =
     """The rung of every group for which the cost is at most `target`.
 
     Costs of neighbours multiply, so what a step saves is looked up anew whenever a neighbour has moved. At
-    the end steps that turned out not to be needed are taken back, the dearest first.
+    the end steps that turned out not to be needed are taken back, the most expensive first.
 
     Raises:
         Infeasible: even the last rungs cost more.
@@ -117,7 +117,7 @@ def _give_back(
     taken: Sequence[tuple[float, int]],
     target: float,
 ) -> None:
-    """Undo steps, the dearest first, while the budget still holds."""
+    """Undo steps, the most expensive first, while the budget still holds."""
     for _, g in sorted(taken, reverse=True):
         if rungs[g] and state.value + state.change(g, ladders[g].stays(rungs[g] - 1)) <= target:
             rungs[g] -= 1

@@ -9,7 +9,7 @@ import numpy as np
 from ..contracts.groups import Choice, Group, Scores
 from ..contracts.stats import Sensitivity
 from ..cost.model import Cost
-from .ladder import Ladder, corrected, drowned
+from .ladder import Ladder, corrected, relative_loss
 from .sensitivity import LEVELS
 from .widths import Widths
 
@@ -31,13 +31,13 @@ def plain(groups: Sequence[Group], scores: Scores, widths: Widths) -> list[Ladde
 def even(ladders: Sequence[Ladder], cost: Cost) -> list[Ladder]:
     """Ladders whose shares are worth what they cost, so that all groups give about the same share.
 
-    Without samples, scores of different groups can't be compared, and what is dear to compute is not worth
-    less. Of the digits at 0.7 of the MACs, `l1` and what merging can do keep 87% (residual), 22% and 98%
+    Without samples, scores of different groups can't be compared, and a group isn't worth less for being
+    expensive. Of the digits at 0.7 of the MACs, `l1` and what merging can do keep 87% (residual), 22% and 98%
     (plain); 19%, 11% and 98% where sums of scores are compared.
     """
     held = cost.held(Choice())
     return [
-        ladder.bent(drowned(np.ones(ladder.group.size) / ladder.group.size) * (worth / cost.total))
+        ladder.bent(relative_loss(np.ones(ladder.group.size) / ladder.group.size) * (worth / cost.total))
         for ladder, worth in zip(ladders, held, strict=True)
     ]
 

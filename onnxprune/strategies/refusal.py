@@ -1,4 +1,4 @@
-"""Saying no: what was asked, what the closest is, and what stands in the way."""
+"""Refusals: what was asked for, the closest that is possible, and the groups that prevent more."""
 
 from __future__ import annotations
 

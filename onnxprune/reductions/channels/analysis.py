@@ -86,7 +86,7 @@ class Analysis:
         return result
 
     def exact(self, kept: Mask) -> Mask:
-        """The same, but for groups of which no comparison can tell: they stay whole."""
+        """The same, but groups that no comparison can cover stay whole."""
         found = kept.copy()
         for group in self.groups:
             found[group.units] |= group.approximate

@@ -58,7 +58,7 @@ def fit(groups: Iterable[PlannedGroup], graph: Graph, analysis: Analysis) -> Mas
     places = _places(analysis)
     stays = _Stays(analysis)
     known = [(tensor, _found(tensor, places, graph)) for group in groups for tensor in group.tensors]
-    # A vector that several layers share is in several places: what others say tells which one is meant.
+    # A vector that several layers share is in several places: the other weights decide which one is meant.
     for tensor, found in sorted(known, key=lambda one: len(one[1])):
         stays.put(tensor, found)
     kept = stays.kept
@@ -98,10 +98,10 @@ class _Stays:
         if any(not 0 <= i < units.size for i in tensor.kept):
             return InputError(f"keeps an index outside 0..{units.size - 1}", where=where)
         stays = self._stays(tensor, units)
-        stuck = np.flatnonzero(~stays & ~self._free[units])
-        if stuck.size:
+        fixed = np.flatnonzero(~stays & ~self._free[units])
+        if fixed.size:
             hint = "see 'onnxprune inspect'"
-            return InputError(f"index {stuck[0]} can't be removed", where=where, hint=hint)
+            return InputError(f"index {fixed[0]} can't be removed", where=where, hint=hint)
         other = np.flatnonzero(self._seen[units] & (self.kept[units] != stays))
         if other.size:
             reason = f"index {other[0]} is coupled with one that another tensor of the plan treats otherwise"

@@ -20,7 +20,7 @@ _FOLDED = frozenset({"BatchNormalization", "Add", "Mul", "Sub", "Div"})
 """With constants, these would be part of the filter in another export of the same network."""
 
 _CARRIERS = frozenset({*_FOLDED, "Identity", "Dropout", "Concat", "Sum", "Cast"})
-"""What a signal passes on its way to its ReLU."""
+"""Operators between a layer and its ReLU."""
 
 
 def filters(graph: Graph, analysis: Analysis, group: ChannelGroup) -> Iterator[Filters]:

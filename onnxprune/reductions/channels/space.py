@@ -136,20 +136,20 @@ class ChannelSpace:
     def without(self, ids: Collection[str], cause: Cause) -> ChannelSpace:
         """See `Space.without`."""
         left = self.analysis
-        groups, stuck, causes, cause_of = [], list(left.blocked), list(left.causes), left.cause_of.copy()
+        groups, blocked, causes, cause_of = [], list(left.blocked), list(left.causes), left.cause_of.copy()
         for group in left.groups:
             if group.id not in ids:
                 groups.append(group)
                 continue
             # Without a node of its own, the cause is at the node whose channels stay.
             by = [cause if cause.by >= 0 else replace(cause, by=node) for node in group.nodes]
-            stuck += [Blocked(node, group.size, one) for node, one in zip(group.nodes, by, strict=True)]
+            blocked += [Blocked(node, group.size, one) for node, one in zip(group.nodes, by, strict=True)]
             cause_of[group.units] = len(causes)
             causes.append(by[0])
         return ChannelSpace(
             self.network,
             replace(
-                left, groups=tuple(groups), blocked=tuple(stuck), causes=tuple(causes), cause_of=cause_of
+                left, groups=tuple(groups), blocked=tuple(blocked), causes=tuple(causes), cause_of=cause_of
             ),
         )
 

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from ..errors import UsageError
 from ..graph import Array
 from ..quality.drift import top_classes
-from ..quality.metrics import Batches, Classes, Closeness, Custom, Exam, Function, imported
+from ..quality.metrics import Batches, Classes, Closeness, Custom, Evaluator, Function, imported
 from ..runtime import Session
 from ..samples import Samples
-from ..strategies.max_drop import Exams
+from ..strategies.max_drop import Evaluators
 from .evidence import Evidence, Labelled, require_classes
 
 
-def exams(
+def evaluators(
     evidence: Evidence,
     labels: Labelled | None,
     metric: str | Function | None,
@@ -25,7 +25,7 @@ def exams(
     *,
     batch: int,
     seed: int,
-) -> Exams:
+) -> Evaluators:
     """What quality is, and the samples that decide and confirm it.
 
     Labelled samples are halved; without labels the samples that nothing was fitted to are used.
@@ -43,10 +43,10 @@ def exams(
     """
     parts = _parts(evidence, labels, seed)
     search, confirm = (_exam(metric, part, original, batch) for part in parts)
-    return Exams(search, confirm, (search.marks(original), confirm.marks(original)))
+    return Evaluators(search, confirm, (search.evaluate(original), confirm.evaluate(original)))
 
 
-def whole_exam(
+def whole_evaluator(
     evidence: Evidence,
     labels: Labelled | None,
     metric: str | Function | None,
@@ -54,7 +54,7 @@ def whole_exam(
     *,
     batch: int,
     seed: int,
-) -> Exam:
+) -> Evaluator:
     """What quality is, on all labelled samples, or on those that were neither fitted to nor decide anything.
 
     Raises:
@@ -93,7 +93,7 @@ def _labelled_part(given: Labelled, rows: NDArray[np.int64]) -> _Part:
     return _Part(replace(given.samples, indices=given.samples.indices[rows]), given.labels[rows])
 
 
-def _exam(metric: str | Function | None, part: _Part, original: Session, batch: int) -> Exam:
+def _exam(metric: str | Function | None, part: _Part, original: Session, batch: int) -> Evaluator:
     if metric is None:
         metric = "agreement" if part.labels is None else "accuracy"
     batches = part.batches(batch)

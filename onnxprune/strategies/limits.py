@@ -13,12 +13,12 @@ from ..contracts.budget import Limit
 from ..contracts.groups import Choice
 from ..contracts.maker import Candidate, Maker
 from ..contracts.selection import keep_best
-from ..cost.quantities import ROWS, Beside
+from ..cost.quantities import ROWS, CostMeter
 from ..errors import Infeasible
 from ..graph import Network, is_flattened
 from ..types import Progress
 from .allocation import Allocation
-from .edge import Effort, Search, edge
+from .bisection import Bisection, Effort, bisect
 from .refusal import too_tight
 from .widths import Widths
 
@@ -26,7 +26,7 @@ LATENCY_WINDOW = 0.1
 """Measured latency ends at most this share below what was asked: to be more precise would be luck."""
 
 WASTE = 0.05
-"""At most this share of a cost may be cut beyond what was asked, for the sake of widths that kernels like."""
+"""At most this share of a cost may be cut beyond the limit, for the sake of widths that kernels prefer."""
 
 _CLOSE = 0.01
 """As `LATENCY_WINDOW`, for what is counted."""
@@ -35,21 +35,21 @@ _EVALUATIONS = 10
 _ROUNDS = 6
 
 _COUNTED = ("--macs", "--params")
-"""What the cost that is brought down tells exactly."""
+"""Quantities that the cost model counts exactly."""
 
 
 @dataclass(frozen=True, eq=False)
-class Route:
-    """The way from the whole network down to a budget.
+class AllocationProblem:
+    """Which units should stay so that cost limits hold.
 
     Attributes:
         base: the network that is cut.
-        allocation: which units stay for a share of what is brought down.
+        allocation: which units stay for a share of the cost.
         maker: cuts and repairs.
         widths: that groups may have.
         limits: that have to hold.
-        beside: measures candidates beside the original.
-        progress: told what begins.
+        meter: measures candidates, and the original.
+        progress: called with what begins.
     """
 
     base: Network
@@ -57,73 +57,75 @@ class Route:
     maker: Maker
     widths: Widths
     limits: tuple[Limit, ...]
-    beside: Beside
+    meter: CostMeter
     progress: Progress = field(default=lambda _: None)
 
 
-def exceeded(route: Route, network: Network, limits: Sequence[Limit] | None = None) -> tuple[Limit, float]:
+def exceeded(
+    problem: AllocationProblem, network: Network, limits: Sequence[Limit] | None = None
+) -> tuple[Limit, float]:
     """The limit that a network exceeds most, or comes closest to; and by what share."""
-    given = route.limits if limits is None else limits
-    return max(((x, route.beside.excess(x, network)) for x in given), key=lambda pair: pair[1])
+    given = problem.limits if limits is None else limits
+    return max(((x, problem.meter.excess(x, network)) for x in given), key=lambda pair: pair[1])
 
 
-def within(route: Route) -> Choice:
+def widest_within(problem: AllocationProblem) -> Choice:
     """The widest choice of units that is within all limits, before any repair.
 
     Raises:
         Infeasible: a limit can't be met, or all are met already.
         CannotCut: what is left of a candidate would not fit together.
     """
-    limits, allocation = route.limits, route.allocation
-    counted = [x for x in limits if ROWS[x.quantity.option].beside is None]
-    if len(counted) == len(limits) and exceeded(route, route.base)[1] <= 0:
-        met = ", ".join(f"{x.quantity.option} {x}" for x in counted)
-        raise Infeasible(f"is within {met} already: nothing has to be removed", where=route.base.where)
+    limits, allocation = problem.limits, problem.allocation
+    counted = [x for x in limits if ROWS[x.quantity.option].paired is None]
+    if len(counted) == len(limits) and exceeded(problem, problem.base)[1] <= 0:
+        held = ", ".join(f"{x.quantity.option} {x}" for x in counted)
+        raise Infeasible(f"is within {held} already: nothing has to be removed", where=problem.base.where)
     if len(limits) == 1 and limits[0].quantity.option in _COUNTED:
-        share = limits[0].of(1.0) / route.beside.value(limits[0], route.base)
-        choice = _topped(route, allocation.choice(share), share)
-        # Of an If the dearest branch counts, which may have kept more than its share.
-        aside = is_flattened(route.base.graph)
-        if not aside or exceeded(route, route.maker.cut(choice).network)[1] <= 0:
+        share = limits[0].of(1.0) / problem.meter.value(limits[0], problem.base)
+        choice = _topped(problem, allocation.choice(share), share)
+        # Of an If the most expensive branch counts, which may have kept more than its share.
+        has_branches = is_flattened(problem.base.graph)
+        if not has_branches or exceeded(problem, problem.maker.cut(choice).network)[1] <= 0:
             return choice
-    route.progress("Measuring candidates")
+    problem.progress("Measuring candidates")
 
     def evaluate(share: float) -> tuple[Choice, Network]:
         choice = allocation.choice(share)
-        return choice, route.maker.cut(choice).network
+        return choice, problem.maker.cut(choice).network
 
     timed = len(counted) < len(limits)
-    found = edge(
+    found = bisect(
         evaluate,
-        lambda made: exceeded(route, made[1])[1],
+        lambda made: exceeded(problem, made[1])[1],
         inside=allocation.floor,
         outside=1.0,
         effort=Effort(_EVALUATIONS, tolerance=LATENCY_WINDOW if timed else _CLOSE),
     )
     if found.best is None:
-        raise _refusal(route, found)
+        raise _refusal(problem, found)
     return found.best.candidate[0]
 
 
-def _refusal(route: Route, found: Search[tuple[Choice, Network]]) -> Infeasible:
+def _refusal(problem: AllocationProblem, found: Bisection[tuple[Choice, Network]]) -> Infeasible:
     choice, network = found.closest.candidate
-    x, excess = exceeded(route, network)
+    x, excess = exceeded(problem, network)
     least = x.written((1 + excess) * x.of(1.0))
-    return too_tight(x.quantity.option, str(x), least, route.allocation.heaviest(choice))
+    return too_tight(x.quantity.option, str(x), least, problem.allocation.heaviest(choice))
 
 
-def _topped(route: Route, choice: Choice, share: float) -> Choice:
-    """More of the units where liked widths waste much of a budget: half a step of one group, a quarter, ...
+def _topped(problem: AllocationProblem, choice: Choice, share: float) -> Choice:
+    """More units where the preferred widths waste much of a budget: half a step of one group, a quarter, ...
 
-    Only these few groups get widths that kernels like less; among them the one goes first that fills most.
+    Only these few groups get widths that kernels prefer less; among them the one goes first that fills most.
     """
-    allocation, halvings = route.allocation, range(1, route.widths.multiple.bit_length())
-    for halving in halvings if not route.widths.strict else ():
+    allocation, halvings = problem.allocation, range(1, problem.widths.multiple.bit_length())
+    for halving in halvings if not problem.widths.strict else ():
         if share - allocation.share(choice) <= WASTE:
             break
         wider = []
         for ladder in allocation.ladders:
-            group, step = ladder.group, route.widths.of(ladder.group) >> halving
+            group, step = ladder.group, problem.widths.of(ladder.group) >> halving
             wanted = int(choice.of(group).sum()) + step
             if step and wanted <= group.size:
                 more = choice.with_group(group, keep_best(group, ladder.scores, wanted))
@@ -134,7 +136,7 @@ def _topped(route: Route, choice: Choice, share: float) -> Choice:
 
 
 @dataclass(frozen=True, eq=False)
-class Met:
+class WithinLimits:
     """The widest network within all limits.
 
     Attributes:
@@ -146,26 +148,26 @@ class Met:
     candidate: Candidate
 
 
-def met(route: Route) -> Met:
+def meet(problem: AllocationProblem) -> WithinLimits:
     """The widest network within all limits, repaired; where repair adds to it, less is kept for that.
 
     Raises:
         Infeasible: a limit can't be met, or all are met already.
         CannotCut: what is left of a candidate would not fit together.
     """
-    asked = {x.quantity.option: x for x in route.limits}
+    asked = {x.quantity.option: x for x in problem.limits}
     limits = dict(asked)
     for _ in range(_ROUNDS):
-        now = replace(route, limits=tuple(limits.values()))
-        choice = within(now)
-        made = route.maker.candidate(choice)
-        counted = [x for x in limits.values() if ROWS[x.quantity.option].beside is None]
+        now = replace(problem, limits=tuple(limits.values()))
+        choice = widest_within(now)
+        made = problem.maker.candidate(choice)
+        counted = [x for x in limits.values() if ROWS[x.quantity.option].paired is None]
         original = [asked[x.quantity.option] for x in counted]
         if not original:
-            return Met(choice, made)
-        x, excess = exceeded(route, made.network, original)
+            return WithinLimits(choice, made)
+        x, excess = exceeded(problem, made.network, original)
         if excess <= 0:
-            return Met(choice, made)
+            return WithinLimits(choice, made)
         option = x.quantity.option
         limits[option] = limits[option].times(1 / (1 + excess))
     raise Infeasible(
