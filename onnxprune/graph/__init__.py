@@ -1,7 +1,16 @@
-"""ONNX models as graphs of nodes: load, save, shapes, values, edits.
+"""ONNX models as graphs of nodes: files, shapes, values, edits. The only room that imports onnx.
 
-The only package that imports onnx. A `Graph` is never changed: `Graph.edited`
-returns a new one, so that analysis can't mutate and every stage may keep what it was given.
+In: a file. Out: a `Graph`, which is never changed (`Graph.edited` returns a new one), and a `Network`: a
+graph at given sizes of its inputs, with everything derived from it computed once (`Network.facts`,
+`Network.cached`).
+
+- reading: `files`, `form` (what is not a graph of operators is refused here), `external` and `apart`
+  (weights outside of the protobuf), `npz`, `reading`; writing: `delivery` (whole or not at all);
+- `core` (`Graph`, `Node`, `Edits`), `editing`, `parts` (pieces of a graph as models);
+- shapes and values: `facts`, `propagation`, `sizes`, `demands`, `shapes` (for what onnx can't infer),
+  `values`;
+- control flow: `bodies` (If, Loop, Scan as graphs), `flatten` and `branches` (branches of an If);
+- a shape rule for an operator that onnx can't infer: an entry in `shapes`.
 """
 
 from __future__ import annotations

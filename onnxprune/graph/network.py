@@ -68,7 +68,7 @@ class Network:
     @property
     def unflattened(self) -> Network:
         """As it is delivered: with what only a branch of an If needs inside of that branch."""
-        return self.cached("sunk", lambda network: network.of(unflattened(network.graph)))
+        return self.cached("unflattened", lambda network: network.of(unflattened(network.graph)))
 
     @property
     def of_one_sample(self) -> Network:

@@ -1,7 +1,15 @@
-"""Samples from where users have them: arrays in files, folders of images, test data, or Python objects.
+"""Samples of a model's inputs: from arrays in files, folders of images, ONNX test data, or Python objects.
 
-Samples are read one by one when they are needed and are never all in memory, so that a folder of a million
-images is as good as one of ten. Nothing is ever unpickled.
+In: a path or an object, and the graph that the samples are for. Out: `Samples`, read one by one when they
+are needed, so that a folder of a million images takes no more memory than one of ten. Nothing is ever
+unpickled.
+
+- `core`: `Samples` (batches, splits, subsets) and the check that they fit the model;
+- `arrays`: `.npz`, `.npy`, test data; `images`: presets and preprocessing; `objects`: readers, iterables,
+  arrays.
+
+A new source is a function here that gives `Samples`, a case in `load`, and a row in
+`tests/test_samples.py`.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class Ladder:
     Args:
         group: the group.
         scores: (group.size,), the higher the later it goes.
-        curve: (group.size + 1,), the loss with that many units gone; by default see `drowned`.
+        curve: (group.size + 1,), the loss with that many units gone; by default see `relative_loss`.
         round_to: keep multiples of this.
         min_channels: keep at least this many.
         rungs: at most this many.
