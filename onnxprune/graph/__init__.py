@@ -1,4 +1,4 @@
-"""ONNX models as graphs of nodes: files, shapes, values, edits. The only room that imports onnx.
+"""ONNX models as graphs of nodes: files, shapes, values, edits. The only subpackage that imports onnx.
 
 In: a file. Out: a `Graph`, which is never changed (`Graph.edited` returns a new one), and a `Network`: a
 graph at given sizes of its inputs, with everything derived from it computed once (`Network.facts`,

@@ -1,7 +1,7 @@
 """The composition of all stages: from a model and a budget to a pruned model and its verdict.
 
 In: a model, `Options`, samples. Out: a `Result` (graph, plan, verdict), or an error that says why not.
-Only this room knows the order of the stages: docs/data-flow.md.
+Only this subpackage knows the order of the stages: docs/data-flow.md.
 
 - `prune`: the public functions `prune`, `pareto`, `apply`; `options`: every option, declared once;
 - `begin`: model and samples; `load`: rewrites; `evidence`: samples by their use; `recipe`: options to

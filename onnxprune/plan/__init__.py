@@ -4,8 +4,8 @@ In: a `Plan` (see `contracts.plan`). Out: JSON by `schemas/plan.schema.json`, an
 still read.
 
 What a reduction writes into a plan, and how it finds that on another graph, is `Space.write` and
-`Space.read` in its own room. A new field is an attribute in `contracts.plan` with a default, and an entry
-in the schema; the version changes if old readers would misread the file.
+`Space.read` in its own subpackage. A new field is an attribute in `contracts.plan` with a default, and an
+entry in the schema; the version changes if old readers would misread the file.
 """
 
 from __future__ import annotations

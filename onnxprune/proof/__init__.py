@@ -1,6 +1,6 @@
 """The proof: a cut equals its masked reference, and a rewritten graph the one before.
 
-In: a `Cut`, or two graphs, and inputs. Out: a `Proved`, which only this room makes, or a `Comparison`. A
+In: a `Cut`, or two graphs, and inputs. Out: a `Proved`, which nothing else makes, or a `Comparison`. A
 cut is compared at the outputs and at every layer that lost something; a difference beyond rounding raises
 `ProofFailed`.
 

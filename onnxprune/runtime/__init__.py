@@ -1,4 +1,4 @@
-"""ONNX Runtime: sessions, inputs for them, and their latency. The only room that imports onnxruntime.
+"""ONNX Runtime: sessions, inputs for them, and their latency. The only subpackage that imports onnxruntime.
 
 In: serialized models, or paths where weights lie in files beside the model; it doesn't import onnx. Out:
 outputs, and times in seconds. Errors of ONNX Runtime become `InputError` or `RunFailed` with the node

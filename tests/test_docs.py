@@ -1,0 +1,58 @@
+"""What pages say of the code holds: the types of the data flow, and files that they name."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import typing
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("*.md")])
+FLOW = (ROOT / "docs/data-flow.md").read_text(encoding="utf-8")
+STEPS = re.findall(r"^\| `([\w.]+)` \| `(\w+)` \|", FLOW, re.MULTILINE)
+
+
+def resolved(path: str) -> object:
+    """What a dotted path below `onnxprune` names: a module, or what is in one."""
+    parts = path.split(".")
+    found: object = importlib.import_module("onnxprune")
+    for k, part in enumerate(parts, 1):
+        try:
+            found = importlib.import_module(f"onnxprune.{'.'.join(parts[:k])}")
+        except ModuleNotFoundError:
+            found = inspect.getattr_static(found, part)
+    return found
+
+
+def returned(function: object) -> str:
+    """The name of the type that a function, or a property, is declared to return."""
+    if isinstance(function, property):
+        function = function.fget
+    if isinstance(function, cached_property):
+        function = function.func
+    found = typing.get_type_hints(function)["return"]
+    plain = [a for a in typing.get_args(found) if a is not type(None)] if typing.get_args(found) else []
+    if type(None) in typing.get_args(found):
+        (found,) = plain
+    return (typing.get_origin(found) or found).__name__
+
+
+def test_the_flow_has_its_steps():
+    assert len(STEPS) > 35
+
+
+@pytest.mark.parametrize(("function", "kind"), STEPS)
+def test_each_step_of_the_flow_gives_what_the_page_says(function, kind):
+    assert returned(resolved(function)) == kind
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_pages_name_files_and_modules_that_exist(page):
+    text = page.read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:onnxprune|tests|tools|docs|models)/[\w./-]+)`", text):
+        assert (ROOT / path).exists(), f"{page.name} names {path}"
