@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib
 import inspect
 import re
@@ -10,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 
 import pytest
+
+import onnxprune
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("*.md")])
@@ -56,3 +59,52 @@ def test_pages_name_files_and_modules_that_exist(page):
     text = page.read_text(encoding="utf-8")
     for path in re.findall(r"`((?:onnxprune|tests|tools|docs|models)/[\w./-]+)`", text):
         assert (ROOT / path).exists(), f"{page.name} names {path}"
+
+
+EXAMPLES = [
+    "calibration.run",
+    "check.quantity",
+    "contracts.budget",
+    "contracts.groups",
+    "contracts.options",
+    "contracts.selection",
+    "criteria",
+    "errors",
+    "graph.files",
+    "graph.network",
+    "pipeline.judge",
+    "pipeline.load",
+    "pipeline.prune",
+    "plan.files",
+    "proof.whole",
+    "quality.interval",
+    "reductions.channels.space",
+    "runtime.session",
+    "samples",
+    "strategies.ladder",
+    "strategies.schedule",
+]
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_examples_in_docstrings_run(name, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    found = doctest.testmod(importlib.import_module(f"onnxprune.{name}"))
+    assert found.attempted
+    assert not found.failed
+
+
+def test_no_examples_are_left_out():
+    files = (
+        p for p in (ROOT / "onnxprune").rglob("*.py") if re.search("^ +>>> ", p.read_text("utf-8"), re.M)
+    )
+    names = (".".join(p.relative_to(ROOT / "onnxprune").with_suffix("").parts) for p in files)
+    assert sorted(name.removesuffix(".__init__") for name in names) == EXAMPLES
+
+
+@pytest.mark.parametrize("name", sorted(set(onnxprune.__all__)))
+def test_what_is_public_is_documented(name):
+    found = getattr(onnxprune, name)
+    assert inspect.getdoc(found)
+    if inspect.isfunction(found):
+        assert "Example:" in inspect.getdoc(found)

@@ -43,6 +43,17 @@ def measure(
 
     Raises:
         InputError: there is no sample, or one does not fit the model.
+
+    Example:
+        >>> import numpy as np
+        >>> from onnxprune.contracts.request import Request
+        >>> from onnxprune.graph import load
+        >>> graph = load("models/digits-plain.onnx")
+        >>> request = Request("image", 1, (1, 1, 28, 28), frozenset({"sum", "squares"}))
+        >>> batches = [{"image": np.full((4, 1, 28, 28), 0.5, np.float32)}] * 2
+        >>> stats = measure(graph, {("image", 1): request}, batches)
+        >>> stats.samples, float(stats.of(("image", 1)).mean[0])
+        (8, 0.5)
     """
     meter = Meter(graph, tuple(wanted.values()), seed)
     session = open_session(meter.graph, options) if wanted else None

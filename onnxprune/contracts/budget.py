@@ -133,6 +133,13 @@ def limit(text: str, quantity: Quantity) -> Limit:
 
     Raises:
         UsageError: it is neither, or the share is not between 0 and 1.
+
+    Example:
+        >>> size = Quantity("file size", "--size", BYTES, "8MB")
+        >>> limit("8MB", size).amount, limit("50%", size).share
+        (8000000.0, 0.5)
+        >>> str(limit("0.25", size))
+        '0.25 of the file size'
     """
     option = quantity.option
     number, unit = _parts(
@@ -165,6 +172,10 @@ def drop(text: str, *, option: str = "--max-drop") -> float:
 
     Raises:
         UsageError: it is not a drop.
+
+    Example:
+        >>> drop("1%"), drop("0.5pt"), drop("0.02")
+        (0.01, 0.005, 0.02)
     """
     hint = "say a drop such as 0.01, 1% or 1pt"
     number, unit = _parts(text, option, hint)

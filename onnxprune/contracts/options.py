@@ -83,7 +83,12 @@ class Declared:
 
 
 def spelled(name: str) -> str:
-    """A field as the command line spells it: `--max-drop`."""
+    """A field as the command line spells it.
+
+    Example:
+        >>> spelled("max_drop")
+        '--max-drop'
+    """
     return f"--{name.replace('_', '-')}"
 
 

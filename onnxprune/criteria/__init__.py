@@ -64,7 +64,12 @@ CRITERIA: Mapping[str, Criterion] = MappingProxyType({c.name: c for c in _OWN})
 
 
 def names() -> tuple[str, ...]:
-    """All names that `get` knows, those of entry points last."""
+    """All names that `get` knows, those of entry points last.
+
+    Example:
+        >>> names()[:3]
+        ('l1', 'l2', 'geometric-median')
+    """
     return (*CRITERIA, *sorted(p.name for p in entry_points(group=ENTRY_POINTS) if p.name not in CRITERIA))
 
 
@@ -73,6 +78,10 @@ def get(name: str) -> Criterion:
 
     Raises:
         UsageError: there is none, or its entry point does not give one.
+
+    Example:
+        >>> get("obs").needs
+        frozenset({'consumers'})
     """
     if name in CRITERIA:
         return CRITERIA[name]

@@ -41,6 +41,13 @@ def load(path: str | os.PathLike[str], *, weights: bool = True) -> Graph:
     Raises:
         InputError: there is no such file, it is not an ONNX model or has a wrong form, or its external data
             is missing or lies outside the model's folder.
+
+    Example:
+        >>> graph = load("models/digits-plain.onnx")
+        >>> graph.inputs, graph.outputs, graph.parameters()
+        (('image',), ('logits',), 287722)
+        >>> print(graph.nodes[0])
+        Conv '/stage1/conv1/conv/Conv'
     """
     file = Path(path)
     model = _parse(file)

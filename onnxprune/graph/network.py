@@ -20,6 +20,12 @@ class Network:
     Args:
         graph: the graph.
         dims: sizes of symbolic dimensions; others are guessed.
+
+    Example:
+        >>> from onnxprune.graph import load
+        >>> network = Network(load("models/digits-plain.onnx"), {"batch": 8})
+        >>> network.facts.shapes["logits"]
+        (8, 10)
     """
 
     def __init__(self, graph: Graph, dims: Mapping[str, int] | None = None) -> None:

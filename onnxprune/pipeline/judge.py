@@ -135,6 +135,15 @@ def compare(
 
     Raises:
         InputError: a model can't be read or run, their inputs or outputs differ, or samples don't fit.
+
+    Example:
+        >>> import onnxprune
+        >>> folded, whole = "models/digits-plain.onnx", "models/digits-plain-bn.onnx"
+        >>> verdict = onnxprune.compare(whole, folded, measure_latency=False)
+        >>> verdict.before.params, verdict.after.params
+        (289194, 287722)
+        >>> verdict.drift.relative["logits"] < 1e-5
+        True
     """
     left, right = (m if isinstance(m, Graph) else load(m) for m in (original, pruned))
     before, after = open_session(left), open_session(right)

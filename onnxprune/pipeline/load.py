@@ -191,6 +191,12 @@ def prepare(
     Raises:
         InputError: the model can't be read or run.
         UsageError: a pattern of `keep` names nothing.
+
+    Example:
+        >>> import onnxprune
+        >>> prepared = onnxprune.prepare("models/digits-plain.onnx", keep=["/head/*"])
+        >>> [group.size for group in prepared.channels.groups]
+        [32, 32, 64, 64]
     """
     found = loaded(model, simplify=simplify, dims=dims, progress=progress)
     progress("Finding channels")

@@ -73,6 +73,17 @@ def prune(  # noqa: PLR0913
         ProofFailed: the surgery was not exact: a bug.
         CheckFailed: the result drifts far.
         InputError: the model or the samples can't be read or don't fit.
+
+    Example:
+        >>> import onnxprune
+        >>> model = "models/digits-plain.onnx"
+        >>> result = onnxprune.prune(model, ratio=0.5, repair="none", measure_latency=False)
+        >>> result.verdict.exact
+        True
+        >>> result.verdict.after.params < result.verdict.before.params
+        True
+        >>> [(group.size, group.kept) for group in result.plan.groups]
+        [(32, 16), (32, 16), (64, 32), (64, 32), (128, 64), (128, 64)]
     """
     run = begin(
         model,
@@ -166,6 +177,14 @@ def apply(  # noqa: PLR0913
     Raises:
         InputError: the plan does not fit; the message names the first difference.
         ProofFailed: the surgery was not exact: a bug.
+
+    Example:
+        >>> import onnxprune
+        >>> model = "models/digits-plain.onnx"
+        >>> first = onnxprune.prune(model, ratio=0.5, repair="none", measure_latency=False)
+        >>> again = onnxprune.apply(model, first.plan, measure_latency=False)
+        >>> again.model == first.model
+        True
     """
     plan = plan if isinstance(plan, Plan) else plans.read(Path(plan))
     made = dict(plan.options)

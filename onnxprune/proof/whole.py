@@ -31,6 +31,18 @@ def prove(cut: Cut, feeds: Feeds) -> Proved:
 
     Raises:
         ProofFailed: they differ: a bug.
+
+    Example:
+        >>> import numpy as np
+        >>> from onnxprune.graph import Network, load
+        >>> from onnxprune.reductions.channels import Channels
+        >>> network = Network(load("models/digits-plain.onnx"))
+        >>> space = Channels().find(network)
+        >>> first = space.groups[0]
+        >>> choice = Choice({first.id: np.arange(first.size) % 2 == 0})  # every other channel goes
+        >>> proof = prove(without(network, [space], choice), {"image": np.ones((1, 1, 28, 28), np.float32)})
+        >>> proof.exact, proof.compared.error < 1e-5
+        (True, True)
     """
     loose = [group for group in cut.groups if group.approximate]
     names = tuple(group.name for group in loose)

@@ -26,6 +26,11 @@ def drop_interval(lost: int, gained: int, total: int) -> Interval:
         lost: samples that only the original got right.
         gained: samples that only the pruned model got right.
         total: all samples, at least one.
+
+    Example:
+        >>> found = drop_interval(lost=20, gained=10, total=2500)
+        >>> found.value, round(found.low, 4), round(found.high, 4)
+        (0.004, -0.0033, 0.0113)
     """
     lost_low, lost_high = _share(lost, total)
     gained_low, gained_high = _share(gained, total)

@@ -97,6 +97,12 @@ class Session:
     Raises:
         InputError: ONNX Runtime can't load the model.
         UsageError: the provider isn't available here.
+
+    Example:
+        >>> import numpy as np
+        >>> session = Session("models/digits-plain.onnx")
+        >>> session.run({"image": np.zeros((2, 1, 28, 28), np.float32)})["logits"].shape
+        (2, 10)
     """
 
     def __init__(

@@ -47,6 +47,14 @@ def load(
     Raises:
         InputError: the source can't be read, or doesn't fit the model's inputs; the message names the input.
         UsageError: the preprocessing doesn't fit the model.
+
+    Example:
+        >>> from onnxprune.graph import load as load_graph
+        >>> found = load("models/digits-calib.npz", load_graph("models/digits-plain.onnx"))
+        >>> found.count
+        512
+        >>> next(iter(found.batches(32)))["image"].shape
+        (32, 1, 28, 28)
     """
     specs = input_specs(graph)
     if not isinstance(source, str | os.PathLike):

@@ -28,6 +28,10 @@ def relative_loss(scores: Floats) -> Floats:
     With sums of scores alone, emptying a group would cost no more than its last unit's score. The ratio of
     what is gone to what is left is a noise-to-signal ratio: equal to the sum while little is gone, and
     unbounded as nothing is left.
+
+    Example:
+        >>> relative_loss(np.array([0.5, 0.25, 0.25])).round(2).tolist()
+        [0.0, 0.33, 1.0, 1000000.0]
     """
     gone = np.concatenate([[0.0], np.cumsum(np.sort(np.asarray(scores, np.float64)))])
     left = np.maximum(1 - gone / gone[-1], 1e-6) if gone[-1] > 0 else np.ones(len(gone))

@@ -1,6 +1,6 @@
 """Which channels of a graph can be removed together, and where each of them lives.
 
-Units are numbered through the whole graph here; outside of this subpackage they are numbered within their groups.
+Units are numbered through the whole graph here, and within their groups outside of this subpackage.
 """
 
 from __future__ import annotations

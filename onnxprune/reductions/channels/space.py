@@ -63,6 +63,15 @@ class Channels:
 
         Raises:
             Infeasible: no consistent set of channels was found (a rule is broken).
+
+        Example:
+            >>> from onnxprune.graph import Network, load
+            >>> space = Channels().find(Network(load("models/digits-residual.onnx")))
+            >>> group = space.groups[0]
+            >>> group.name, group.size, group.kind
+            ('/stem/conv/Conv', 32, 'channel')
+            >>> len(group.layers)  # a residual stream: several layers make its channels
+            3
         """
         return ChannelSpace(
             network,
