@@ -410,7 +410,7 @@ class TestCommand:
             (["--macs", "0.5", "--round-to", "some"], 2, "--round-to: 'some' is neither a number"),
             (["--latency", "5 miles"], 2, "no unit of latency"),
             (["--macs", "0.5", "--provider", "Nope", "--profile-out", "t.json"], 2, "Nope"),
-            (["--latency", "0.5", "--profile-in", "nowhere.json"], 2, "No such file"),
+            (["--latency", "0.5", "--profile-in", "nowhere.json"], 2, "no such file"),
             (["--macs", "0.5", "--dim", "n"], 2, "--dim: 'n' is not NAME=SIZE"),
             ([], 2, "no budget is given"),
         ],

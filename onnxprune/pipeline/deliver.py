@@ -64,8 +64,8 @@ def with_values(found: Delivered, solved: Solved) -> Delivered:
     notes = (
         f"{gone} of {count} weights in {len(names)} layers are zero ({gone / count:.1%})",
         "ONNX Runtime computes with zeros as with other numbers: the file is not smaller and not faster; "
-        f"compressed (zlib), these weights take about {packed[1] / packed[0]:.0%} of the bytes they took "
-        "compressed",
+        f"compressed with zlib, these weights take about {packed[1] / packed[0]:.0%} of the bytes that the "
+        "original ones take so",
     )
     return replace(found, notes=(*found.notes, *notes))
 

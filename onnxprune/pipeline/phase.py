@@ -53,7 +53,7 @@ def _solved(search: Search, evaluators: Evaluators | None) -> Solved:
 def within_drop(search: Search, problem: AllocationProblem, evaluators: Evaluators, limit: float) -> Solved:
     """Prune as much as `--max-drop` allows."""
     executor = search.setting.executor
-    search.setting.progress(f"Searching for the most pruning that loses no more than {100 * limit:g} points")
+    search.setting.progress(f"Searching for the smallest model with a drop of at most {100 * limit:g}%")
     graph = GraphOf(search.maker.quietly())
     found = most(problem.allocation, graph, evaluators, limit, executor)
     if search.options.steps > 1:
