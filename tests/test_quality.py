@@ -121,7 +121,7 @@ class TestImported:
     @pytest.mark.parametrize(
         ("text", "words"),
         [
-            ("f1", "no such metric; say accuracy, agreement, or module:function"),
+            ("f1", "no such metric; use accuracy, agreement, or module:function"),
             ("no_such_module_here:f", "can't be imported"),
             ("math:no_such_function", "can't be imported"),
             ("math:pi", "not a function"),

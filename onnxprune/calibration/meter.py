@@ -87,13 +87,13 @@ class Meter:
         """Add what the graph gave for one batch.
 
         Raises:
-            InputError: a tensor holds NaN or infinity, after which no sum means anything.
+            InputError: a tensor holds NaN or infinity, which would spoil every sum.
         """
         for name, tensor in self._tensors.items():
             value = outputs[tensor]
             if value.ndim < 2 and not np.isfinite(value).all():
                 where = self.requests[int(name.partition(".")[0])].tensor
-                hint = "leave the sample out, or mend the model"
+                hint = "leave the sample out, or correct the model"
                 raise InputError(f"'{where}' holds NaN or infinity on some sample", hint=hint)
             if name.endswith(".pooled"):
                 self._pooled.setdefault(name, []).append(value)

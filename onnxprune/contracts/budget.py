@@ -143,7 +143,7 @@ def limit(text: str, quantity: Quantity) -> Limit:
     """
     option = quantity.option
     number, unit = _parts(
-        text, option, f"say a share such as 0.5 or 50%, or an amount such as {quantity.example}"
+        text, option, f"give a share such as 0.5 or 50%, or an amount such as {quantity.example}"
     )
     if unit in ("", "%"):
         hint = f"an amount has a unit, such as {quantity.example}"
@@ -160,7 +160,7 @@ def share(text: str, *, option: str) -> float:
     Raises:
         UsageError: it is not a share.
     """
-    hint = "say a share such as 0.5 or 50%"
+    hint = "give a share such as 0.5 or 50%"
     number, unit = _parts(text, option, hint)
     if unit not in ("", "%"):
         raise UsageError(f"'{text}' is not a share", where=option, hint=hint)
@@ -177,7 +177,7 @@ def drop(text: str, *, option: str = "--max-drop") -> float:
         >>> drop("1%"), drop("0.5pt"), drop("0.02")
         (0.01, 0.005, 0.02)
     """
-    hint = "say a drop such as 0.01, 1% or 1pt"
+    hint = "give a drop such as 0.01, 1% or 1pt"
     number, unit = _parts(text, option, hint)
     if unit not in ("", "%", "pt", "pts", "pp"):
         raise UsageError(f"'{text}' is not a drop", where=option, hint=hint)
@@ -193,7 +193,7 @@ def _parts(text: str, option: str, hint: str) -> tuple[float, str]:
         raise UsageError(f"'{text}' is not a number with an optional unit", where=option, hint=hint)
     number = float(found[1])
     if not math.isfinite(number):
-        raise UsageError(f"'{text}' is not a number that means anything", where=option, hint=hint)
+        raise UsageError(f"'{text}' is not a finite number", where=option, hint=hint)
     return number, found[2]
 
 

@@ -147,7 +147,7 @@ def check_relations(options: Any) -> None:
         d = by_name[name]
         if d.option.requires and not any(other in asked for other in d.option.requires):
             wanted = " or ".join(by_name[other].flag for other in d.option.requires)
-            raise UsageError(f"says nothing without {wanted}", where=d.flag)
+            raise UsageError(f"has no effect without {wanted}", where=d.flag)
         for clash in d.option.unless:
             if clash.field in asked and asked[clash.field] not in clash.values:
                 hint = clash.hint or f"leave out {by_name[clash.field].flag}"

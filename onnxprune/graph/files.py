@@ -117,7 +117,7 @@ def _parse(file: Path) -> ModelProto:
 
 
 def require_finite(graph: Graph) -> None:
-    """Refuse weights that are NaN or infinite: no score or repair means anything on them.
+    """Refuse weights that are NaN or infinite: scores and repairs are undefined with them.
 
     Lone values and constants of few distinct values (attention masks hold -inf on purpose) pass.
 

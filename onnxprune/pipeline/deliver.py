@@ -63,9 +63,9 @@ def with_values(found: Delivered, solved: Solved) -> Delivered:
     packed = [_compressed(graph, names) for graph in (before, solved.candidate.graph)]
     notes = (
         f"{gone} of {count} weights in {len(names)} layers are zero ({gone / count:.1%})",
-        "ONNX Runtime computes with zeros as with other numbers: the file is not smaller and not faster; "
-        f"compressed with zlib, these weights take about {packed[1] / packed[0]:.0%} of the bytes that the "
-        "original ones take so",
+        "ONNX Runtime computes with zeros as with other numbers: they make nothing smaller or faster; "
+        f"compressed with zlib, these weights take about {packed[1] / packed[0]:.0%} of the compressed size "
+        "of the original ones",
     )
     return replace(found, notes=(*found.notes, *notes))
 
@@ -169,7 +169,7 @@ def as_mask(found: Delivered, solved: Solved, original: Network, feeds: Feeds, t
         graph = reference.graph
     left, whole = size(solved.candidate.network.unflattened, timing), size(original, timing)
     note = (
-        f"masked: nothing is smaller yet; cut, it has {left.params / whole.params:.1%} of the parameters, "
+        f"masked: shapes are as before; once cut, it has {left.params / whole.params:.1%} of the parameters, "
         f"{left.macs / (whole.macs or 1):.1%} of the MACs and {left.bytes / whole.bytes:.1%} of the bytes"
     )
     return Delivered(reference.of(graph).unflattened, (*found.notes, note), found.rewrites, in_place=True)

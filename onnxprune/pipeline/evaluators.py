@@ -101,7 +101,7 @@ def _exam(metric: str | Function | None, part: _Part, original: Session, batch: 
         return Custom(getattr(metric, "__name__", "metric"), metric, batches, part.labels)
     if metric == "accuracy":
         if part.labels is None:
-            raise UsageError("accuracy needs --labels", where="--metric", hint="or say agreement")
+            raise UsageError("accuracy needs --labels", where="--metric", hint="or use --metric agreement")
         require_classes(part.labels)
         return Classes(metric, batches, part.labels)
     if metric == "agreement":

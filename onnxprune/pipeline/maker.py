@@ -176,7 +176,7 @@ def _left_out(cut: Cut, packing: Packing) -> tuple[Omission, ...]:
     count = sum(node.op in quant.MACS and node.outputs[0] not in packing.outputs for node in lost)
     if not count:
         return ()
-    because = f"leaves {count} layers as they are that compute with integers"
+    because = f"leaves {count} integer layers unchanged"
     return (Omission("repair", because, "prune before quantising"),)
 
 

@@ -72,7 +72,7 @@ def _channels(options: Options, budget: Budget, sampled: bool) -> Phase:
         return Phase("channels", (channels,), budget, criterion)
     criterion = _criterion(options.criterion, "inbound-variance")
     if criterion.name not in ("inbound-variance", *_SINGLE):
-        reason = f"kernels go by {', '.join(_SINGLE)} or inbound-variance, not by {criterion.name}"
+        reason = f"{criterion.name} can't rate kernels; {', '.join(_SINGLE)} and inbound-variance can"
         raise UsageError(reason, where="--inbound", hint="leave out --criterion")
     return Phase("kernels", (Kernels(options.inbound_groups), channels), budget, criterion)
 
@@ -80,7 +80,7 @@ def _channels(options: Options, budget: Budget, sampled: bool) -> Phase:
 def _weights(options: Options, budget: Budget, sampled: bool, *, alone: bool) -> Phase:
     criterion = _criterion(options.criterion if alone else None, "wanda" if sampled else "l1")
     if criterion.name not in _SINGLE:
-        reason = f"single weights go by {', '.join(_SINGLE)}, not by {criterion.name}"
+        reason = f"{criterion.name} can't rate single weights; {', '.join(_SINGLE)} can"
         raise UsageError(reason, where="--sparsity", hint="choose another --criterion")
     if criterion.name == "wanda" and not sampled:
         raise UsageError("'wanda' needs samples", where="--sparsity", hint="give --calib, or use l1")

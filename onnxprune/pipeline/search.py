@@ -191,7 +191,7 @@ def narrowed(search: Search, trouble: CannotCut) -> Search:
         raise trouble
     spaces = tuple(space.without(trouble.groups, trouble.cause) for space in search.spaces)
     by = str(search.base.graph.nodes[trouble.cause.by])
-    note = f"{by}: {trouble.cause.reason}: the channels that it is about stay"
+    note = f"{by}: {trouble.cause.reason}: these channels stay"
     require_groups(search.setting.loaded.origin.where, spaces[:1])
     return replace(search, spaces=spaces, notes=(*search.notes, note))
 

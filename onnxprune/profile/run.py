@@ -36,7 +36,7 @@ class LayerProfile:
         seconds: as it is.
         share: of the time of all layers.
         bound: what limits it.
-        multiple: the widths worth having are multiples of this; `None` where it wasn't measured.
+        multiple: the kernels prefer multiples of this; `None` where it wasn't measured.
         points: as it is, then at other widths.
         rate: what its time follows.
     """
@@ -58,7 +58,7 @@ class Profile:
     Attributes:
         layers: in the order of the graph.
         seconds: of all kernels.
-        multiple: the widths worth having are multiples of this.
+        multiple: the kernels prefer multiples of this.
         setting: provider, threads, versions, machine, shapes.
         notes: what couldn't be measured.
     """
@@ -116,7 +116,7 @@ def profile(
     times = {layer.name: stopwatch.seconds(layer) for layer in now.layers}
     heavy = _heaviest(times, _WORTHWHILE)
 
-    progress("Timing layers at odd widths")
+    progress("Timing layers at unaligned widths")
     judges = set(sorted((x.name for x in now.layers if x.macs), key=lambda n: -times[n])[:_JUDGES])
     steps = _steps(effect, narrowed, dims, judges & heavy, stopwatch)
     by_layer = {name: Offset(times[name], per_mac) for name, per_mac in steps.items()}

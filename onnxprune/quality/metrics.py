@@ -171,7 +171,7 @@ def imported(text: str) -> Function:
     where = f"--metric {text}"
     module, _, name = text.partition(":")
     if not module or not name:
-        hint = "say accuracy, agreement, or module:function"
+        hint = "use accuracy, agreement, or module:function"
         raise UsageError("there is no such metric", where=where, hint=hint)
     here = str(Path.cwd())
     sys.path.insert(0, here)

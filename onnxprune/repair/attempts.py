@@ -61,7 +61,7 @@ def fitted(
             network = stored(network)
             after = judge.loss(network.graph)
         except InputError as error:
-            notes.append(f"repair by {name} was given up: {error}")
+            notes.append(f"repair by {name} failed: {error}")
             continue
         if after < before:
             return index, Repaired(network, name, layers, before, after, tuple(notes))
@@ -79,8 +79,8 @@ def from_statistics(task: Task, mode: Mode, stats: Stats, stored: Stored) -> Rep
     """
     network, unknown = projected(task, stats, weights=mode != "bias")
     plural = "s" if unknown != 1 else ""
-    said = f"repair leaves {unknown} layer{plural} as they are: the statistics say too little of what is read"
-    return Repaired(stored(network), "bias" if mode == "bias" else "stats", notes=(said,) if unknown else ())
+    note = f"repair leaves {unknown} layer{plural} unchanged: the statistics don't cover their inputs"
+    return Repaired(stored(network), "bias" if mode == "bias" else "stats", notes=(note,) if unknown else ())
 
 
 def from_weights(task: Task, mode: Mode, stored: Stored) -> Repaired | None:

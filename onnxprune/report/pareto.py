@@ -26,7 +26,7 @@ def pareto_table(choices: Sequence[Point[T]], *, cost: str, quality: str) -> Tab
     table.add_column(quality, justify="right")
     table.add_column("")
     for c in choices:
-        table.add_row(c.name, f"{c.cost:.3f}", f"{c.quality:.4f}", "another is better" if c.dominated else "")
+        table.add_row(c.name, f"{c.cost:.3f}", f"{c.quality:.4f}", "dominated" if c.dominated else "")
     return table
 
 

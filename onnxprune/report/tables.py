@@ -47,7 +47,7 @@ def _table(title: str, columns: Mapping[str, JustifyMethod], last: str) -> Table
 
 
 def inspection_tables(found: Inspection) -> Renderables:
-    """Layers, other weights, what blocks any of them, totals and the largest win."""
+    """Layers, other weights, what blocks any of them, totals and the largest gain."""
     parts: list[RenderableType] = [_layers(found)]
     rest = _other_weights(found)
     parts += [rest] if rest.row_count else []
@@ -111,9 +111,9 @@ def _obstacles(found: Inspection) -> Table:
         if weight.reason is not None and weight.unblock is not None:
             alike.setdefault((weight.reason, weight.unblock), []).append(weight)
     columns: dict[str, JustifyMethod] = {
-        "what is in the way": "left",
-        "in whole": "right",
-        "in part": "right",
+        "blocked by": "left",
+        "whole weights": "right",
+        "parts of weights": "right",
     }
     table = _table("Blocked weights", columns, "what would unblock them")
     for (reason, unblock), some in sorted(alike.items(), key=lambda item: -len(item[1])):
@@ -136,7 +136,7 @@ def _totals(found: Inspection) -> Text:
         share = best.params / max(1, found.size.params)
         lines.append(
             f"{len(found.groups)} group{'s' if len(found.groups) > 1 else ''}; "
-            f"largest win: '{best.name}' ({best.units} units) "
+            f"largest gain: '{best.name}' ({best.units} units) "
             f"carries {share:.0%} of the parameters"
         )
     else:

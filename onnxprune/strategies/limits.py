@@ -173,5 +173,5 @@ def meet(problem: AllocationProblem) -> WithinLimits:
     raise Infeasible(
         f"{x} can't be met with what repair adds: {x.written((1 + excess) * x.of(1.0))} is left",
         where=x.quantity.option,
-        hint="ask for more, or choose --repair fold or none",
+        hint="raise the limit, or choose --repair fold or none",
     )
