@@ -112,7 +112,7 @@ class Row:
     macs: int
     multiple: int
     follows: float
-    liked: Mapping[str, Any]
+    preferred: Mapping[str, Any]
     naive: Mapping[str, Any]
     latency: Mapping[str, Any]
     memory_bound: Sequence[str] = field(default_factory=list)
@@ -146,7 +146,7 @@ def row(name: str, model: Any, timing: Timing, seconds: float) -> Row:
     fast = within_latency(ready, scores, drive, found, timing)
     results = [multiple, naive, *([fast] if isinstance(fast, Graph) else [])]
     ratios = measured(ready.graph, results, timing, seconds)
-    told = [
+    shown = [
         {"macs": count(r, dims) / before, "ratio": asdict(x), "of_ideal": count(r, dims) / before / x.value}
         for r, x in zip(results, ratios, strict=True)
     ]
@@ -157,9 +157,9 @@ def row(name: str, model: Any, timing: Timing, seconds: float) -> Row:
         macs=before,
         multiple=found.multiple,
         follows=found.share("compute"),
-        liked=told[0],
-        naive=told[1],
-        latency=told[2] if isinstance(fast, Graph) else {"refused": fast},
+        preferred=shown[0],
+        naive=shown[1],
+        latency=shown[2] if isinstance(fast, Graph) else {"refused": fast},
         memory_bound=[f"{x.name} ({x.ops}, {x.share:.0%})" for x in heavy],
         seconds=time.perf_counter() - began,
     )
@@ -225,7 +225,7 @@ def markdown(rows: Sequence[Row]) -> str:
         lasts = r.latency.get("refused") or spelled(r.latency, False)
         lines.append(
             f"| {r.name} | {r.milliseconds:.2f} | {r.macs / 1e6:.0f} M | {r.multiple} | {r.follows:.0%} "
-            f"| {spelled(r.liked)} | {spelled(r.naive)} | {lasts} | {', '.join(r.memory_bound[:3])} |"
+            f"| {spelled(r.preferred)} | {spelled(r.naive)} | {lasts} | {', '.join(r.memory_bound[:3])} |"
         )
     return "\n".join(lines) + "\n"
 
