@@ -19,14 +19,14 @@ from onnxprune.errors import InputError
 from onnxprune.execution.timing import Timing
 from onnxprune.graph import Graph, Network, infer
 from onnxprune.pipeline.latency import latency_cost, profiled
-from onnxprune.profile import Setting, Stopwatch, Table, cached, layers, load, profile, remember
+from onnxprune.profile import MachineSetting, Stopwatch, Table, cached, layers, load, profile, remember
 from onnxprune.profile.fit import Point, bound, fitted, follows
 from onnxprune.profile.widths import Offset, preferred_multiple, rounded, variants
 from onnxprune.reductions.channels import Channels
 from onnxprune.runtime import ExecutionOptions, Session, kernel_seconds
 from onnxprune.runtime.kernels import _totals
 
-HERE = Setting("CPUExecutionProvider", 1, True, "1.0", "a fake")
+HERE = MachineSetting("CPUExecutionProvider", 1, True, "1.0", "a fake")
 
 
 def network(width: int = 64) -> Graph:
@@ -310,7 +310,7 @@ class TestTable:
         remember(Table(HERE, {"a": 1.0}))
         remember(Table(HERE, {"b": 2.0}))
         assert cached(HERE) == Table(HERE, {"a": 1.0, "b": 2.0})
-        elsewhere = Setting("CPUExecutionProvider", 2, True, "1.0", "a fake")
+        elsewhere = MachineSetting("CPUExecutionProvider", 2, True, "1.0", "a fake")
         assert cached(elsewhere) == Table(elsewhere)
         next((tmp_path / "cache" / "latency").iterdir()).write_text("{")
         assert cached(HERE) == Table(HERE)

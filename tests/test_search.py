@@ -14,7 +14,7 @@ from onnxprune.errors import UsageError
 from onnxprune.quality.interval import drop_interval
 from onnxprune.report.pareto import pareto_table, plot
 from onnxprune.strategies.bisection import Effort, bisect
-from onnxprune.strategies.pareto import Point, curve
+from onnxprune.strategies.pareto import ParetoPoint, curve
 from onnxprune.strategies.refusal import drop_refused, no_gain, too_tight
 from onnxprune.strategies.schedule import schedule
 
@@ -166,11 +166,11 @@ class TestPareto:
     def test_a_plot_without_matplotlib(self, monkeypatch, tmp_path):
         monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
         with pytest.raises(UsageError, match="matplotlib"):
-            plot([Point("a", 0.5, 0.9, None)], tmp_path / "p.png", cost="MACs", quality="accuracy")
+            plot([ParetoPoint("a", 0.5, 0.9, None)], tmp_path / "p.png", cost="MACs", quality="accuracy")
 
     def test_a_plot(self, tmp_path):
         pytest.importorskip("matplotlib")
-        choices = [Point("a", 0.5, 0.9, None), Point("b", 0.7, 0.8, None, dominated=True)]
+        choices = [ParetoPoint("a", 0.5, 0.9, None), ParetoPoint("b", 0.7, 0.8, None, dominated=True)]
         plot(choices, tmp_path / "p.svg", cost="MACs", quality="accuracy")
         assert (tmp_path / "p.svg").stat().st_size > 1000
         with pytest.raises(UsageError, match="can't be drawn"):

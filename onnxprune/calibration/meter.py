@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contracts.request import Kernel, Kind, Request
+from ..contracts.request import Kernel, Request
 from ..contracts.stats import Moments
 from ..errors import InputError
 from ..graph import Array, Graph, appended
 from .emitter import POSITIONS, SAMPLED_SINCE, Emitter
 
-__all__ = ["POSITIONS", "Kernel", "Kind", "Meter", "Request", "batch_size"]
+__all__ = ["POSITIONS", "Kernel", "Meter", "Request", "batch_size"]
 
 
 class Meter:

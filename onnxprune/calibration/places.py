@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from ..contracts.reduction import Key, Wanted
-from ..contracts.request import Kind, Request
+from ..contracts.request import Request, SumKind
 from ..contracts.stats import ENOUGH, Need
 from ..cost.macs import macs
 from ..graph import Facts, Graph, Network, Shape, input_specs
@@ -81,7 +81,7 @@ def requests(
     return result
 
 
-def _affordable(kinds: frozenset[Kind], width: int) -> frozenset[Kind]:
+def _affordable(kinds: frozenset[SumKind], width: int) -> frozenset[SumKind]:
     """Without a Gram matrix that would be too large: with its diagonal in its place."""
     if "gram" not in kinds or width <= GRAM_LIMIT:
         return kinds

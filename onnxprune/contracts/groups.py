@@ -18,7 +18,7 @@ import numpy as np
 
 from ..types import Cause, Floats, Mask, Units
 
-Kind = Literal["channel", "head", "kernel", "weight"]
+UnitKind = Literal["channel", "head", "kernel", "weight"]
 """What the units of a group are."""
 
 
@@ -54,7 +54,7 @@ class Group:
 
     id: str
     name: str
-    kind: Kind
+    kind: UnitKind
     size: int
     layers: tuple[str, ...] = ()
     lanes: tuple[Lanes, ...] = ()

@@ -21,7 +21,7 @@ from .effect import Effect
 from .gates import Gated
 from .groups import Blocked, Choice, Group
 from .plan import PlannedReduction
-from .request import Kernel, Kind
+from .request import Kernel, SumKind
 from .stats import Need, Stats
 from .weights import Weight
 
@@ -152,13 +152,13 @@ class Wanted:
         kernels: key to keep them under -> what is read, and the kernels whose outputs' norms are wanted.
     """
 
-    kinds: Mapping[Key, frozenset[Kind]]
+    kinds: Mapping[Key, frozenset[SumKind]]
     kernels: Mapping[Key, tuple[Key, Kernel]] = field(default_factory=dict)
 
     def __or__(self, other: Wanted) -> Wanted:
         """What either asks for."""
         keys = [*self.kinds, *(key for key in other.kinds if key not in self.kinds)]
-        nothing: frozenset[Kind] = frozenset()
+        nothing: frozenset[SumKind] = frozenset()
         kinds = {key: self.kinds.get(key, nothing) | other.kinds.get(key, nothing) for key in keys}
         return Wanted(kinds, {**self.kernels, **other.kernels})
 

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
-
-Floats = NDArray[np.float64]
+from ..types import Floats
 
 Need = Literal["consumers", "inputs", "norms", "pooled", "zeros", "kernels"]
 """What to gather: Gram matrices of what consumers read; mean squares of what linear layers read; per-sample

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..graph import Network
-from .integers import Layer, with_float_layers, with_integer_layers
+from .integers import IntegerLayer, with_float_layers, with_integer_layers
 from .stored import Code, decoded, encoded
 
 
@@ -20,7 +20,7 @@ class Packing:
     """
 
     codes: Mapping[str, Code]
-    layers: tuple[Layer, ...]
+    layers: tuple[IntegerLayer, ...]
 
     @property
     def outputs(self) -> frozenset[str]:

@@ -18,7 +18,7 @@ from .apart import LARGE, PROTOBUF_LIMIT, refer
 from .core import VALUE_TYPES, Array, Graph
 from .delivery import Delivery
 from .encoding import encoded, without
-from .external import LFS, Places, is_external, tensors
+from .external import LFS, DataPlaces, is_external, tensors
 from .external import external_files as named_files
 from .form import require_names, settled
 from .functions import inlined
@@ -54,7 +54,7 @@ def load(path: str | os.PathLike[str], *, weights: bool = True) -> Graph:
     require_names(model, str(file))
     model = inlined(model, str(file))
     settled(model, str(file))
-    places = Places(file)
+    places = DataPlaces(file)
     outside = [tensor for tensor in tensors(model) if is_external(tensor)]
     total = sum(places.of(tensor).length for tensor in outside)
     listed = {tensor.name for tensor in model.graph.initializer}
@@ -85,7 +85,7 @@ def data_files(path: str | os.PathLike[str]) -> tuple[Path, ...]:
     file = Path(path)
     model = _parse(file)
     require_names(model, str(file))
-    places = Places(file)
+    places = DataPlaces(file)
     found = [places.of(tensor) for tensor in tensors(model) if is_external(tensor)]
     return tuple(sorted({place.file for place in found}))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from ..execution.sessions import open_session
 from ..strategies.limits import AllocationProblem, widest_within
 from ..strategies.max_drop import most
-from ..strategies.pareto import Point, curve, shares
+from ..strategies.pareto import ParetoPoint, curve, shares
 from .costs import allocation_problem
 from .evaluators import whole_evaluator
 from .phase import GraphOf
@@ -41,7 +41,7 @@ class Pareto:
         quality: what their quality is, in words.
     """
 
-    choices: tuple[Point[Result], ...]
+    choices: tuple[ParetoPoint[Result], ...]
     cost: str
     quality: str
 

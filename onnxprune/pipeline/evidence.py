@@ -51,7 +51,7 @@ class Evidence:
     notes: tuple[str, ...] = ()
     shares: tuple[float, float] = HELD_BACK
 
-    def best(self, step: str, wants: Sequence[Kind]) -> tuple[Kind | None, Omission | None]:
+    def best(self, step: str, wants: Sequence[EvidenceKind]) -> tuple[EvidenceKind | None, Omission | None]:
         """The best that a step can work from, and what it lacks for more.
 
         Args:
@@ -61,7 +61,7 @@ class Evidence:
         Returns:
             `None` where nothing is there that it can work from.
         """
-        have: dict[Kind, bool] = {
+        have: dict[EvidenceKind, bool] = {
             "samples": self.fit is not None and self.choose is not None,
             "statistics": self.stats is not None,
             "weights": True,
@@ -74,7 +74,7 @@ class Evidence:
         return found, Omission(step, f"from {found} alone, as there are no {wants[0]}", "give --calib")
 
 
-Kind = Literal["samples", "statistics", "weights"]
+EvidenceKind = Literal["samples", "statistics", "weights"]
 """What a step may work from."""
 
 

@@ -9,7 +9,7 @@ from ..cost.model import Cost
 from ..cost.sizes import check_dims, sizes
 from ..execution.timing import Timing
 from ..graph import symbolic_dims
-from ..profile import Measure, Profile, Setting, Stopwatch, cached, load, profile, remember
+from ..profile import MachineSetting, Measure, Profile, Stopwatch, cached, load, profile, remember
 from ..runtime import kernel_seconds
 from ..types import Progress
 
@@ -37,7 +37,7 @@ def profiled(
     """
     graph, timing = space.network.graph, timing or Timing()
     check_dims(symbolic_dims(graph), timing.dims)
-    here = Setting.here(timing.options)
+    here = MachineSetting.here(timing.options)
     table = cached(here) if timing.table_in is None else load(timing.table_in)
     stopwatch = Stopwatch(table, timing.options, measure=measure, frozen=table.setting != here)
     found = profile(

@@ -15,22 +15,22 @@ A new cause of time is a term of `cost.rate.Rate`, fitted in `fit`.
 from __future__ import annotations
 
 from .fit import Bound, Point
-from .layers import Layer, layers
+from .layers import TimedLayer, layers
 from .run import LayerProfile, Profile, profile
 from .show import profile_table
 from .stopwatch import Measure, Stopwatch
-from .table import Setting, Table, cached, load, remember
+from .table import MachineSetting, Table, cached, load, remember
 
 __all__ = [
     "Bound",
-    "Layer",
     "LayerProfile",
+    "MachineSetting",
     "Measure",
     "Point",
     "Profile",
-    "Setting",
     "Stopwatch",
     "Table",
+    "TimedLayer",
     "cached",
     "layers",
     "load",

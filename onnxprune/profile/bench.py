@@ -46,7 +46,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class LatencyComparison:
     """Latencies that were measured in the same rounds.
 
     Attributes:
@@ -71,7 +71,7 @@ def side_by_side(
     dims: Mapping[str, int] | None = None,
     batch: int | None = None,
     seconds: float = 2.0,
-) -> Comparison:
+) -> LatencyComparison:
     """Time models in turns, on random inputs of the same sizes.
 
     Args:
@@ -106,7 +106,7 @@ def compare(
     seconds: float = 2.0,
     setting: Mapping[str, Any] | None = None,
     clock: Callable[[], float] = time.perf_counter,
-) -> Comparison:
+) -> LatencyComparison:
     """Time sessions in turns.
 
     Args:
@@ -126,7 +126,7 @@ def compare(
         against = ratio(timings.seconds[index], timings.seconds[0]) if index else None
         entries.append(Entry(name, median, against, in_words(against) if against else ""))
     shapes = {name: list(array.shape) for feed in feeds for name, array in feed.items()}
-    return Comparison(tuple(entries), timings.seconds.shape[1], {**(setting or {}), "shapes": shapes})
+    return LatencyComparison(tuple(entries), timings.seconds.shape[1], {**(setting or {}), "shapes": shapes})
 
 
 def in_words(found: Ratio) -> str:
@@ -145,7 +145,7 @@ def _times(low: float, value: float, high: float, sure: bool) -> str:
     return f"{value:.2f}x" if sure else f"{low:.2f}x to {high:.2f}x"
 
 
-def comparison_table(found: Comparison) -> Renderables:
+def comparison_table(found: LatencyComparison) -> Renderables:
     """For people."""
     table = Table(title=f"Latency, {found.rounds} rounds side by side", title_justify="left")
     table.add_column("model", overflow="fold")

@@ -12,7 +12,7 @@ from ..contracts.groups import Choice
 from ..cost.rate import Rate
 from ..graph import Facts, Graph, infer
 from .fit import Bound, Point, bound, fitted
-from .layers import Layer, layers
+from .layers import TimedLayer, layers
 from .stopwatch import Stopwatch, Variant
 from .widths import Offset, offsets, preferred_multiple, variants
 
@@ -159,7 +159,7 @@ def _variant(graph: Graph, dims: Mapping[str, int], names: set[str] | None = Non
     return Variant(graph, facts, tuple(x for x in found if names is None or x.name in names))
 
 
-def _width(effect: Effect, variant: Variant, layer: Layer) -> int | None:
+def _width(effect: Effect, variant: Variant, layer: TimedLayer) -> int | None:
     """The channels that a layer makes, where some can go."""
     shape, group_of = variant.facts.shapes.get(layer.name), effect.group_of
     for place in effect.tensors.get(layer.name, ()):
@@ -195,5 +195,5 @@ def _steps(
     return {name: per_mac for name, per_mac in found.items() if 0 in per_mac and len(per_mac) > 1}
 
 
-def _each(tried: Sequence[tuple[int, Variant]]) -> Iterator[tuple[int, Layer]]:
+def _each(tried: Sequence[tuple[int, Variant]]) -> Iterator[tuple[int, TimedLayer]]:
     return ((offset, layer) for offset, variant in tried for layer in variant.layers)

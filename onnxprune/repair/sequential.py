@@ -22,10 +22,10 @@ from ..ops.layers import LinearLayer
 from ..ops.layers.bias import Intercept, intercept
 from ..types import Mask
 from .fitted import fitted_layers, stages
-from .nonlinear import Rows, refitted
+from .nonlinear import FitRows, refitted
 from .regression import Fit, Sums, fit
 from .response import Function, function
-from .targets import Target, Wanted, targets
+from .targets import LayerTargets, Target, targets
 from .task import Task
 
 
@@ -69,7 +69,7 @@ class _Run:
 
     task: Task
     found: Mapping[str, LinearLayer]
-    wanted: Mapping[str, Wanted]
+    wanted: Mapping[str, LayerTargets]
     after: Prefix
     store: ActivationStore
 
@@ -119,7 +119,7 @@ class _Job:
     """The fit of one layer."""
 
     def __init__(
-        self, task: Task, now: Graph, layer: LinearLayer, wanted: Wanted, store: ActivationStore
+        self, task: Task, now: Graph, layer: LinearLayer, wanted: LayerTargets, store: ActivationStore
     ) -> None:
         self._task, self._layer = task, layer
         self._now = now
@@ -129,7 +129,7 @@ class _Job:
         self._wanted = wanted
         self._store = store
         self._sums = (Sums(), Sums())
-        self._rows: list[Rows] = []
+        self._rows: list[FitRows] = []
         self._function: Function | None = None
         self._begun = False
 
@@ -171,7 +171,7 @@ class _Job:
             y = y - added
         self._sums[target.half].add(p, y)
         if self._function is not None:
-            self._rows.append(Rows(p, y, added).put(self._store))
+            self._rows.append(FitRows(p, y, added).put(self._store))
 
     def _begin(self, y: Shape) -> None:
         """Find out what becomes of its output, now that the rank of that is known."""

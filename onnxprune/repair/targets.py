@@ -42,7 +42,7 @@ class Target:
 
 
 @dataclass(frozen=True, eq=False)
-class Wanted:
+class LayerTargets:
     """What is wanted of a layer.
 
     Attributes:
@@ -56,7 +56,7 @@ class Wanted:
 
 def targets(
     task: Task, found: Mapping[str, LinearLayer], before: Prefix, store: ActivationStore, seed: int
-) -> Mapping[str, Wanted]:
+) -> Mapping[str, LayerTargets]:
     """Evaluate the original, and keep what the fits look at.
 
     Args:
@@ -68,7 +68,7 @@ def targets(
     """
     random = np.random.default_rng(seed)
     views = [_View(task, layer, shortcut(task, layer, found)) for layer in found.values()]
-    result = {view.key: Wanted(view.shortcut, []) for view in views}
+    result = {view.key: LayerTargets(view.shortcut, []) for view in views}
     for seen, outputs in _passes(task.origin.graph, views, before):
         for index, values in enumerate(outputs):
             for view in seen:

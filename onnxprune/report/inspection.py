@@ -21,7 +21,7 @@ from .entries import VERSION, WeightSummary, cause_entry, name_of, nodes_of, wei
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerSummary:
     """A node that multiplies.
 
     Attributes:
@@ -71,7 +71,7 @@ class Inspection:
     nodes: int
     dims: Mapping[str, int]
     size: Size
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerSummary, ...]
     groups: tuple[GroupSummary, ...]
     weights: tuple[WeightSummary, ...]
     uncounted: tuple[str, ...] = ()
@@ -103,7 +103,7 @@ def inspection(space: Space, dims: Mapping[str, int] = MappingProxyType({})) -> 
         shape = graph.shape_of_constant(read[0]) if read else (facts.shapes.get(node.outputs[0]) or ())
         own = name_of(node)
         layers.append(
-            Layer(
+            LayerSummary(
                 name=own,
                 op=node.op,
                 shape=shape,

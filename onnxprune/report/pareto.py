@@ -9,10 +9,10 @@ from pathlib import Path
 from rich.table import Table
 
 from ..errors import UsageError
-from ..strategies.pareto import Point, T
+from ..strategies.pareto import ParetoPoint, T
 
 
-def pareto_table(choices: Sequence[Point[T]], *, cost: str, quality: str) -> Table:
+def pareto_table(choices: Sequence[ParetoPoint[T]], *, cost: str, quality: str) -> Table:
     """What is on offer.
 
     Args:
@@ -30,7 +30,7 @@ def pareto_table(choices: Sequence[Point[T]], *, cost: str, quality: str) -> Tab
     return table
 
 
-def plot(choices: Sequence[Point[T]], path: str | os.PathLike[str], *, cost: str, quality: str) -> None:
+def plot(choices: Sequence[ParetoPoint[T]], path: str | os.PathLike[str], *, cost: str, quality: str) -> None:
     """Draw cost against quality into a file; its suffix says the format.
 
     Raises:

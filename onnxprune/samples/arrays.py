@@ -17,7 +17,7 @@ from ..runtime import require_room
 from .core import Feeds, Manner, Samples, known, only, ready, require_fit, rows_of_a_sample
 
 
-class Rows(Protocol):
+class RowSource(Protocol):
     """An array that can be read row by row."""
 
     @property
@@ -94,10 +94,10 @@ def from_npy(path: Path, specs: tuple[InputSpec, ...]) -> Samples:
     return from_arrays(_npy(path, specs), specs, str(path))
 
 
-def _npz(path: Path, specs: Sequence[InputSpec]) -> dict[str, Rows]:
+def _npz(path: Path, specs: Sequence[InputSpec]) -> dict[str, RowSource]:
     """The arrays of an npz file by input name; a single unnamed one is for the single input."""
     file = Npz(path)
-    found: dict[str, Rows] = {name: _Zipped(file, name) for name in file.arrays}
+    found: dict[str, RowSource] = {name: _Zipped(file, name) for name in file.arrays}
     names = {s.name for s in specs}
     if set(found) == {"arr_0"} and "arr_0" not in names:
         return {only(specs, str(path)): found["arr_0"]}
@@ -106,14 +106,14 @@ def _npz(path: Path, specs: Sequence[InputSpec]) -> dict[str, Rows]:
     return found
 
 
-def _npy(path: Path, specs: Sequence[InputSpec]) -> dict[str, Rows]:
+def _npy(path: Path, specs: Sequence[InputSpec]) -> dict[str, RowSource]:
     return {only(specs, str(path)): Held(mapped(path))}
 
 
-def _test_data(files: Sequence[Path], specs: Sequence[InputSpec]) -> dict[str, Rows]:
+def _test_data(files: Sequence[Path], specs: Sequence[InputSpec]) -> dict[str, RowSource]:
     """The tensors of an ONNX test, by name or, without a known one, in the order of the inputs."""
     names = [s.name for s in specs]
-    found: dict[str, Rows] = {}
+    found: dict[str, RowSource] = {}
     for k, path in enumerate(files):
         name, array = read_tensor(path)
         found[name if name in names else names[min(k, len(names) - 1)]] = Held(array)
@@ -133,7 +133,7 @@ class _Column:
         rank: axes of a sample.
     """
 
-    rows: Rows
+    rows: RowSource
     step: int
     rank: int
 
@@ -168,7 +168,7 @@ class _Column:
 
 
 def _columns(
-    arrays: Mapping[str, Rows], specs: Sequence[InputSpec], where: str, *, one_run: bool
+    arrays: Mapping[str, RowSource], specs: Sequence[InputSpec], where: str, *, one_run: bool
 ) -> tuple[dict[str, _Column], int]:
     """How samples lie in arrays, and how many there are.
 
@@ -210,7 +210,7 @@ def _read(columns: Mapping[str, _Column], indices: Sequence[int]) -> Iterator[Fe
         yield dict(zip(columns, values, strict=True))
 
 
-def from_arrays(arrays: Mapping[str, Rows], specs: tuple[InputSpec, ...], source: str) -> Samples:
+def from_arrays(arrays: Mapping[str, RowSource], specs: tuple[InputSpec, ...], source: str) -> Samples:
     """Samples along the first axes of arrays, equally many in each."""
     columns, count = _columns(arrays, specs, source, one_run=False)
     manner = _manner([columns])

@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Point(Generic[T]):
+class ParetoPoint(Generic[T]):
     """One model on offer.
 
     Attributes:
@@ -39,7 +39,7 @@ def curve(
     describe: Callable[[T], tuple[str, float, float]],
     targets: Sequence[float],
     executor: Executor | None = None,
-) -> tuple[Point[T], ...]:
+) -> tuple[ParetoPoint[T], ...]:
     """A model for every target.
 
     Args:
@@ -51,7 +51,7 @@ def curve(
     run = map if executor is None else executor.map
     found = [(*describe(made), made) for made in run(evaluate, targets)]
     return tuple(
-        Point(name, cost, quality, made, _dominated(cost, quality, [f[1:3] for f in found]))
+        ParetoPoint(name, cost, quality, made, _dominated(cost, quality, [f[1:3] for f in found]))
         for name, cost, quality, made in found
     )
 

@@ -25,7 +25,7 @@ from ...contracts.reduction import (
     Trace,
     Wanted,
 )
-from ...contracts.request import Kernel, Kind
+from ...contracts.request import Kernel, SumKind
 from ...contracts.stats import Need, Stats
 from ...contracts.weights import Weight
 from ...graph import Graph, Network
@@ -221,7 +221,7 @@ class ChannelSpace:
 
     def wanted(self, needs: frozenset[Need]) -> Wanted:
         """See `Space.wanted`."""
-        kinds: defaultdict[Key, set[Kind]] = defaultdict(set)
+        kinds: defaultdict[Key, set[SumKind]] = defaultdict(set)
         for consumer in self.consumers:
             if "consumers" in needs:
                 kinds[consumer.activation].add("gram")
