@@ -19,7 +19,7 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Cause:
-    """Why channels can't be removed.
+    """Why units can't be removed.
 
     Attributes:
         by: index of the blocking node; -1 for a graph output.

@@ -214,7 +214,8 @@ def test_a_fit_that_can_have_no_bias_gets_none():
         s.add(p[:, part], y[:, part])
     halves = tuple(s.covariance(centred=False) for s in sums)
     found = fit(halves, start, np.zeros((1, 4)))
-    better = refitted(found, start, halves[0].joined(halves[1]), [FitRows(p, y, shortcut)], relu, biased=False)
+    whole = halves[0].joined(halves[1])
+    better = refitted(found, start, whole, [FitRows(p, y, shortcut)], relu, biased=False)
     assert not better.bias.any()
     assert lost(better, relu, p, y, shortcut) < lost(found, relu, p, y, shortcut)
 

@@ -57,7 +57,7 @@ def measure(
     """
     meter = Meter(graph, tuple(wanted.values()), seed)
     session = open_session(meter.graph, options) if wanted else None
-    count, alone = 0, isinstance(batches, Batches) and batches.samples.manner.complete
+    count, alone = 0, isinstance(batches, Batches) and batches.samples.division.complete
     for feeds in batches:
         if session is not None:
             try:

@@ -1,4 +1,4 @@
-"""A budget: how much may stay and how much may be lost; and what people say for it (`0.5`, `50%`, `8MB`)."""
+"""Budgets: limits on costs and on the loss of quality, and how their text is read (`0.5`, `50%`, `8MB`)."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Limit:
         )
 
     def __str__(self) -> str:
-        """As one would say it: `0.5 of the latency`, or `8 MB`."""
+        """For messages: `0.5 of the latency`, or `8 MB`."""
         return self.written(self.share if self.share is not None else self.amount or 0.0)
 
     def written(self, value: float) -> str:
@@ -89,7 +89,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Uniform:
-    """The same for every group, whatever it costs.
+    """A budget without a cost: the same share or rule for every group.
 
     Attributes:
         option: that asks for it: `--ratio`, `--select`, `--inbound` or `--sparsity`.

@@ -1,7 +1,7 @@
-"""Options, declared once: a field of a frozen dataclass with type and default, and what else holds of it.
+"""Options, declared once: a field of a frozen dataclass with its type, default and constraints.
 
-The command line, the functions of Python, plans and the documentation read the declarations. What an option
-does is said where its class describes its attributes.
+The command line, the Python functions, plans and the documentation read the declarations. The class's
+docstring explains what each option does.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Unless:
 
 @dataclass(frozen=True)
 class Option:
-    """What holds of an option, apart from its type and default.
+    """The constraints of an option, and how the command line spells it.
 
     Attributes:
         flag: on the command line, if it is not spelled as the field is.
@@ -42,8 +42,8 @@ class Option:
         group: of options that belong together.
         low: the least value.
         between: values lie between these, both excluded.
-        decides: whether it decides about the result, so that a plan records it.
-        requires: fields of which one has to be given, or this one says nothing.
+        decides: whether it affects the result, so that a plan records it.
+        requires: fields of which one has to be given, or this one has no effect.
         unless: what contradicts it.
         read: from the text on the command line to the value.
     """
@@ -68,7 +68,7 @@ class Declared:
         name: of the field.
         type: of the field, without what is annotated.
         default: of the field.
-        option: what else holds of it.
+        option: its constraints.
     """
 
     name: str
@@ -137,7 +137,7 @@ def check_ranges(options: Any) -> None:
 
 
 def check_relations(options: Any) -> None:
-    """Refuse options that contradict one another, or that say nothing beside the others.
+    """Refuse options that contradict one another, or that have no effect with the others.
 
     Raises:
         UsageError: there is one.

@@ -1,8 +1,8 @@
 """The interface of a reduction: its units, the masked reference, the cut and the trace.
 
 A `Reduction` finds its units in a network; they are a `Space`. For any `Choice` among them the space gives
-the *masked reference*, the original in which what goes reads zero, and the *cut*, the network without it.
-They share no code, so that the proof compares two things. A `Trace` says how tensors before and after
+the *masked reference*, the original in which removed units read zero, and the *cut*, the network without
+them. They share no code, so that the proof compares two things. A `Trace` says how tensors before and after
 correspond.
 """
 
@@ -200,15 +200,15 @@ class Space(Protocol):
 
     @property
     def groups(self) -> Sequence[Group]:
-        """The groups of units that may go."""
+        """The groups of units that may be removed."""
 
     @property
     def blocked(self) -> Sequence[Blocked]:
-        """What may not, and why."""
+        """What may not be removed, and why."""
 
     @property
     def weights(self) -> Sequence[Weight]:
-        """What can become of every weight that a node reads, in the order of the nodes."""
+        """The state of every weight that a node reads, in the order of the nodes."""
 
     @property
     def effect(self) -> Effect:
@@ -218,7 +218,7 @@ class Space(Protocol):
         """The same without these groups, which stay whole."""
 
     def wanted(self, needs: frozenset[Need]) -> Wanted:
-        """What to gather so that these needs are met."""
+        """The statistics that these needs require."""
 
     def at(self, tensors: Collection[str]) -> frozenset[str]:
         """Ids of the groups with units in any of these tensors."""
@@ -230,10 +230,10 @@ class Space(Protocol):
         """The index of the first node that gives another value where units of a group read zero."""
 
     def mask(self, reference: Network, choice: Choice) -> Network:
-        """The masked reference: zero is read for what goes. `reference` may be masked for others already."""
+        """The masked reference: removed units read zero. `reference` may be masked for others already."""
 
     def cut(self, network: Network, choice: Choice) -> tuple[Network, Trace]:
-        """The network without what goes; it may have been cut for another reduction already.
+        """The network without removed units; it may have been cut for another reduction already.
 
         Raises:
             CannotCut: what is left would not fit together.
@@ -315,7 +315,7 @@ class Reduction(Protocol):
 
     @property
     def name(self) -> str:
-        """What it takes out: `channels`, `kernels`, `weights`."""
+        """The kind of its units: `channels`, `kernels`, `weights`."""
 
     def find(self, network: Network) -> Space:
         """The units of a network."""

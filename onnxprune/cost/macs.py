@@ -1,4 +1,4 @@
-"""What a graph costs to run."""
+"""Multiply-accumulates of a graph."""
 
 from __future__ import annotations
 

@@ -168,7 +168,7 @@ class State:
         return self._evaluate(group, stays)[0]
 
     def apply(self, group: int, stays: Mask) -> None:
-        """Let it be so."""
+        """Make the change."""
         change, self._lengths = self._evaluate(group, stays)
         self.kept[self._cost.units(group)] = stays
         self.value += change

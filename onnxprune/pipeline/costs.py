@@ -1,4 +1,4 @@
-"""Budgets of costs: what each group loses at each width, and the widest choice within all limits."""
+"""Cost budgets: the loss of each group at each width, and the widest network within all limits."""
 
 from __future__ import annotations
 

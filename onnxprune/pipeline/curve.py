@@ -18,7 +18,7 @@ from .search import Search, Solved, searched
 
 @dataclass(frozen=True, eq=False)
 class _Along:
-    """Makes a model for a share of what is brought down."""
+    """Makes a model for a share of the cost."""
 
     run: Run
     search: Search

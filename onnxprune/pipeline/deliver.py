@@ -1,4 +1,4 @@
-"""In which form a result is delivered: cut, with grouped convolutions, as a mask, or with random weights."""
+"""The form of a result: cut, with grouped convolutions, as a mask, or with random weights."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Delivered:
         network: the network.
         notes: what was done to it, in words.
         rewrites: for the plan.
-        in_place: whether weights that go are zero, not cut: nothing gets smaller.
+        in_place: whether removed weights are zero, not cut: nothing gets smaller.
     """
 
     network: Network
@@ -52,7 +52,7 @@ class Delivered:
 
 
 def with_values(found: Delivered, solved: Solved) -> Delivered:
-    """With a word on single weights that are zero, and what that is good for."""
+    """With notes on how many single weights are zero, and how well they compress."""
     sparse = [one for one in solved.candidate.cut.lost if isinstance(one, Sparse)]
     if solved.search.phase.name != "weights" or not sparse:
         return found
@@ -209,7 +209,7 @@ def _made_of(op: str) -> tuple[int, ...]:
 
 
 def with_random_weights(found: Delivered, seed: int) -> Delivered:
-    """With weights drawn anew, and notes on what that means.
+    """With random weights, and notes on them.
 
     Raises:
         InputError: there are none to draw.

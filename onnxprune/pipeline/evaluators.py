@@ -1,4 +1,4 @@
-"""What quality is, and on which samples it is found out."""
+"""Evaluators: the metric of `--max-drop`, and on which samples it is measured."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def evaluators(
     batch: int,
     seed: int,
 ) -> Evaluators:
-    """What quality is, and the samples that decide and confirm it.
+    """Evaluators on the samples that decide, and on those that confirm.
 
     Labelled samples are halved; without labels the samples that nothing was fitted to are used.
 
@@ -55,7 +55,7 @@ def whole_evaluator(
     batch: int,
     seed: int,
 ) -> Evaluator:
-    """What quality is, on all labelled samples, or on those that were neither fitted to nor decide anything.
+    """An evaluator on all labelled samples, or on those that were neither fitted to nor decide anything.
 
     Raises:
         UsageError: there are no samples, or the metric needs labels.

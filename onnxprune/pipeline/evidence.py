@@ -146,7 +146,7 @@ class Labelled:
 
     def batches(self, size: int = 32) -> Iterator[tuple[Feeds, Array]]:
         """Inputs and classes."""
-        at, alone = 0, self.samples.manner.complete
+        at, alone = 0, self.samples.division.complete
         for feeds in self.samples.batches(size):
             count = 1 if alone else batch_size(feeds)
             yield feeds, self.labels[at : at + count]
@@ -165,7 +165,7 @@ def labelled(path: str | os.PathLike[str], graph: Graph) -> Labelled:
     labels: Any = file.read("labels") if file is not None and "labels" in file.arrays else None
     if labels is None:
         raise InputError("has no array 'labels'", where=where, hint="give an .npz of inputs and labels")
-    if not labels.ndim or len(labels) != found.rows + found.manner.left_over:
+    if not labels.ndim or len(labels) != found.rows + found.division.left_over:
         reason = f"'labels' has shape {labels.shape}, and there are {found.rows} samples"
         raise InputError(reason, where=where)
     return Labelled(found, labels[: found.rows])

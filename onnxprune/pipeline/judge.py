@@ -1,4 +1,4 @@
-"""The verdict: what is known of a result."""
+"""The verdict: a result compared with the original."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def judged(
     Args:
         loaded: the original.
         network: the result.
-        proofs: of what was taken out.
+        proofs: of what was removed.
         evidence: with the samples to measure drift on.
         labels: to measure accuracy on.
         timing: how to measure latency, and the sizes of symbolic dimensions.

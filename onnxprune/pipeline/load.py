@@ -1,4 +1,4 @@
-"""A model, loaded and rewritten: what units are looked for in."""
+"""A model, loaded and rewritten, in which units are then looked for."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class Loaded:
 
     Attributes:
         origin: as it was loaded.
-        network: what surgery starts from: rewritten without a change of what it computes.
+        network: what surgery starts from: rewritten, computing the same.
         notes: what the user should know.
-        normals: what BatchNormalization says of tensors in `origin`; cleaning folds it away.
+        normals: means and deviations of tensors in `origin`, from BatchNormalization; cleaning folds it.
     """
 
     origin: Network

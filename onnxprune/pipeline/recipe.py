@@ -1,4 +1,4 @@
-"""From options to phases: which units go, by which criterion, until which budget is met."""
+"""From options to phases: which units are removed, by which criterion, to which budget."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ READS_NORMS = frozenset({"bn-scale"})
 """Criteria that read normalisations, which cleaning folds into weights."""
 
 _SINGLE = ("l1", "l2", "wanda", "random")
-"""What rates single weights."""
+"""Criteria that rate single weights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,10 +30,10 @@ class Phase:
     """Units that are chosen together; a phase starts from what the one before it left.
 
     Attributes:
-        name: what goes: `channels`, `kernels` or `weights`.
-        reductions: whose units can go, in the order in which they are cut.
+        name: what is removed: `channels`, `kernels` or `weights`.
+        reductions: whose units can be removed, in the order in which they are cut.
         budget: how much of the first one's may stay.
-        criterion: what units of the first one are worth.
+        criterion: of the first one's units.
         planned: what a plan says of it, in place of a choice.
         together: units of all groups compete with one another where every group gives its share otherwise.
     """

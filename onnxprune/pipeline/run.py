@@ -37,7 +37,7 @@ from .recipe import Phase, names
 from .search import Search, Setting, Solved, opened
 
 Weights = Literal["kept", "random"]
-"""What a result has for weights: those that are kept, repaired; or random ones, to train from scratch."""
+"""The weights of a result: kept and repaired, or random ones, to train from scratch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ class Result:
         plan: what was kept, to replay with `apply`.
         verdict: what is known of it.
         prepared: what it was made from.
-        solved: what each phase has come to.
+        solved: the solution of each phase.
     """
 
     graph: Graph
@@ -65,7 +65,7 @@ class Result:
 
     @property
     def repaired(self) -> Repaired:
-        """What became of the weights that are left; of the last phase."""
+        """The repair of the last phase."""
         return self.solved[-1].candidate.repaired
 
     @property
@@ -87,13 +87,13 @@ class Run:
 
     Attributes:
         setting: the model, and how a budget is met.
-        phases: what goes, in which order.
+        phases: what is removed, in which order.
         evidence: samples and statistics of the model.
         labels: labelled samples, if there are any.
         measure_latency: whether the verdict shall measure it.
-        weights: what the result has for weights.
+        weights: kept, or random.
         seed: of random weights.
-        planned: what decides about the result, for the plan; by default what the options say.
+        planned: what the plan records; by default from the options.
         rewrites: of a plan that is replayed, by name: where they were made; `None` without a plan.
         notes: to hand on.
     """
@@ -111,7 +111,7 @@ class Run:
 
     @cached_property
     def feeds(self) -> Feeds:
-        """A real batch where there is one, else random numbers: what is compared is compared on these."""
+        """A batch of samples, or random numbers without any: inputs for comparisons."""
         fit = self.evidence.fit
         if fit is not None:
             return next(iter(fit.batches(self.setting.options.batch)))
@@ -158,7 +158,7 @@ def continued(run: Run, found: list[Solved], evaluators: Evaluators | None = Non
 
     Args:
         run: what is to be done.
-        found: what the first phases have come to.
+        found: the solutions of the first phases.
         evaluators: measure quality; `None` without `--max-drop`.
     """
     for phase in run.phases[len(found) :]:
@@ -276,7 +276,7 @@ def _warnings(run: Run, found: Sequence[Solved], result: deliver.Delivered) -> t
 
 
 def _reached(one: Solved, network: Network) -> tuple[str, ...]:
-    """What the limits have come to, where the table of the verdict doesn't say."""
+    """Notes on limits that the table of the verdict doesn't show."""
     if one.problem is None:
         return ()
     in_table = ("--macs", "--params", "--latency")
@@ -294,7 +294,7 @@ def _reached(one: Solved, network: Network) -> tuple[str, ...]:
 
 
 def _require_speed(one: Solved, verdict: Verdict) -> None:
-    """Refuse a result that is surely slower than was asked: noise counts for it.
+    """Refuse a result that is surely slower than the limit; noise counts in its favour.
 
     Raises:
         CheckFailed: it is.
@@ -318,7 +318,7 @@ def _require_speed(one: Solved, verdict: Verdict) -> None:
 
 
 def options_of(run: Run, first: Solved) -> dict[str, Any]:
-    """What decides about the result, for the plan."""
+    """The options that affect the result, for the plan."""
     multiple = {} if first.problem is None else {"multiple": first.problem.widths.multiple}
     return {
         **run.setting.options.recorded(names(run.phases)),

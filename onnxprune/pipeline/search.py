@@ -1,4 +1,4 @@
-"""The units of one phase, and all that is known of them."""
+"""The units of one phase, with statistics and scores."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Setting:
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """The units of one phase, and all that is known of them.
+    """The units of one phase, with what is needed to choose among them.
 
     Attributes:
         setting: what does not change.
@@ -101,7 +101,7 @@ class Search:
         return CostMeter(self.setting.loaded.origin, self.setting.timing)
 
     def scores(self) -> Scores:
-        """What each unit is worth."""
+        """Importance of each unit, by the criterion."""
         fit = self.evidence.fit
         context = Context(self.rated, self.evidence.stats, self.options.seed, fit)
         return self.phase.criterion.scores(context)
@@ -147,7 +147,7 @@ def opened(setting: Setting, phase: Phase, base: Network, before: Trace, evidenc
 
 
 def _measured(search: Search, network: Network, spaces: Sequence[Space]) -> Evidence:
-    """The evidence with what the criterion looks up, and what groups are measured with."""
+    """The evidence with the statistics that criterion and sensitivity need."""
     options = search.options
     if search.phase.planned is not None:
         return search.evidence
@@ -166,9 +166,9 @@ def _measured(search: Search, network: Network, spaces: Sequence[Space]) -> Evid
 
 
 def searched(search: Search, look: Callable[[Search], T]) -> T:
-    """What a look at the units gives; where a choice can't be cut, again without the groups at fault.
+    """Apply a search; if its choice can't be cut, again without the groups at fault.
 
-    Groups are rehearsed when they are found, but not at all widths: a number that is computed from a width
+    Groups are tried when they are found, but not at all widths: a number that is computed from a width
     may be the same for half of the channels and another one for a tenth.
 
     Raises:

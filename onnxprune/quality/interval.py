@@ -1,4 +1,4 @@
-"""What a number of samples allows to say about a drop."""
+"""The confidence interval of a drop of a share of right answers."""
 
 from __future__ import annotations
 

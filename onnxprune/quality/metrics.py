@@ -1,4 +1,4 @@
-"""How good a model's answers are, and what a change of the model costs of it: what `--max-drop` promises."""
+"""Metrics of quality, and how far a metric fell: what `--max-drop` limits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ whether its answer is right: bool (samples,)."""
 
 @dataclass(frozen=True, eq=False)
 class MetricValue:
-    """How good a model's answers are.
+    """The value of a metric.
 
     Attributes:
         score: the higher the better.
@@ -48,22 +48,22 @@ class MetricValue:
 
 
 class Evaluator(Protocol):
-    """Questions, and how answers are marked."""
+    """A metric on some samples."""
 
     @property
     def name(self) -> str:
-        """What is marked, in words."""
+        """The name of the metric."""
 
     def evaluate(self, session: Session) -> MetricValue:
-        """Let a model answer."""
+        """The metric of a model."""
 
 
 @dataclass(frozen=True, eq=False)
 class Classes:
-    """The largest class score shall be that of the label.
+    """The share of samples whose largest class score is that of the label.
 
     Attributes:
-        name: `accuracy`, or `agreement` where labels are the original's own answers.
+        name: `accuracy`, or `agreement` where labels are the original's top classes.
         batches: inputs.
         labels: integers (samples,).
     """
@@ -73,7 +73,7 @@ class Classes:
     labels: Array
 
     def evaluate(self, session: Session) -> MetricValue:
-        """Let a model answer.
+        """The metric of a model.
 
         Raises:
             InputError: it has no class scores.
@@ -86,7 +86,7 @@ class Classes:
 
 @dataclass(frozen=True, eq=False)
 class Closeness:
-    """Outputs shall be those of the original: 1 less the relative error of the worst.
+    """Closeness to the original's outputs: 1 less the relative error of the worst.
 
     Attributes:
         batches: inputs.
@@ -99,18 +99,18 @@ class Closeness:
     name: str = "closeness"
 
     def evaluate(self, session: Session) -> MetricValue:
-        """Let a model answer."""
+        """The metric of a model."""
         found = drift(self.original, session, self.batches())
         return MetricValue(1.0 - max(found.relative.values(), default=0.0))
 
 
 @dataclass(frozen=True, eq=False)
 class Custom:
-    """Marks from a function of the user's.
+    """A metric from a function of the user's.
 
     Attributes:
         name: of the function.
-        function: marks outputs.
+        function: from outputs and labels to the metric.
         batches: inputs.
         labels: what belongs to them; `None` without.
     """
@@ -121,7 +121,7 @@ class Custom:
     labels: Array | None
 
     def evaluate(self, session: Session) -> MetricValue:
-        """Let a model answer.
+        """The metric of a model.
 
         Raises:
             UsageError: the function fails, or gives no score.

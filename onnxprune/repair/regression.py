@@ -17,7 +17,7 @@ from ..graph import Array
 from ..types import Floats, Mask, Units
 
 PENALTIES: tuple[float, ...] = tuple(10.0**k for k in range(-7, 4))
-"""Ridge penalties to choose from, relative to the mean variance of what is read; doing nothing competes."""
+"""Ridge penalties to choose from, relative to the mean variance of the inputs. Unchanged weights compete."""
 
 
 CHOOSING = 64

@@ -1,4 +1,4 @@
-"""What a model holds, as pruning sees it."""
+"""A model before pruning: its layers, groups and weights."""
 
 from __future__ import annotations
 

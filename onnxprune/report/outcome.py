@@ -1,4 +1,4 @@
-"""What was done to a model."""
+"""The report of a run, as data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FATES: Sequence[Fate] = ("pruned", "coupled", "whole", "blocked")
 
 @dataclass(frozen=True, eq=False)
 class Reduced:
-    """What a phase has taken out.
+    """What a phase has removed.
 
     Attributes:
         spaces: its units.

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import InputError
 from ..graph import Array, InputSpec, Npz, mapped, read_tensor
 from ..runtime import require_room
-from .core import Feeds, Manner, Samples, known, only, ready, require_fit, rows_of_a_sample
+from .core import Division, Feeds, Samples, known, only, ready, require_fit, rows_of_a_sample
 
 
 class RowSource(Protocol):
@@ -213,11 +213,11 @@ def _read(columns: Mapping[str, _Column], indices: Sequence[int]) -> Iterator[Fe
 def from_arrays(arrays: Mapping[str, RowSource], specs: tuple[InputSpec, ...], source: str) -> Samples:
     """Samples along the first axes of arrays, equally many in each."""
     columns, count = _columns(arrays, specs, source, one_run=False)
-    manner = _manner([columns])
-    return ready(specs, source, count, lambda indices: _read(columns, indices), manner)
+    division = _division([columns])
+    return ready(specs, source, count, lambda indices: _read(columns, indices), division)
 
 
-def _manner(records: Iterable[Mapping[str, _Column]]) -> Manner:
+def _division(records: Iterable[Mapping[str, _Column]]) -> Division:
     """How samples were cut out of arrays."""
     complete, left_over = False, 0
     for columns in records:
@@ -225,7 +225,7 @@ def _manner(records: Iterable[Mapping[str, _Column]]) -> Manner:
         own = (c for c in columns.values() if c.step and len(c.rows.shape) > c.rank)
         complete |= any(c.shape[:1] not in ((), (1,)) for c in own)
         left_over += max((c.left_over for c in columns.values()), default=0)
-    return Manner(complete, left_over)
+    return Division(complete, left_over)
 
 
 def of_one_run(feeds: Mapping[str, Array], specs: Sequence[InputSpec], where: str) -> Iterator[Feeds]:
@@ -257,4 +257,4 @@ def from_records(records: Sequence[Sequence[Path]], specs: tuple[InputSpec, ...]
             start = int(ends[k]) - counts[k]
             yield from _read(columns(records[k])[0], [index - start for _, index in group])
 
-    return ready(specs, source, sum(counts), read, _manner(columns for columns, _ in found))
+    return ready(specs, source, sum(counts), read, _division(columns for columns, _ in found))

@@ -1,6 +1,6 @@
-"""Which units stay for a share of a cost.
+"""Allocation: which units stay for a share of a cost.
 
-Groups become narrower one rung at a time, always where the loss for each saved unit of cost is least.
+Groups become narrower one rung at a time, always the one with the least loss for each unit of cost saved.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _NAMED = 3  # groups that a message names
 
 @dataclass(frozen=True, eq=False)
 class Allocation:
-    """Where it loses least, for any share of a cost.
+    """The choice of least loss for any share of a cost.
 
     Attributes:
         ladders: the widths that each group may have, and what they lose; in the order of the cost's groups.
-        cost: what to bring down.
+        cost: to reduce.
         what: the cost in words, for messages.
     """
 

@@ -1,7 +1,7 @@
-"""The widest choice within all limits: counted where that is exact, else measured on networks that were cut.
+"""The widest choice within all limits of a budget.
 
-What a weight is has no influence on cost, so candidates are only cut, not repaired; but a repair may add to
-the network, and then the limits are tightened by what it added.
+Costs are counted where that is exact, else measured on networks that were cut. Repair changes values, which
+cost nothing, so candidates are not repaired. Where a repair adds to the network, limits are tightened.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .refusal import too_tight
 from .widths import Widths
 
 LATENCY_WINDOW = 0.1
-"""Measured latency ends at most this share below what was asked: to be more precise would be luck."""
+"""Measured latency ends at most this share below the limit: noise does not allow more."""
 
 WASTE = 0.05
 """At most this share of a cost may be cut beyond the limit, for the sake of widths that kernels prefer."""
