@@ -93,7 +93,7 @@ class Uniform:
 
     Attributes:
         option: that asks for it: `--ratio`, `--select`, `--inbound` or `--sparsity`.
-        keep: the share of the units to keep; `None` where a rule says it.
+        keep: the share of the units to keep; `None` where a rule decides.
         rule: which units of a group stay, from their scores.
     """
 

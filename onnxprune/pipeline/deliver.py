@@ -219,7 +219,7 @@ def with_random_weights(found: Delivered, seed: int) -> Delivered:
     if stay:
         more = f" and {len(stay) - 3} more" if len(stay) > 3 else ""
         named = ", ".join(f"'{name}'" for name in stay[:3])
-        notes.append(f"{named}{more} stay as they are: no rule says how they are initialised")
+        notes.append(f"{named}{more} stay as they are: how to initialise them is not known")
     return replace(found, network=found.network.of(graph), notes=(*found.notes, *notes))
 
 

@@ -38,7 +38,7 @@ class Evidence:
     Attributes:
         fit: statistics are gathered on these, weights are fitted to them.
         choose: these decide between candidates.
-        judge: these say in the verdict how far the result drifts.
+        judge: the drift in the verdict is measured on these.
         stats: of `fit`, or as they were given.
         notes: what the user should know of them.
         shares: of the samples that choose and judge.

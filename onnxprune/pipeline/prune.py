@@ -165,7 +165,7 @@ def apply(  # noqa: PLR0913
     Args:
         model: a file, or a graph.
         plan: a plan, or its file.
-        calib: the samples that repair was fitted to; without them it is left out, and a note says so.
+        calib: the samples that repair was fitted to; without them it is left out, with a note.
         labels: an `.npz` with inputs and `labels`, to measure accuracy on.
         batch: samples that run together.
         memory: bytes of activations to hold in memory.
@@ -225,7 +225,7 @@ _REPLAYED = ("repair", "granularity", "allow_approximate", "simplify", "seed", "
 
 
 def _of_plan(made: dict[str, Any], weights: Weights, batch: int, memory: float) -> Options:
-    """The options of a plan that say how it is replayed."""
+    """The options of a plan that apply to its replay."""
     known = {d.name for d in declared(Options)}
     kept = {name: made[name] for name in _REPLAYED if name in made and name in known}
     if weights == "random":
@@ -234,7 +234,7 @@ def _of_plan(made: dict[str, Any], weights: Weights, batch: int, memory: float) 
 
 
 def _require_replayable(plan: Plan, made: dict[str, Any], where: str) -> None:
-    """Refuse a plan of version 1 that says less than what was done.
+    """Refuse a plan of version 1 that lacks what was removed.
 
     Raises:
         InputError: it does.
@@ -243,7 +243,7 @@ def _require_replayable(plan: Plan, made: dict[str, Any], where: str) -> None:
         reductions = {one.reduction for phase in plan.phases for one in phase.reductions}
         if name in made and what not in reductions and not plan.layers:
             raise InputError(
-                f"a plan of --{name} that says nothing of {what} can't be replayed",
+                f"a plan of --{name} without its {what} can't be replayed",
                 where=where,
                 hint=f"run 'prune --{name}' again",
             )

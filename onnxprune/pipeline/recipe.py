@@ -16,7 +16,7 @@ from ..reductions.weights import Kernels, Weights
 from .options import Options
 
 LEAST = 0.2
-"""The share of the cost at the narrow end of a curve, if no budget says otherwise and it can be reached."""
+"""The share of the cost at the narrow end of a curve without a budget, if it can be reached."""
 
 READS_NORMS = frozenset({"bn-scale"})
 """Criteria that read normalisations, which cleaning folds into weights."""
@@ -34,7 +34,7 @@ class Phase:
         reductions: whose units can be removed, in the order in which they are cut.
         budget: how much of the first one's may stay.
         criterion: of the first one's units.
-        planned: what a plan says of it, in place of a choice.
+        planned: from a plan that is replayed, in place of a choice.
         together: units of all groups compete with one another where every group gives its share otherwise.
     """
 

@@ -281,7 +281,7 @@ def _reached(one: Solved, network: Network) -> tuple[str, ...]:
         return ()
     in_table = ("--macs", "--params", "--latency")
     meter = one.search.meter
-    said = [
+    notes = [
         f"{x.quantity.option}: {x.written(meter.value(x, network))}, asked for at most {x}"
         for x in one.problem.limits
         if x.quantity.option not in in_table
@@ -289,8 +289,8 @@ def _reached(one: Solved, network: Network) -> tuple[str, ...]:
     if any(x.quantity.option == "--macs" for x in one.problem.limits):
         sized = network.sized(meter.dims)
         left_out = uncounted(sized.graph, sized.facts)
-        said += [f"--macs leaves out {', '.join(map(str, left_out))}"] if left_out else []
-    return tuple(said)
+        notes += [f"--macs leaves out {', '.join(map(str, left_out))}"] if left_out else []
+    return tuple(notes)
 
 
 def _require_speed(one: Solved, verdict: Verdict) -> None:

@@ -1,4 +1,4 @@
-"""What inspections and reports say alike: names, causes, weights."""
+"""What inspections and reports have in common: names, causes, weights."""
 
 from __future__ import annotations
 

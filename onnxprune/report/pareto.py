@@ -31,7 +31,7 @@ def pareto_table(choices: Sequence[ParetoPoint[T]], *, cost: str, quality: str) 
 
 
 def plot(choices: Sequence[ParetoPoint[T]], path: str | os.PathLike[str], *, cost: str, quality: str) -> None:
-    """Draw cost against quality into a file; its suffix says the format.
+    """Draw cost against quality into a file; its suffix decides the format.
 
     Raises:
         UsageError: matplotlib isn't installed, or doesn't know the format.

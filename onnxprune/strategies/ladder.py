@@ -131,11 +131,11 @@ def _turns_down(counts: Floats, losses: Floats, a: int, b: int, c: int) -> bool:
 def corrected(ladder: Ladder, measured: Mapping[int, float]) -> Floats:
     """The curve of a ladder, bent to measured losses: (group.size + 1,), never falling.
 
-    Between measured rungs the ratio of what was measured to what the scores say is interpolated, in
+    Between measured rungs the ratio of measured losses to losses by scores is interpolated, in
     logarithms over what is gone; beyond them it stays as it is.
 
     Args:
-        ladder: with the curve that its scores give.
+        ladder: with the curve that follows from its scores.
         measured: rung -> loss of the network's output, infinite where it is broken; at least one.
     """
     size = ladder.group.size

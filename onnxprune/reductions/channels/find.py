@@ -1,4 +1,4 @@
-"""Which channels can be removed together: from what the rules of a walk say to groups of units.
+"""Which channels can be removed together: from the record of a walk to groups of units.
 
 After the walk, edges make units (connected components). What is left to decide is what becomes of a
 grid of which an operator needs whole rows, such as attention heads: either each row is one unit, or rows

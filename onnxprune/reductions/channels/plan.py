@@ -15,7 +15,7 @@ from ...types import Mask, Shape, Units
 from .analysis import Analysis, ChannelGroup
 
 _Key = tuple[str, Shape, tuple[int, ...]]
-"""What a plan says of a place: a constant, its view, and axes of that."""
+"""A place in a plan: a constant, its view, and axes of that."""
 
 
 def written(analysis: Analysis, kept: Mask) -> tuple[PlannedGroup, ...]:
@@ -70,7 +70,7 @@ def fit(groups: Iterable[PlannedGroup], graph: Graph, analysis: Analysis) -> Mas
 
 
 class _Stays:
-    """Which units stay, as far as it has been said."""
+    """Which units stay, as far as the plan was read."""
 
     def __init__(self, analysis: Analysis) -> None:
         self.kept = np.ones(analysis.count, bool)
@@ -78,10 +78,10 @@ class _Stays:
         self._free = analysis.group_of >= 0
 
     def put(self, tensor: PlannedTensor, found: Sequence[Place]) -> None:
-        """Say it of the first of some places that it can be said of.
+        """Set it at the first of some places where it can be set.
 
         Raises:
-            InputError: it can be said of none; the message is about the first.
+            InputError: it can be set at none; the message is about the first.
         """
         reasons = []
         for place in found:
@@ -151,7 +151,7 @@ def _why_unfit(group: ChannelGroup, kept: Mask) -> str | None:
 
 
 def _places(analysis: Analysis) -> dict[_Key, list[Place]]:
-    """Where units are, by what a plan says of it; places with the same units once."""
+    """Where units are, by constant, view and axes; places with the same units once."""
     found: dict[_Key, dict[bytes, Place]] = {}
     for member in analysis.members:
         for place in member.places:

@@ -300,8 +300,8 @@ def _kernel(graph: Graph, consumer: Consumer) -> Kernel | None:
     node = graph.nodes[consumer.node]
     weight = weights(graph, consumer.weight).astype(np.float64)
     if node.op == "Conv" and node.attrs.get("group", 1) == 1:
-        said = ("auto_pad", "dilations", "pads", "strides")
-        return Kernel(weight, {k: v for k, v in node.attrs.items() if k in said})
+        placing = ("auto_pad", "dilations", "pads", "strides")
+        return Kernel(weight, {k: v for k, v in node.attrs.items() if k in placing})
     if node.op in ("Gemm", "MatMul") and weight.ndim == 2:
         return Kernel(np.moveaxis(weight, consumer.axes[0], 1), {})
     return None
