@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import onnxprune
+from onnxprune import plan as plans
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("docs/*.md"), *ROOT.glob("*.md")])
@@ -108,3 +109,21 @@ def test_what_is_public_is_documented(name):
     assert inspect.getdoc(found)
     if inspect.isfunction(found):
         assert "Example:" in inspect.getdoc(found)
+
+
+def test_types_of_the_glossary_exist():
+    text = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"\(`([A-Z]\w+)`\)", text))
+    classes = {
+        name
+        for path in (ROOT / "onnxprune").rglob("*.py")
+        for name in re.findall(r"^class (\w+)", path.read_text("utf-8"), re.M)
+    }
+    assert len(named) > 15
+    assert named <= classes
+
+
+def test_the_plan_on_the_json_page_can_be_read():
+    (plan,) = re.findall(r"```json\n(.*?)```", (ROOT / "docs/json.md").read_text("utf-8"), re.DOTALL)
+    (group,) = plans.loads(plan).groups
+    assert (group.size, group.kept, len(group.tensors)) == (4, 3, 3)
