@@ -205,10 +205,10 @@ def test_what_repair_adds_may_be_too_much():
 
 def test_liked_widths_give_way_where_they_waste_much():
     """At multiples of 16, 32 channels have two widths; a share of 0.45 wants something between them."""
-    liked = Widths(16, strict=False)
-    ladders = [Ladder(x.group, x.scores, round_to=liked.of(x.group)) for x in CASE.path.ladders]
+    preferred = Widths(16, strict=False)
+    ladders = [Ladder(x.group, x.scores, round_to=preferred.of(x.group)) for x in CASE.path.ladders]
     path = replace(CASE.path, ladders=ladders)
-    problem = replace(CASE.problem(read("--macs", "0.45"), widths=liked), allocation=path)
+    problem = replace(CASE.problem(read("--macs", "0.45"), widths=preferred), allocation=path)
     plain, topped = path.choice(0.45), widest_within(problem)
     assert path.share(plain) < 0.4 <= path.share(topped) <= 0.45
     for group in CASE.space.groups:
