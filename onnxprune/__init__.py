@@ -27,7 +27,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The pipeline, once somebody asks for it: a second of imports."""
+    """Import the pipeline on first use: it takes a second."""
     if name not in __all__:
         raise AttributeError(f"module 'onnxprune' has no attribute '{name}'")
     from . import pipeline

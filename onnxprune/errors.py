@@ -39,6 +39,10 @@ class OnnxpruneError(Exception):
 
     Attributes:
         exit_code: the process exit code that the command line uses for this kind of error.
+
+    Example:
+        >>> str(InputError("is not an ONNX model", where="a.onnx", hint="export it again"))
+        'a.onnx: is not an ONNX model; export it again'
     """
 
     exit_code: ClassVar[int] = 2

@@ -135,7 +135,7 @@ class TestCosts:
             ({"ratio": 0.5, "macs": 0.5}, "--ratio: can't be combined with --macs"),
             ({"macs": 1.5}, "--macs: 1.5 is not between 0 and 1"),
             ({"size": "8 apples"}, "--size: .*no unit"),
-            ({"macs": 0.5, "metric": "accuracy"}, "--metric: says nothing without --max-drop"),
+            ({"macs": 0.5, "metric": "accuracy"}, "--metric: has no effect without --max-drop"),
             ({"macs": 0.5, "round_to": 0}, "--round-to: 0 is not above zero"),
             ({"macs": 0.5, "steps": 0}, "--steps: 0 is not above zero"),
             ({"select": "count:3", "steps": 2}, "--steps: goes with a share, not with --select"),
@@ -468,7 +468,7 @@ def test_sizes_are_of_one_sample():
     [("--inbound-groups", {"inbound_groups": 2}), ("--sparsity-among", {"sparsity_among": "layer"})],
 )
 def test_an_option_that_says_nothing_with_a_budget_is_refused(option, settings):
-    with pytest.raises(UsageError, match=f"^{option}: says nothing without"):
+    with pytest.raises(UsageError, match=f"^{option}: has no effect without"):
         prune(GRAPH, macs=0.7, **settings)
 
 

@@ -92,6 +92,13 @@ def test_python_examples_run(name, folder):
     assert (folder / "small.onnx").exists()
 
 
+@pytest.mark.parametrize("name", ["adding-a-criterion", "adding-a-reduction"])
+@pytest.mark.usefixtures("folder")
+def test_worked_examples_run(name):
+    code = "\n".join(blocks((ROOT / f"docs/{name}.md").read_text("utf-8"), "python"))
+    exec(compile(code, name, "exec", dont_inherit=True), {"__name__": name})
+
+
 def test_ci_runs_the_tests_as_the_readme_does():
     (line,) = [x for block in blocks(README, "sh") for x in block.splitlines() if "pytest" in x]
     (arguments,) = re.findall(r"-m pytest (.*)", line)

@@ -22,7 +22,7 @@ from onnxprune.pipeline.costs import _ladders
 from onnxprune.pipeline.evidence import HELD_BACK, measured, split
 from onnxprune.pipeline.recipe import Phase
 from onnxprune.pipeline.search import Search, Setting
-from onnxprune.quality.loss import Judge, telling
+from onnxprune.quality.loss import Judge, compared_outputs
 from onnxprune.reductions.channels import Channels
 from onnxprune.repair import predicted
 from onnxprune.strategies import curves
@@ -235,6 +235,6 @@ def test_what_saturates_is_heard_before(job):
     ready, _ = job
     graph = ready.graph
     (softmax,) = (n for n in graph.nodes if n.op == "Softmax")
-    assert telling(graph) == (*graph.outputs, softmax.inputs[0])
+    assert compared_outputs(graph) == (*graph.outputs, softmax.inputs[0])
     x = {graph.inputs[0]: np.random.default_rng(2).standard_normal((9, 3, 4, 4)).astype(np.float32)}
     assert Judge(graph, [x]).loss(graph) == pytest.approx(0, abs=1e-9)

@@ -230,12 +230,12 @@ X = {classifier().graph.input[0].name: np.zeros((1, 3, 5, 3), np.float32)}
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"criterion": "obs"}, "single weights go by l1, l2, wanda, random, not by obs"),
+        ({"criterion": "obs"}, "obs can't rate single weights; l1, l2, wanda, random can"),
         ({"criterion": "wanda"}, "'wanda' needs samples"),
-        ({"masked": True}, "says nothing without"),
+        ({"masked": True}, "has no effect without"),
         ({"masked": True, "ratio": 0.5}, "in place already"),
-        ({"granularity": "head"}, "--granularity: says nothing without"),
-        ({"round_to": 8}, "--round-to: says nothing without"),
+        ({"granularity": "head"}, "--granularity: has no effect without"),
+        ({"round_to": 8}, "--round-to: has no effect without"),
         ({"sparsity": 1.0}, "not between 0 and 1"),
         ({"keep": ["nobody"]}, "no node or weight has such a name"),
     ],

@@ -29,7 +29,7 @@ from onnxprune.quality.drift import accuracy
 from onnxprune.runtime import Session
 from onnxprune.strategies.allocation import Allocation
 from onnxprune.strategies.curves import plain
-from onnxprune.strategies.widths import LIKED, Widths
+from onnxprune.strategies.widths import DEFAULT_MULTIPLE, Widths
 
 MODELS = Path(__file__).parents[1] / "models"
 BATCH = 32
@@ -52,7 +52,7 @@ def searched(path: Path, images: np.ndarray, mode: Mode) -> Search:
 def choices(search: Search, shares: Sequence[float]) -> Iterator[tuple[float, Choice]]:
     """What the default criterion leaves for each share of the MACs."""
     space, base = search.rated, search.base
-    ladders = plain(space.groups, search.scores(), Widths(LIKED))
+    ladders = plain(space.groups, search.scores(), Widths(DEFAULT_MULTIPLE))
     allocation = Allocation(ladders, macs_model(base.graph, base.facts, space.effect))
     for share in shares:
         yield share, allocation.choice(share)

@@ -22,13 +22,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contracts.request import Kernel, Kind, Request
+from ..contracts.request import Kernel, Request
 from ..contracts.stats import Moments
 from ..errors import InputError
 from ..graph import Array, Graph, appended
 from .emitter import POSITIONS, SAMPLED_SINCE, Emitter
 
-__all__ = ["POSITIONS", "Kernel", "Kind", "Meter", "Request", "batch_size"]
+__all__ = ["POSITIONS", "Kernel", "Meter", "Request", "batch_size"]
 
 
 class Meter:
@@ -87,13 +87,13 @@ class Meter:
         """Add what the graph gave for one batch.
 
         Raises:
-            InputError: a tensor holds NaN or infinity, after which no sum means anything.
+            InputError: a tensor holds NaN or infinity, which would spoil every sum.
         """
         for name, tensor in self._tensors.items():
             value = outputs[tensor]
             if value.ndim < 2 and not np.isfinite(value).all():
                 where = self.requests[int(name.partition(".")[0])].tensor
-                hint = "leave the sample out, or mend the model"
+                hint = "leave the sample out, or correct the model"
                 raise InputError(f"'{where}' holds NaN or infinity on some sample", hint=hint)
             if name.endswith(".pooled"):
                 self._pooled.setdefault(name, []).append(value)

@@ -1,6 +1,16 @@
-"""The CI gate: what models measure, against limits and baselines, and how two of them differ.
+"""The CI gate: what models measure, against limits and baselines; and how two models differ.
 
-Files come in and a `Report` or a `Diff` goes out; `formats` turns them into text. Nothing here prunes.
+In: files and a configuration. Out: a `Report` or a `Diff`; `formats` makes text of them. Nothing here
+prunes.
+
+- `settings`, `selection`, `limits`: what is checked, by which limits; `baseline`, `git`: what it is
+  compared with;
+- `measure`, `metrics`, `dead`, `speed`, `files`: the numbers; `gate`, `verdict`: the judgement;
+- `diff`, `layers`, `same`: what changed between two models.
+
+A new metric is a row in `metrics.METRICS`, its number in `measure`, and its limit in
+`schemas/check.schema.json`. A new output format is a module in `formats` with an entry in `FORMATS` (and
+in `ERRORS`).
 """
 
 from .gate import Options, check, require_outputs_apart

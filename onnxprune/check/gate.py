@@ -21,7 +21,7 @@ from .speed import Speed, speed
 from .verdict import Outcome, Report, judge
 
 Progress = Callable[[str], None]
-"""Told what begins."""
+"""Called with what begins."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def check(
         settings: the configuration.
         named: the models; by default all that are configured.
         options: what to compare with and what to write.
-        progress: told what begins.
+        progress: called with what begins.
 
     Raises:
         UsageError: options contradict one another, or nothing says what to check.

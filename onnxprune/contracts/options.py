@@ -1,7 +1,7 @@
-"""Options, declared once: a field of a frozen dataclass with type and default, and what else holds of it.
+"""Options, declared once: a field of a frozen dataclass with its type, default and constraints.
 
-The command line, the functions of Python, plans and the documentation read the declarations. What an option
-does is said where its class describes its attributes; a class variable `TITLE` names its options together.
+The command line, the Python functions, plans and the documentation read the declarations. The class's
+docstring explains what each option does; its `TITLE` is the heading of its options in `--help`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Unless:
 
 @dataclass(frozen=True)
 class Option:
-    """What holds of an option, apart from its type and default.
+    """The constraints of an option, and how the command line spells it.
 
     Attributes:
         flag: on the command line, if it is not spelled as the field is.
@@ -46,8 +46,8 @@ class Option:
         hidden: the command line doesn't have it.
         low: the least value.
         between: values lie between these, both excluded.
-        decides: whether it decides about the result, so that a plan records it.
-        requires: keys of options of which one has to be given, or this one says nothing.
+        decides: whether it affects the result, so that a plan records it.
+        requires: keys of options of which one has to be given, or this one has no effect.
         unless: what contradicts it.
     """
 
@@ -73,7 +73,7 @@ class Declared:
         name: of the field.
         type: of the field, without what is annotated.
         default: of the field.
-        option: what else holds of it.
+        option: its constraints.
     """
 
     owner: type[Any]
@@ -104,7 +104,12 @@ class Declared:
 
 
 def spelled(name: str) -> str:
-    """A field as the command line spells it: `--max-drop`."""
+    """A field as the command line spells it.
+
+    Example:
+        >>> spelled("max_drop")
+        '--max-drop'
+    """
     return f"--{name.replace('_', '-')}"
 
 
@@ -181,7 +186,7 @@ def check_ranges(options: Any) -> None:
 
 
 def check_relations(asked: Mapping[str, Any], known: Mapping[str, Declared]) -> None:
-    """Refuse options that contradict one another, or that say nothing beside the others.
+    """Refuse options that contradict one another, or that have no effect with the others.
 
     Args:
         asked: key -> value of the options that are other than their defaults.
@@ -194,7 +199,7 @@ def check_relations(asked: Mapping[str, Any], known: Mapping[str, Declared]) -> 
         d = known[key]
         wanted = [known[other].flag for other in d.option.requires if other in known]
         if wanted and not any(other in asked for other in d.option.requires):
-            raise UsageError(f"says nothing without {' or '.join(wanted)}", where=d.flag)
+            raise UsageError(f"has no effect without {' or '.join(wanted)}", where=d.flag)
         for clash in d.option.unless:
             if clash.key in asked and asked[clash.key] not in clash.values:
                 hint = clash.hint or f"leave out {known[clash.key].flag}"

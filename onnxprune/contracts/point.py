@@ -9,7 +9,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Point(Generic[T]):
+class ParetoPoint(Generic[T]):
     """One model on offer.
 
     Attributes:

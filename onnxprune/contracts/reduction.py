@@ -1,8 +1,8 @@
-"""What a way to take units out of a network says to everybody else.
+"""The interface of a reduction: its units, the masked reference, the cut and the trace.
 
 A `Reduction` finds its units in a network; they are a `Space`. For any `Choice` among them the space gives
-the *masked reference*, the original in which what goes reads zero, and the *cut*, the network without it.
-They share no code, so that the proof compares two things. A `Trace` says how tensors before and after
+the *masked reference*, the original in which removed units read zero, and the *cut*, the network without
+them. They share no code, so that the proof compares two things. A `Trace` says how tensors before and after
 correspond.
 """
 
@@ -22,7 +22,7 @@ from .effect import Effect
 from .gates import Gated
 from .groups import Blocked, Choice, Group
 from .plan import PlannedReduction
-from .request import Kernel, Kind
+from .request import Kernel, SumKind
 from .stats import Need, Stats
 from .weights import Weight
 
@@ -153,13 +153,13 @@ class Wanted:
         kernels: key to keep them under -> what is read, and the kernels whose outputs' norms are wanted.
     """
 
-    kinds: Mapping[Key, frozenset[Kind]]
+    kinds: Mapping[Key, frozenset[SumKind]]
     kernels: Mapping[Key, tuple[Key, Kernel]] = field(default_factory=dict)
 
     def __or__(self, other: Wanted) -> Wanted:
         """What either asks for."""
         keys = [*self.kinds, *(key for key in other.kinds if key not in self.kinds)]
-        nothing: frozenset[Kind] = frozenset()
+        nothing: frozenset[SumKind] = frozenset()
         kinds = {key: self.kinds.get(key, nothing) | other.kinds.get(key, nothing) for key in keys}
         return Wanted(kinds, {**self.kernels, **other.kernels})
 
@@ -201,15 +201,15 @@ class Space(Protocol):
 
     @property
     def groups(self) -> Sequence[Group]:
-        """The groups of units that may go."""
+        """The groups of units that may be removed."""
 
     @property
     def blocked(self) -> Sequence[Blocked]:
-        """What may not, and why."""
+        """What may not be removed, and why."""
 
     @property
     def weights(self) -> Sequence[Weight]:
-        """What can become of every weight that a node reads, in the order of the nodes."""
+        """The state of every weight that a node reads, in the order of the nodes."""
 
     @property
     def effect(self) -> Effect:
@@ -219,7 +219,7 @@ class Space(Protocol):
         """The same without these groups, which stay whole."""
 
     def wanted(self, needs: frozenset[Need]) -> Wanted:
-        """What to gather so that these needs are met."""
+        """The statistics that these needs require."""
 
     def at(self, tensors: Collection[str]) -> frozenset[str]:
         """Ids of the groups with units in any of these tensors."""
@@ -231,10 +231,10 @@ class Space(Protocol):
         """The index of the first node that gives another value where units of a group read zero."""
 
     def mask(self, reference: Network, choice: Choice) -> Network:
-        """The masked reference: zero is read for what goes. `reference` may be masked for others already."""
+        """The masked reference: removed units read zero. `reference` may be masked for others already."""
 
     def cut(self, network: Network, choice: Choice) -> tuple[Network, Trace]:
-        """The network without what goes; it may have been cut for another reduction already.
+        """The network without removed units; it may have been cut for another reduction already.
 
         Raises:
             CannotCut: what is left would not fit together.
@@ -312,11 +312,11 @@ class ValueUnits(Space, Protocol):
 
 
 class Reduction(Protocol):
-    """A way to take units out of networks."""
+    """A kind of unit, and how units of it are removed."""
 
     @property
     def name(self) -> str:
-        """What it takes out: `channels`, `kernels`, `weights`."""
+        """The kind of its units: `channels`, `kernels`, `weights`."""
 
     def find(self, network: Network) -> Space:
         """The units of a network."""

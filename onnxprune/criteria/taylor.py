@@ -13,7 +13,7 @@ from ..contracts.gates import GATES, UNIT
 from ..contracts.groups import Group, Scores
 from ..contracts.stats import Need
 from ..errors import UsageError
-from ..execution.prefix import Prefix, Shelf, behind
+from ..execution.prefix import ActivationStore, Prefix, behind
 from ..execution.sessions import open_session
 from ..graph import Array, Graph, is_floating
 from ..quality.loss import are_scores, squashed
@@ -83,8 +83,8 @@ class Taylor:
             hint = "use obs; from Python, Taylor(seconds=...) has time"
             raise UsageError(reason, where=where, hint=hint)
         found = [np.zeros(group.size) for group in groups]
-        with closing(Shelf(_KEPT)) as shelf:
-            prefix = Prefix(batches, shelf)
+        with closing(ActivationStore(_KEPT)) as store:
+            prefix = Prefix(batches, store)
             for index in sorted(range(len(gates)), key=lambda g: gates[g].start):
                 start, gated = gates[index].start, gates[index].graph
                 prefix.reach(graph, start)

@@ -16,7 +16,7 @@ from ..graph import Array, Graph, Node, segment
 from .sessions import open_session
 
 
-class Shelf:
+class ActivationStore:
     """Keeps arrays: in memory up to a number of bytes, then in files.
 
     Args:
@@ -60,12 +60,12 @@ class Prefix:
 
     Args:
         batches: the graph's inputs.
-        shelf: where to keep what is needed later.
+        store: where to keep what is needed later.
     """
 
-    def __init__(self, batches: Iterable[Mapping[str, Array]], shelf: Shelf) -> None:
-        self._shelf = shelf
-        self._values: list[dict[str, Array]] = [{k: shelf.put(v) for k, v in b.items()} for b in batches]
+    def __init__(self, batches: Iterable[Mapping[str, Array]], store: ActivationStore) -> None:
+        self._store = store
+        self._values: list[dict[str, Array]] = [{k: store.put(v) for k, v in b.items()} for b in batches]
         self._reached = 0
 
     def __len__(self) -> int:
@@ -95,8 +95,8 @@ class Prefix:
             new = run(values)
             yield {name: new[name] if name in new else values[name] for name in taps}
             for name in [n for n in values if n not in needed]:
-                self._shelf.drop(values.pop(name))
-            values.update((name, self._shelf.put(new[name])) for name in new if name in needed)
+                self._store.drop(values.pop(name))
+            values.update((name, self._store.put(new[name])) for name in new if name in needed)
 
     def reach(self, graph: Graph, index: int) -> None:
         """Evaluate all nodes before this one that have not been; the graph is the same each time."""

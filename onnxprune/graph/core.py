@@ -20,7 +20,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 from ..errors import InputError
 from .apart import PROTOBUF_LIMIT
 from .encoding import encoded_size, header, without
-from .external import Places, is_external
+from .external import DataPlaces, is_external
 from .nesting import bodies, captures, constant, nested, tensors
 from .tensors import nbytes as nbytes_of
 
@@ -145,7 +145,7 @@ class Graph:
         """
         tensor = self.constants[name]
         if is_external(tensor):
-            return self.held[name] if name in self.held else Places(Path(self.where)).array(tensor)
+            return self.held[name] if name in self.held else DataPlaces(Path(self.where)).array(tensor)
         try:
             return numpy_helper.to_array(tensor)
         except (ValueError, TypeError) as error:
@@ -159,7 +159,9 @@ class Graph:
         """
         tensor = self.constants[name]
         if is_external(tensor):
-            return _bytes_of(self.held[name]) if name in self.held else Places(Path(self.where)).read(tensor)
+            return (
+                _bytes_of(self.held[name]) if name in self.held else DataPlaces(Path(self.where)).read(tensor)
+            )
         if tensor.HasField("raw_data"):
             return np.frombuffer(tensor.raw_data, np.uint8)
         return np.frombuffer(numpy_helper.from_array(self.array(name)).raw_data, np.uint8)

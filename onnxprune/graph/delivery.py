@@ -2,7 +2,7 @@
 
 A file is written beside its target under a name that no other program uses, made to last (fsync), and then
 renamed. While it is written it is locked: a lock ends with its process, however that ends. So the next run in
-a folder can tell what a killed one left there from what a running one is writing.
+a folder can distinguish what a killed run left there from what a running one is writing.
 
 Between the renames of several files a run can be killed, too. A journal says what is to be renamed: the next
 run in the folder goes on with it, as far as the targets are still what they were.
@@ -150,7 +150,7 @@ class Delivery:
             _sync(folder)
 
     def _note(self, folder: Path, journals: list[Staged]) -> None:
-        """Write down what is about to be renamed in a folder, for whoever has to go on with it."""
+        """Write down what is about to be renamed in a folder, for a later run that has to finish it."""
         moves = [
             [staged.temporary.name, staged.target.name, _signature(staged.target)]
             for staged in self._staged
@@ -209,7 +209,7 @@ def write_atomic(file: Path, data: bytes) -> int:
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Nobody else is in this context for the same folder at the same time, where a system can see to that.
+    """Exclusive access to a folder among processes, where the system supports locks.
 
     Raises:
         InputError: there is no such folder, or it can't be read.
@@ -326,7 +326,7 @@ def _beside(target: Path, suffix: str) -> Path:
 
 
 def _signature(file: Path) -> _Signature:
-    """What tells a file from its successor; `None` where there is none."""
+    """What distinguishes a file from its successor; `None` where there is none."""
     try:
         found = file.stat()
     except OSError:

@@ -1,11 +1,20 @@
-"""From a model and a budget to a pruned model and its verdict: the only place that composes the stages.
+"""The composition of all stages: from a model and a budget to a pruned model and its verdict.
 
-In: a model, options, samples. Out: a `Result` (model, plan, verdict), or a refusal.
+In: a model, `Options`, samples. Out: a `Result` (graph, plan, verdict), or an error that says why not.
+Only this subpackage knows the order of the stages: docs/data-flow.md.
 
-- `api`: what Python and the command line call; `begin`: loads the model and reads samples;
-- `recipe`: from options to phases; `run`: phases, proof, verdict, form of delivery; `curve`: many of them;
-- `phase`: the units of one phase, and how they are chosen; `maker`: cuts and repairs;
-- `options`: every option, declared once; `deliver`: masks, grouped convolutions, random weights.
+- `api`: the public functions `prune`, `pareto`, `apply`; `options`: every option, declared once;
+- `begin`: model and samples; `load`: rewrites; `evidence`: samples by their use; `recipe`: options to
+  phases;
+- `run`: phases, proof, verdict; `search` and `phase`: one phase; `costs` and `uniform`: with and without
+  a cost;
+- `maker`: cuts and repairs a choice; `evaluators`: metrics on samples; `latency`: profiles; `blocking`:
+  `--keep`;
+- `deliver`: masks, grouped convolutions, random weights; `judge`: the verdict; `curve`: `--pareto`;
+  `calibrate`.
+
+A new option is a field in `options` and its use. A new reduction or criterion of a phase is an entry in
+`recipe`.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ from .search import Setting
 
 
 def silent(_: str) -> None:
-    """Progress that nobody is told."""
+    """Report no progress."""
 
 
 def prune(  # noqa: PLR0913
@@ -65,7 +65,7 @@ def prune(  # noqa: PLR0913
         timing: how latency is measured.
         measure_latency: run both models side by side for the verdict.
         executor: where candidates are made, many at a time; here by default.
-        progress: told what begins.
+        progress: called with what begins.
         given: fields of `Options`: `macs=0.5`.
 
     Raises:
@@ -74,6 +74,17 @@ def prune(  # noqa: PLR0913
         ProofFailed: the surgery was not exact: a bug.
         CheckFailed: the result drifts far.
         InputError: the model or the samples can't be read or don't fit.
+
+    Example:
+        >>> import onnxprune
+        >>> model = "models/digits-plain.onnx"
+        >>> result = onnxprune.prune(model, ratio=0.5, repair="none", measure_latency=False)
+        >>> result.verdict.exact
+        True
+        >>> result.verdict.after.params < result.verdict.before.params
+        True
+        >>> [(group.size, group.kept) for group in result.plan.groups]
+        [(32, 16), (32, 16), (64, 32), (64, 32), (128, 64), (128, 64)]
     """
     run = begin(
         model,
@@ -114,7 +125,7 @@ def pareto(  # noqa: PLR0913
         stats: statistics that `onnxprune calibrate` gathered.
         timing: how latency is measured.
         executor: where models are made, many at a time; latency isn't measured then.
-        progress: told what begins.
+        progress: called with what begins.
         given: fields of `Options`.
 
     Raises:
@@ -155,18 +166,26 @@ def apply(  # noqa: PLR0913
     Args:
         model: a file, or a graph.
         plan: a plan, or its file.
-        calib: the samples that repair was fitted to; without them it is left out, and a note says so.
+        calib: the samples that repair was fitted to; without them it is left out, with a note.
         labels: an `.npz` with inputs and `labels`, to measure accuracy on.
         batch: samples that run together.
         memory: bytes of activations to hold in memory.
         weights: those of `model` at the kept indices, or `random` ones to train from scratch, unrepaired.
         seed: of random weights; by default the plan's.
         measure_latency: run both models side by side for the verdict.
-        progress: told what begins.
+        progress: called with what begins.
 
     Raises:
         InputError: the plan does not fit; the message names the first difference.
         ProofFailed: the surgery was not exact: a bug.
+
+    Example:
+        >>> import onnxprune
+        >>> model = "models/digits-plain.onnx"
+        >>> first = onnxprune.prune(model, ratio=0.5, repair="none", measure_latency=False)
+        >>> again = onnxprune.apply(model, first.plan, measure_latency=False)
+        >>> again.model == first.model
+        True
     """
     plan = plan if isinstance(plan, Plan) else plans.read(Path(plan))
     made = dict(plan.options)
@@ -223,7 +242,7 @@ def _of_plan(made: dict[str, Any], weights: WeightSource, batch: int, memory: fl
 
 
 def _require_replayable(plan: Plan, made: dict[str, Any], where: str) -> None:
-    """Refuse a plan of version 1 that says less than what was done.
+    """Refuse a plan of version 1 that lacks what was removed.
 
     Raises:
         InputError: it does.
@@ -232,7 +251,7 @@ def _require_replayable(plan: Plan, made: dict[str, Any], where: str) -> None:
         reductions = {one.reduction for phase in plan.phases for one in phase.reductions}
         if name in made and what not in reductions and not plan.layers:
             raise InputError(
-                f"a plan of --{name} that says nothing of {what} can't be replayed",
+                f"a plan of --{name} without its {what} can't be replayed",
                 where=where,
                 hint=f"run 'prune --{name}' again",
             )

@@ -14,7 +14,7 @@ from ..graph import Graph, load
 from ..types import Progress
 from .evidence import (
     HELD_BACK,
-    TO_PROMISE,
+    HELD_BACK_FOR_DROP,
     Evidence,
     Labelled,
     first_sample,
@@ -66,8 +66,8 @@ def begin(  # noqa: PLR0913
     marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, original)
     if marked is not None and options.metric in (None, "accuracy", "agreement"):
         require_classes(marked.labels)
-    promised = options.max_drop is not None and marked is None
-    shares = TO_PROMISE if promised else HELD_BACK
+    by_agreement = options.max_drop is not None and marked is None
+    shares = HELD_BACK_FOR_DROP if by_agreement else HELD_BACK
     evidence = Evidence(shares=shares) if data is None else split(data, shares, options.seed)
     if stats is not None:
         known = stats if isinstance(stats, Stats) else calibration.load(stats)

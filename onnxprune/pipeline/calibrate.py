@@ -22,7 +22,7 @@ from ..reductions.weights import Kernels, Weights
 from ..runtime import ExecutionOptions
 from ..samples import Samples
 from ..strategies.curves import plain
-from ..strategies.widths import LIKED
+from ..strategies.widths import DEFAULT_MULTIPLE
 from ..types import Progress
 from .costs import sensitivities_of
 from .evidence import Evidence, first_sample, opened, sample_sizes
@@ -91,7 +91,7 @@ def calibrated(  # noqa: PLR0913
         batch: samples that run together.
         threads: within an operator; 0 leaves it to ONNX Runtime.
         seed: of the positions that are looked at.
-        progress: told how far it is.
+        progress: called with how far it is.
 
     Raises:
         UsageError: there is no such criterion.
@@ -138,7 +138,7 @@ def _with_sensitivities(
     search = Search(setting, phase, network, Unchanged(), (space,), evidence)
     if not space.groups or stats.samples < 2:
         return stats
-    ladders = plain(space.groups, search.scores(), options.widths(LIKED))
+    ladders = plain(space.groups, search.scores(), options.widths(DEFAULT_MULTIPLE))
     found = sensitivities_of(search, ladders, MEASURED) or []
     known = {
         ladder.group.id: tuple(sorted((ladder.counts[rung], loss) for rung, loss in losses.items()))

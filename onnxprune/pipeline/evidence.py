@@ -1,4 +1,4 @@
-"""What samples are used for: statistics and fits on most of them, choices and the verdict on the others."""
+"""Calibration samples by their use: most are fitted to, the others choose between candidates and judge."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ Feeds = Mapping[str, Array]
 HELD_BACK = (0.2, 0.1)
 """Shares of the samples that nothing is fitted to: these choose, and these judge."""
 
-TO_PROMISE = (0.25, 0.25)
-"""The same where these samples are all that a promise of quality rests on."""
+HELD_BACK_FOR_DROP = (0.25, 0.25)
+"""The same where `--max-drop` is judged on these samples alone."""
 
 RANDOM_COUNT = 64
 
@@ -39,7 +39,7 @@ class Evidence:
     Attributes:
         fit: statistics are gathered on these, weights are fitted to them.
         choose: these decide between candidates.
-        judge: these say in the verdict how far the result drifts.
+        judge: the drift in the verdict is measured on these.
         stats: of `fit`, or as they were given.
         notes: what the user should know of them.
         shares: of the samples that choose and judge.
@@ -52,7 +52,7 @@ class Evidence:
     notes: tuple[str, ...] = ()
     shares: tuple[float, float] = HELD_BACK
 
-    def best(self, step: str, wants: Sequence[Kind]) -> tuple[Kind | None, Omission | None]:
+    def best(self, step: str, wants: Sequence[EvidenceKind]) -> tuple[EvidenceKind | None, Omission | None]:
         """The best that a step can work from, and what it lacks for more.
 
         Args:
@@ -62,7 +62,7 @@ class Evidence:
         Returns:
             `None` where nothing is there that it can work from.
         """
-        have: dict[Kind, bool] = {
+        have: dict[EvidenceKind, bool] = {
             "samples": self.fit is not None and self.choose is not None,
             "statistics": self.stats is not None,
             "weights": True,
@@ -75,7 +75,7 @@ class Evidence:
         return found, Omission(step, f"from {found} alone, as there are no {wants[0]}", "give --calib")
 
 
-Kind = Literal["samples", "statistics", "weights"]
+EvidenceKind = Literal["samples", "statistics", "weights"]
 """What a step may work from."""
 
 
@@ -114,7 +114,7 @@ def measured(
         wanted: what spaces ask for; it may be nothing, where no layer's weights are known.
         batch: samples that run together.
         seed: of the positions that are looked at.
-        progress: told how far it is.
+        progress: called with how far it is.
 
     Raises:
         InputError: a sample doesn't fit the model.
@@ -149,7 +149,7 @@ class Labelled:
 
     def batches(self, size: int = 32) -> Iterator[tuple[Feeds, Array]]:
         """Inputs and classes."""
-        at, alone = 0, self.samples.manner.complete
+        at, alone = 0, self.samples.division.complete
         for feeds in self.samples.batches(size):
             count = 1 if alone else batch_size(feeds)
             yield feeds, self.labels[at : at + count]
@@ -168,7 +168,7 @@ def labelled(path: str | os.PathLike[str], graph: Graph) -> Labelled:
     labels: Any = file.read("labels") if file is not None and "labels" in file.arrays else None
     if labels is None:
         raise InputError("has no array 'labels'", where=where, hint="give an .npz of inputs and labels")
-    if not labels.ndim or len(labels) != found.rows + found.manner.left_over:
+    if not labels.ndim or len(labels) != found.rows + found.division.left_over:
         reason = f"'labels' has shape {labels.shape}, and there are {found.rows} samples"
         raise InputError(reason, where=where)
     return Labelled(found, labels[: found.rows])

@@ -10,7 +10,7 @@ from ..cost.model import Cost
 from ..cost.sizes import check_dims, sizes
 from ..execution.sessions import answering
 from ..graph import symbolic_dims
-from ..profile import Measure, Profile, Setting, Stopwatch, cached, load, profile, remember
+from ..profile import MachineSetting, Measure, Profile, Stopwatch, cached, load, profile, remember
 from ..runtime import kernel_seconds
 from ..types import Progress
 
@@ -30,7 +30,7 @@ def profiled(
         timing: provider, threads, shapes, tables.
         multiple: of which widths shall be multiples; found by measuring if not given.
         measure: how to time models.
-        progress: told what begins.
+        progress: called with what begins.
 
     Raises:
         InputError: the table can't be read or written, or comes from elsewhere and lacks a layer.
@@ -38,7 +38,7 @@ def profiled(
     """
     graph, timing = space.network.graph, timing or Timing()
     check_dims(symbolic_dims(graph), timing.dims)
-    here = Setting.here(timing.options)
+    here = MachineSetting.here(timing.options)
     table = cached(here) if timing.table_in is None else load(timing.table_in)
     stopwatch = Stopwatch(table, timing.options, measure=measure, frozen=table.setting != here)
     with answering(graph, timing.dims):

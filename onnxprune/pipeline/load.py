@@ -1,4 +1,4 @@
-"""A model, loaded and rewritten: what units are looked for in."""
+"""A model, loaded and rewritten, in which units are then looked for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..execution.sessions import answering, open_session
 from ..graph import Facts, Graph, Network, load, require_finite, symbolic_dims
 from ..proof import same
 from ..reductions.channels import Analysis, Channels, ChannelSpace
-from ..rewrites import BranchesAside, Cleaning, ComputedWeights, KnownBranches
+from ..rewrites import Cleaning, ComputedWeights, FlattenedBranches, KnownBranches
 from ..rewrites.clean import GROWTH
 from ..runtime import Feeds, TensorSpec, random_feeds
 from ..types import Progress
@@ -33,9 +33,9 @@ class Loaded:
 
     Attributes:
         origin: as it was loaded.
-        network: what surgery starts from: rewritten without a change of what it computes.
-        notes: what happened on the way.
-        normals: what BatchNormalization says of tensors in `origin`; cleaning folds it away.
+        network: what surgery starts from: rewritten, computing the same.
+        notes: what the user should know.
+        normals: means and deviations of tensors in `origin`, from BatchNormalization; cleaning folds it.
     """
 
     origin: Network
@@ -97,7 +97,7 @@ def loaded(
         dims: sizes of symbolic dimensions with which the model runs; others are guessed.
         sample: what to compare rewrites on; random inputs by default.
         must_run: whether a model that doesn't run on random integers is refused; else it is not rewritten.
-        progress: told what begins.
+        progress: called with what begins.
 
     Raises:
         InputError: the model can't be read or run.
@@ -119,7 +119,7 @@ def _loaded(
 ) -> Loaded:
     require_finite(original.flat)
     origin = Network(original, dims)
-    rewrites: list[Rewrite] = [ComputedWeights(), KnownBranches(), BranchesAside()]
+    rewrites: list[Rewrite] = [ComputedWeights(), KnownBranches(), FlattenedBranches()]
     if simplify:
         progress("Cleaning the graph")
         rewrites.insert(0, Cleaning())
@@ -128,11 +128,12 @@ def _loaded(
     except InputError as error:
         drawn = integers(open_session(original).inputs) if isinstance(error, RunFailed) and not sample else []
         guessed = symbolic_dims(original).keys() - (dims or {}).keys()
-        told = with_hint_of_sizes(error, guessed, drawn, "give samples, with --calib")
+        explained = with_hint_of_sizes(error, guessed, drawn, "give samples, with --calib")
         if must_run or not drawn:
-            raise told from None
-        network, notes = origin, (f"the graph is left as it is: it can't be run to compare it ({told})",)
-    growth = network.sunk.graph.size() / original.size()
+            raise explained from None
+        network = origin
+        notes = (f"the graph is left as it is: it can't be run to compare it ({explained})",)
+    growth = network.unflattened.graph.size() / original.size()
     if growth > GROWTH:
         reason = "what the model computes from constants is stored instead"
         hint = "see --no-simplify"
@@ -215,11 +216,17 @@ def prepare(
         allow_approximate: channels may go that a normalisation runs over; that is not exact.
         keep: patterns (`*`, `?`) of names of nodes or weights, whose channels must stay.
         dims: sizes of symbolic dimensions with which the model runs; others are guessed.
-        progress: told what begins.
+        progress: called with what begins.
 
     Raises:
         InputError: the model can't be read or run.
         UsageError: a pattern of `keep` names nothing.
+
+    Example:
+        >>> import onnxprune
+        >>> prepared = onnxprune.prepare("models/digits-plain.onnx", keep=["/head/*"])
+        >>> [group.size for group in prepared.channels.groups]
+        [32, 32, 64, 64]
     """
     found = loaded(model, simplify=simplify, dims=dims, progress=progress)
     progress("Finding channels")

@@ -28,11 +28,11 @@ from ..execution.sessions import answering, open_session
 from ..graph import Graph, Network, save
 from ..proof import prove
 from ..runtime import Feeds
-from ..strategies.max_drop import Exams, lost, require_promise
-from ..strategies.meeting import Route
+from ..strategies.limits import AllocationProblem
+from ..strategies.max_drop import Evaluators, lost, require_drop
 from . import deliver
+from .evaluators import evaluators
 from .evidence import Evidence, Labelled
-from .exams import exams
 from .judge import judged, require_worth
 from .load import Loaded, assumed_feeds
 from .phase import solved
@@ -49,7 +49,7 @@ class Result:
         plan: what was kept, to replay with `apply`.
         verdict: what is known of it.
         prepared: what it was made from.
-        solved: what each phase has come to.
+        solved: the solution of each phase.
     """
 
     graph: Graph
@@ -65,7 +65,7 @@ class Result:
 
     @property
     def repaired(self) -> Repaired:
-        """What became of the weights that are left; of the last phase."""
+        """The repair of the last phase."""
         return self.solved[-1].candidate.repaired
 
     @property
@@ -87,13 +87,13 @@ class Run:
 
     Attributes:
         setting: the model, and how a budget is met.
-        phases: what goes, in which order.
+        phases: what is removed, in which order.
         evidence: samples and statistics of the model.
         labels: labelled samples, if there are any.
         measure_latency: whether the verdict shall measure it.
-        weights: what the result has for weights.
+        weights: kept, or random.
         seed: of random weights.
-        planned: what decides about the result, for the plan; by default what the options say.
+        planned: what the plan records; by default from the options.
         rewrites: of a plan that is replayed, by name: where they were made; `None` without a plan.
         notes: to hand on.
     """
@@ -111,7 +111,7 @@ class Run:
 
     @cached_property
     def feeds(self) -> Feeds:
-        """A real batch where there is one, else random numbers: what is compared is compared on these."""
+        """A batch of samples, or random numbers without any: inputs for comparisons."""
         fit = self.evidence.fit
         if fit is not None:
             return next(iter(fit.batches(self.setting.options.batch)))
@@ -138,8 +138,8 @@ class Run:
         with answering(self.setting.loaded.original, self.setting.timing.dims, batches()):
             yield
 
-    def exams(self) -> Exams | None:
-        """How quality is found out, if it is promised.
+    def evaluators(self) -> Evaluators | None:
+        """What measures quality; `None` without `--max-drop`.
 
         Raises:
             UsageError: there are no samples to judge it on.
@@ -149,7 +149,7 @@ class Run:
             return None
         options = self.setting.options
         original = open_session(self.setting.loaded.original)
-        return exams(
+        return evaluators(
             self.evidence, self.labels, budget.metric, original, batch=options.batch, seed=options.seed
         )
 
@@ -170,18 +170,18 @@ def finish(run: Run) -> Result:
         CheckFailed: the result drifts far, or is slower than was asked.
     """
     with run.answering():
-        promised = run.exams()
-        first = solved(start(run), promised)
-        return continued(run, [first], promised)
+        evaluators = run.evaluators()
+        first = solved(start(run), evaluators)
+        return continued(run, [first], evaluators)
 
 
-def continued(run: Run, found: list[Solved], promised: Exams | None = None) -> Result:
+def continued(run: Run, found: list[Solved], evaluators: Evaluators | None = None) -> Result:
     """Run the phases that are left, and judge the result.
 
     Args:
         run: what is to be done.
-        found: what the first phases have come to.
-        promised: how quality is found out, if it is promised.
+        found: the solutions of the first phases.
+        evaluators: measure quality; `None` without `--max-drop`.
     """
     for phase in run.phases[len(found) :]:
         last = found[-1]
@@ -192,15 +192,15 @@ def continued(run: Run, found: list[Solved], promised: Exams | None = None) -> R
         if last.candidate.widened:  # what comes next aims at the network with these layers, which is cut
             setting = replace(setting, loaded=replace(setting.loaded, network=cut.base))
         search = opened(setting, phase, last.candidate.network, before, evidence)
-        found.append(solved(search, promised))
-    return _delivered(run, tuple(found), promised)
+        found.append(solved(search, evaluators))
+    return _delivered(run, tuple(found), evaluators)
 
 
 def _after(before: Trace, trace: Trace) -> Trace:
     return trace if isinstance(before, Unchanged) else chained([before, trace])
 
 
-def _delivered(run: Run, found: tuple[Solved, ...], promised: Exams | None) -> Result:
+def _delivered(run: Run, found: tuple[Solved, ...], evaluators: Evaluators | None) -> Result:
     setting = run.setting
     loaded, options = setting.loaded, setting.options
     untouched = all(one.choice.removes_nothing() for one in found)
@@ -212,7 +212,7 @@ def _delivered(run: Run, found: tuple[Solved, ...], promised: Exams | None) -> R
         )
     setting.progress("Proving the surgery")
     proofs = tuple(proof for one in found for proof in _proved(one, run.feeds))
-    result = deliver.Delivered(loaded.origin if untouched else found[-1].candidate.network.sunk)
+    result = deliver.Delivered(loaded.origin if untouched else found[-1].candidate.network.unflattened)
     if not untouched:
         result = _in_form(run, result, found)
     setting.progress("Comparing with the original")
@@ -228,7 +228,7 @@ def _delivered(run: Run, found: tuple[Solved, ...], promised: Exams | None) -> R
     )
     verdict = replace(
         verdict,
-        drop=_drop(run, found, result.network, promised),
+        drop=_drop(run, found, result.network, evaluators),
         omitted=tuple(o for one in found for o in one.candidate.omitted),
         warnings=_warnings(run, found, result),
     )
@@ -268,17 +268,17 @@ def _in_form(run: Run, result: deliver.Delivered, found: Sequence[Solved]) -> de
     if options.masked:
         result = deliver.as_mask(result, last, run.setting.loaded.origin, run.feeds, timing)
     if run.weights == "random":
-        result = deliver.untrained(result, run.seed)
+        result = deliver.with_random_weights(result, run.seed)
     return result
 
 
-def _drop(run: Run, found: Sequence[Solved], network: Network, promised: Exams | None) -> Drop | None:
-    """What is promised of the result; after a second phase it is found out again."""
-    if promised is None or len(found) == 1:
+def _drop(run: Run, found: Sequence[Solved], network: Network, evaluators: Evaluators | None) -> Drop | None:
+    """The drop of the result, for `--max-drop`; measured again after a second phase."""
+    if evaluators is None or len(found) == 1:
         return found[0].drop
-    drop = lost(network.graph, promised)[1]
+    drop = lost(network.graph, evaluators)[1]
     limit = next(p.budget.drop for p in run.phases if p.budget.drop is not None)
-    require_promise(drop, limit, run.setting.loaded.origin.where)
+    require_drop(drop, limit, run.setting.loaded.origin.where)
     return drop
 
 
@@ -299,27 +299,27 @@ def _warnings(run: Run, found: Sequence[Solved], result: deliver.Delivered) -> t
 
 
 def _reached(one: Solved, network: Network) -> tuple[str, ...]:
-    """What the limits have come to, where the table of the verdict doesn't say."""
-    if one.route is None:
+    """Notes on limits that the table of the verdict doesn't show."""
+    if one.problem is None:
         return ()
-    told = ("--macs", "--params", "--latency")
-    beside = one.search.beside
-    said = _narrowed(one.route, one.choice)
-    said += [
-        f"{x.quantity.option}: {x.written(beside.value(x, network))}, asked for at most {x}"
-        for x in one.route.limits
-        if x.quantity.option not in told
+    in_table = ("--macs", "--params", "--latency")
+    meter = one.search.meter
+    notes = _narrowed(one.problem, one.choice)
+    notes += [
+        f"{x.quantity.option}: {x.written(meter.value(x, network))}, asked for at most {x}"
+        for x in one.problem.limits
+        if x.quantity.option not in in_table
     ]
-    if any(x.quantity.option == "--macs" for x in one.route.limits):
-        sized = network.sized(beside.dims)
+    if any(x.quantity.option == "--macs" for x in one.problem.limits):
+        sized = network.sized(meter.dims)
         left_out = uncounted(sized.graph, sized.facts)
-        said += [f"--macs leaves out {', '.join(map(str, left_out))}"] if left_out else []
-    return tuple(said)
+        notes += [f"--macs leaves out {', '.join(map(str, left_out))}"] if left_out else []
+    return tuple(notes)
 
 
-def _narrowed(route: Route, choice: Choice) -> list[str]:
-    """A word on groups that are narrower than kernels like, where nothing else meets a budget."""
-    narrow = route.allocation.narrowed(choice)
+def _narrowed(problem: AllocationProblem, choice: Choice) -> list[str]:
+    """A note on groups that are narrower than the preferred multiple, where nothing else meets a budget."""
+    narrow = problem.allocation.narrowed(choice)
     if not narrow:
         return []
     groups = "1 group keeps" if len(narrow) == 1 else f"{len(narrow)} groups keep"
@@ -328,13 +328,13 @@ def _narrowed(route: Route, choice: Choice) -> list[str]:
 
 
 def _require_speed(one: Solved, verdict: Verdict) -> None:
-    """Refuse a result that is surely slower than was asked: noise counts for it.
+    """Refuse a result that is surely slower than the limit; noise counts in its favour.
 
     Raises:
         CheckFailed: it is.
     """
-    limits = () if one.route is None else one.route.limits
-    limit = next((x for x in limits if ROWS[x.quantity.option].beside is not None), None)
+    limits = () if one.problem is None else one.problem.limits
+    limit = next((x for x in limits if ROWS[x.quantity.option].paired is not None), None)
     speed = verdict.speed
     if limit is None or speed is None:
         return
@@ -352,8 +352,8 @@ def _require_speed(one: Solved, verdict: Verdict) -> None:
 
 
 def options_of(run: Run, first: Solved) -> dict[str, Any]:
-    """What decides about the result, for the plan."""
-    multiple = {} if first.route is None else {"multiple": first.route.widths.multiple}
+    """The options that affect the result, for the plan."""
+    multiple = {} if first.problem is None else {"multiple": first.problem.widths.multiple}
     return {
         **run.setting.options.recorded(names(run.phases)),
         **multiple,

@@ -1,4 +1,4 @@
-"""The units of one phase, and all that is known of them."""
+"""The units of one phase, with statistics and scores."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from ..contracts.reduction import CannotCut, CannotRate, Space, Trace
 from ..contracts.stats import Need
 from ..contracts.timing import Timing
 from ..contracts.verdict import Drop
-from ..cost.quantities import Beside
+from ..cost.quantities import CostMeter
 from ..criteria import Context
 from ..graph import Network
-from ..strategies.meeting import Route
+from ..strategies.limits import AllocationProblem
 from ..types import Cause, Progress
 from .blocking import kept_by_name
 from .evidence import Evidence, measured
 from .load import Loaded, require_groups
-from .maker import Making
+from .maker import CandidateMaker
 from .options import Options
 from .recipe import Phase
 
@@ -39,7 +39,7 @@ class Setting:
         options: how a budget is met.
         timing: how latency is measured.
         executor: where candidates are made; here by default.
-        progress: told what begins.
+        progress: called with what begins.
     """
 
     loaded: Loaded
@@ -51,7 +51,7 @@ class Setting:
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """The units of one phase, and all that is known of them.
+    """The units of one phase, with what is needed to choose among them.
 
     Attributes:
         setting: what does not change.
@@ -60,7 +60,7 @@ class Search:
         before: from the network that the model was rewritten to, to `base`.
         spaces: units of `base`, in the order in which they are cut.
         evidence: what is known of `base`.
-        notes: what happened on the way.
+        notes: what the user should know.
     """
 
     setting: Setting
@@ -82,9 +82,9 @@ class Search:
         return self.spaces[0]
 
     @cached_property
-    def maker(self) -> Making:
+    def maker(self) -> CandidateMaker:
         """Makes candidates."""
-        return Making(
+        return CandidateMaker(
             self.setting.loaded,
             self.base,
             self.before,
@@ -96,12 +96,12 @@ class Search:
         )
 
     @cached_property
-    def beside(self) -> Beside:
-        """Measures candidates beside the original."""
-        return Beside(self.setting.loaded.origin, self.setting.timing)
+    def meter(self) -> CostMeter:
+        """Measures costs of candidates."""
+        return CostMeter(self.setting.loaded.origin, self.setting.timing)
 
     def scores(self) -> Scores:
-        """What each unit is worth."""
+        """Importance of each unit, by the criterion."""
         fit = self.evidence.fit
         context = Context(self.rated, self.evidence.stats, self.options.seed, fit)
         return self.phase.criterion.scores(context)
@@ -109,20 +109,20 @@ class Search:
 
 @dataclass(frozen=True, eq=False)
 class Solved:
-    """What a phase has come to.
+    """The solution of a phase.
 
     Attributes:
-        search: where it was looked for.
+        search: the units, and how they were searched.
         choice: which units stay.
         candidate: cut and repaired.
-        route: the way down that was taken, with a budget of costs.
-        drop: what is promised, if anything.
+        problem: the allocation problem that was solved, with a cost budget.
+        drop: how far the metric fell, with `--max-drop`.
     """
 
     search: Search
     choice: Choice
     candidate: Candidate
-    route: Route | None = None
+    problem: AllocationProblem | None = None
     drop: Drop | None = None
 
 
@@ -147,7 +147,7 @@ def opened(setting: Setting, phase: Phase, base: Network, before: Trace, evidenc
 
 
 def _measured(search: Search, network: Network, spaces: Sequence[Space]) -> Evidence:
-    """The evidence with what the criterion looks up, and what groups are measured with."""
+    """The evidence with the statistics that criterion and sensitivity need."""
     options = search.options
     if search.phase.planned is not None:
         return search.evidence
@@ -168,9 +168,9 @@ def _measured(search: Search, network: Network, spaces: Sequence[Space]) -> Evid
 
 
 def searched(search: Search, look: Callable[[Search], T]) -> T:
-    """What a look at the units gives; where a choice can't be cut, again without the groups at fault.
+    """Apply a search; if its choice can't be cut, again without the groups at fault.
 
-    Groups are rehearsed when they are found, but not at all widths: a number that is computed from a width
+    Groups are tried when they are found, but not at all widths: a number that is computed from a width
     may be the same for half of the channels and another one for a tenth.
 
     Raises:
@@ -209,7 +209,7 @@ def narrowed(search: Search, trouble: CannotCut) -> Search:
         raise trouble
     spaces = tuple(space.without(trouble.groups, trouble.cause) for space in search.spaces)
     by = str(search.base.graph.nodes[trouble.cause.by])
-    note = f"{by}: {trouble.cause.reason}: the channels that it is about stay"
+    note = f"{by}: {trouble.cause.reason}: these channels stay"
     require_groups(search.setting.loaded.origin.where, spaces[:1])
     return replace(search, spaces=spaces, notes=(*search.notes, note))
 

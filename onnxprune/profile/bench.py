@@ -26,7 +26,7 @@ VERSION = 1
 _SAME = 0.05  # ratios this close to 1 are called the same
 
 
-_TELLING = 1.25  # intervals wider than this are told in place of the ratio
+_WIDE = 1.25  # intervals wider than this are shown in place of the ratio
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class LatencyComparison:
     """Latencies that were measured in the same rounds.
 
     Attributes:
@@ -72,7 +72,7 @@ def side_by_side(
     dims: Mapping[str, int] | None = None,
     batch: int | None = None,
     seconds: float = 2.0,
-) -> Comparison:
+) -> LatencyComparison:
     """Time models in turns, on random inputs of the same sizes.
 
     Args:
@@ -100,7 +100,7 @@ def _in_turns(
     dims: Mapping[str, int] | None,
     batch: int | None,
     seconds: float,
-) -> Comparison:
+) -> LatencyComparison:
     check_dims({name for graph in graphs for name in symbolic_dims(graph)}, dims or {})
     known = [sizes(graph, dims, batch) for graph in graphs]
     sessions = [open_session(graph, replace(options, prepack=True)) for graph in graphs]
@@ -123,7 +123,7 @@ def compare(
     seconds: float = 2.0,
     setting: Mapping[str, Any] | None = None,
     clock: Callable[[], float] = time.perf_counter,
-) -> Comparison:
+) -> LatencyComparison:
     """Time sessions in turns.
 
     Args:
@@ -143,14 +143,14 @@ def compare(
         against = ratio(timings.seconds[index], timings.seconds[0]) if index else None
         entries.append(Entry(name, median, against, in_words(against) if against else ""))
     shapes = {name: list(array.shape) for feed in feeds for name, array in feed.items()}
-    return Comparison(tuple(entries), timings.seconds.shape[1], {**(setting or {}), "shapes": shapes})
+    return LatencyComparison(tuple(entries), timings.seconds.shape[1], {**(setting or {}), "shapes": shapes})
 
 
 def in_words(found: Ratio) -> str:
     """What a ratio allows to say about a model against the first one."""
     if found.noisy:
         return "too noisy to say; measure longer, or on a machine with less to do"
-    sure = found.high <= _TELLING * found.low
+    sure = found.high <= _WIDE * found.low
     if found.high < 1 and found.value < 1 - _SAME:
         return _times(1 / found.high, 1 / found.value, 1 / found.low, sure) + " as fast"
     if found.low > 1 and found.value > 1 + _SAME:
@@ -162,7 +162,7 @@ def _times(low: float, value: float, high: float, sure: bool) -> str:
     return f"{value:.2f}x" if sure else f"{low:.2f}x to {high:.2f}x"
 
 
-def comparison_table(found: Comparison) -> Renderables:
+def comparison_table(found: LatencyComparison) -> Renderables:
     """For people."""
     table = Table(title=f"Latency, {found.rounds} rounds side by side", title_justify="left")
     table.add_column("model", overflow="fold")

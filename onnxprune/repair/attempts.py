@@ -40,7 +40,7 @@ def fitted(
         judge: knows the original's outputs on other samples.
         memory: bytes of activations to hold before they go to a temporary folder.
         seed: which rows are looked at where there are more than enough.
-        progress: told how many steps are done, of how many.
+        progress: called with how many steps are done, of how many.
 
     Returns:
         Which attempt it is (`None`: nothing helps), and the network.
@@ -58,7 +58,7 @@ def fitted(
             network = stored(network)
             after = judge.loss(network.graph)
         except InputError as error:
-            notes.append(f"repair by {name} was given up: {error}")
+            notes.append(f"repair by {name} failed: {error}")
             continue
         if after < before:
             return index, Repaired(network, name, layers, before, after, tuple(notes))
@@ -76,8 +76,8 @@ def from_statistics(task: Task, mode: Mode, stats: Stats, stored: Stored) -> Rep
     """
     network, unknown = projected(task, stats, weights=mode != "bias")
     plural = "s" if unknown != 1 else ""
-    said = f"repair leaves {unknown} layer{plural} as they are: the statistics say too little of what is read"
-    return Repaired(stored(network), "bias" if mode == "bias" else "stats", notes=(said,) if unknown else ())
+    note = f"repair leaves {unknown} layer{plural} unchanged: the statistics don't cover their inputs"
+    return Repaired(stored(network), "bias" if mode == "bias" else "stats", notes=(note,) if unknown else ())
 
 
 def from_weights(task: Task, mode: Mode, stored: Stored) -> Repaired | None:
@@ -85,7 +85,7 @@ def from_weights(task: Task, mode: Mode, stored: Stored) -> Repaired | None:
 
     Args:
         task: what was done.
-        mode: what may change; with `bias`, biases take over the means that BatchNormalization tells.
+        mode: what may change; with `bias`, biases take over the means that BatchNormalization implies.
         stored: how the network is stored in the end.
     """
     if not any(isinstance(one, Lost) for one in task.cut.lost):

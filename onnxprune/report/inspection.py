@@ -1,4 +1,4 @@
-"""What a model holds, as pruning sees it."""
+"""A model before pruning: its layers, groups and weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .entries import VERSION, WeightSummary, cause_entry, name_of, nodes_of, wei
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerSummary:
     """A node that multiplies.
 
     Attributes:
@@ -36,7 +36,7 @@ class Layer:
         group: of its output channels, if they can be removed.
         coupled: other nodes whose channels go with its own.
         blocked: channels that can't go.
-        by: the node in the way, if any channel is blocked.
+        by: the blocking node, if any channel is blocked.
         reason: why.
         unblock: what would let them go; "nothing", where nothing does.
     """
@@ -74,7 +74,7 @@ class Inspection:
     nodes: int
     dims: Mapping[str, int]
     size: Size
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerSummary, ...]
     groups: tuple[GroupSummary, ...]
     weights: tuple[WeightSummary, ...]
     uncounted: tuple[str, ...] = ()
@@ -94,12 +94,12 @@ def inspection(space: Space, dims: Mapping[str, int] = MappingProxyType({})) -> 
         space: the units of a network.
         dims: sizes of symbolic dimensions to count MACs for; others get one sample and a guess.
     """
-    with blaming(space.network.sunk.graph, dims):
+    with blaming(space.network.unflattened.graph, dims):
         return _inspection(space, dims)
 
 
 def _inspection(space: Space, dims: Mapping[str, int]) -> Inspection:
-    graph, facts, whole = space.network.graph, space.network.facts, space.network.sunk.graph
+    graph, facts, whole = space.network.graph, space.network.facts, space.network.unflattened.graph
     counted = infer(graph, {**one_sample(graph), **dims})
     costs = count_macs(graph, counted)
     groups = {graph.producer[output].index: group for group in space.groups for output in group.layers}
@@ -108,12 +108,12 @@ def _inspection(space: Space, dims: Mapping[str, int]) -> Inspection:
     for node in graph.nodes:
         if node.op not in MACS and node.index not in groups and node.index not in blocked:
             continue
-        group, stuck = groups.get(node.index), blocked.get(node.index)
+        group, kept = groups.get(node.index), blocked.get(node.index)
         read = [held for i in node.inputs if i and (held := stored(graph, i)) is not None]
         shape = graph.shape_of_constant(read[0]) if read else (facts.shapes.get(node.outputs[0]) or ())
         own = name_of(node)
         layers.append(
-            Layer(
+            LayerSummary(
                 name=own,
                 op=node.op,
                 shape=shape,
@@ -121,8 +121,8 @@ def _inspection(space: Space, dims: Mapping[str, int]) -> Inspection:
                 params=sum(graph.count(i) for i in read),
                 group=group.name if group else None,
                 coupled=tuple(n for n in nodes_of(graph, group) if n != own) if group else (),
-                blocked=stuck.channels if stuck else 0,
-                **cause_entry(graph, stuck.cause if stuck else None),
+                blocked=kept.channels if kept else 0,
+                **cause_entry(graph, kept.cause if kept else None),
             )
         )
     total = sum(count_macs(whole, counted).values()) if whole is not graph else sum(costs.values())

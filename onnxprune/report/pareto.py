@@ -8,11 +8,11 @@ from pathlib import Path
 
 from rich.table import Table
 
-from ..contracts.point import Point, T
+from ..contracts.point import ParetoPoint, T
 from ..errors import UsageError
 
 
-def pareto_table(choices: Sequence[Point[T]], *, cost: str, quality: str) -> Table:
+def pareto_table(choices: Sequence[ParetoPoint[T]], *, cost: str, quality: str) -> Table:
     """What is on offer.
 
     Args:
@@ -26,12 +26,12 @@ def pareto_table(choices: Sequence[Point[T]], *, cost: str, quality: str) -> Tab
     table.add_column(quality, justify="right")
     table.add_column("")
     for c in choices:
-        table.add_row(c.name, f"{c.cost:.3f}", f"{c.quality:.4f}", "another is better" if c.dominated else "")
+        table.add_row(c.name, f"{c.cost:.3f}", f"{c.quality:.4f}", "dominated" if c.dominated else "")
     return table
 
 
-def plot(choices: Sequence[Point[T]], path: str | os.PathLike[str], *, cost: str, quality: str) -> None:
-    """Draw cost against quality into a file; its suffix says the format.
+def plot(choices: Sequence[ParetoPoint[T]], path: str | os.PathLike[str], *, cost: str, quality: str) -> None:
+    """Draw cost against quality into a file; its suffix decides the format.
 
     Raises:
         UsageError: matplotlib isn't installed, or doesn't know the format.

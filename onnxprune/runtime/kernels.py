@@ -1,7 +1,7 @@
 """How long the kernels of small models take, apart from what surrounds them.
 
 A layer cut out of its network comes with costs that it hadn't there: a session's fixed cost for each run, and
-changes of layout at both ends. ONNX Runtime's own trace tells kernels apart, so these can be left out.
+changes of layout at both ends. ONNX Runtime's own trace lists each kernel, so these can be left out.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ class TensorSpec:
         dtype: of its elements; bfloat16 and float8 are those of ml_dtypes, and `object` stands for strings
             and for what isn't a tensor (a sequence, a map).
         shape: one entry per axis: a size, the name of a symbolic size, or None for a size without a name.
-            `()` for a scalar, and where the model doesn't tell the rank.
+            `()` for a scalar, and where the model doesn't declare the rank.
         is_tensor: whether it is one, and no sequence or map.
     """
 
@@ -105,6 +105,12 @@ class Session:
         LoadFailed: ONNX Runtime can't load the model.
         InputError: there is no such file, or not enough memory.
         UsageError: the provider isn't available here.
+
+    Example:
+        >>> import numpy as np
+        >>> session = Session("models/digits-plain.onnx")
+        >>> session.run({"image": np.zeros((2, 1, 28, 28), np.float32)})["logits"].shape
+        (2, 10)
     """
 
     def __init__(

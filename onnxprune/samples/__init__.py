@@ -1,7 +1,15 @@
-"""Samples from where users have them: arrays in files, folders of images, test data, or Python objects.
+"""Samples of a model's inputs: from arrays in files, folders of images, ONNX test data, or Python objects.
 
-Samples are read one by one when they are needed and are never all in memory, so that a folder of a million
-images is as good as one of ten. Nothing is ever unpickled.
+In: a path or an object, and the graph that the samples are for. Out: `Samples`, read one by one when they
+are needed, so that a folder of a million images takes no more memory than one of ten. Nothing is ever
+unpickled.
+
+- `core`: `Samples` (batches, splits, subsets) and the check that they fit the model;
+- `arrays`: `.npz`, `.npy`, test data; `images`: presets and preprocessing; `objects`: readers, iterables,
+  arrays.
+
+A new source is a function here that gives `Samples`, a case in `load`, and a row in
+`tests/test_samples.py`.
 """
 
 from __future__ import annotations
@@ -40,6 +48,14 @@ def load(
     Raises:
         InputError: the source can't be read, or doesn't fit the model's inputs; the message names the input.
         UsageError: the preprocessing doesn't fit the model.
+
+    Example:
+        >>> from onnxprune.graph import load as load_graph
+        >>> found = load("models/digits-calib.npz", load_graph("models/digits-plain.onnx"))
+        >>> found.count
+        512
+        >>> next(iter(found.batches(32)))["image"].shape
+        (32, 1, 28, 28)
     """
     specs = input_specs(graph)
     if not isinstance(source, str | os.PathLike):

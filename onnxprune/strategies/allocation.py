@@ -1,6 +1,6 @@
-"""Which units stay for a share of a cost.
+"""Allocation: which units stay for a share of a cost.
 
-Groups become narrower one rung at a time, always where the loss for each saved unit of cost is least.
+Groups become narrower one rung at a time, always the one with the least loss for each unit of cost saved.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _NAMED = 3  # groups that a message names
 
 @dataclass(frozen=True, eq=False)
 class Allocation:
-    """Where it loses least, for any share of a cost.
+    """The choice of least loss for any share of a cost.
 
     Attributes:
         ladders: the widths that each group may have, and what they lose; in the order of the cost's groups.
-        cost: what to bring down.
+        cost: to reduce.
         what: the cost in words, for messages.
         halving: where no widths of `ladders` are narrow enough, halves of the narrowest may be taken, too.
     """
@@ -89,7 +89,7 @@ def descend(ladders: Sequence[Ladder], cost: Cost, target: float, *, what: str =
     """The rung of every group for which the cost is at most `target`.
 
     Costs of neighbours multiply, so what a step saves is looked up anew whenever a neighbour has moved. At
-    the end steps that turned out not to be needed are taken back, the dearest first.
+    the end steps that turned out not to be needed are taken back, the most expensive first.
 
     Raises:
         Infeasible: even the last rungs cost more.
@@ -133,7 +133,7 @@ def _give_back(
     taken: Sequence[tuple[float, int]],
     target: float,
 ) -> None:
-    """Undo steps, the dearest first, while the budget still holds."""
+    """Undo steps, the most expensive first, while the budget still holds."""
     for _, g in sorted(taken, reverse=True):
         if rungs[g] and state.value + state.change(g, ladders[g].stays(rungs[g] - 1)) <= target:
             rungs[g] -= 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 
-from ..contracts.point import Point, T
+from ..contracts.point import ParetoPoint, T
 from ..execution.tasks import run
 
 
@@ -19,7 +19,7 @@ def curve(
     describe: Callable[[T], tuple[str, float, float]],
     targets: Sequence[float],
     executor: Executor | None = None,
-) -> tuple[Point[T], ...]:
+) -> tuple[ParetoPoint[T], ...]:
     """A model for every target.
 
     Args:
@@ -30,7 +30,7 @@ def curve(
     """
     found = [(*describe(made), made) for made in run(evaluate, targets, executor)]
     return tuple(
-        Point(name, cost, quality, made, _dominated(cost, quality, [f[1:3] for f in found]))
+        ParetoPoint(name, cost, quality, made, _dominated(cost, quality, [f[1:3] for f in found]))
         for name, cost, quality, made in found
     )
 

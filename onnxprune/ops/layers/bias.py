@@ -182,7 +182,7 @@ class Nowhere(Intercept):
 
 
 def intercept(graph: Graph, node: Node, weight: int) -> Intercept | None:
-    """Where the bias of a linear node is, or can be; `None` if what is added there can't be told apart.
+    """Where the bias of a linear node is, or can be; `None` if what is added there is not clear.
 
     Args:
         graph: the graph.

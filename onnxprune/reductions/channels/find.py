@@ -1,7 +1,7 @@
-"""Which channels can be removed together: from what the rules of a walk say to groups of units.
+"""Which channels can be removed together: from the record of a walk to groups of units.
 
 After the walk, edges make units (connected components). What is left to decide is what becomes of a
-grid of which somebody needs whole rows, such as attention heads: either each row is one unit, or rows
+grid of which an operator needs whole rows, such as attention heads: either each row is one unit, or rows
 stay and each is made equally narrower.
 """
 
@@ -211,8 +211,8 @@ class _Resolution:
     def _uneven(self, node: int, blocked: Units, others: Units) -> None:
         """Rows of a grid hold different numbers of blocked units: the others stay as long as these do."""
         self.frozen[others] = True
-        ways = [self.causes[k].unblock for k in distinct(self.cause_of[blocked]) if k >= 0] or [NOTHING]
-        self._stay(others, Cause(node, _ROWS, jointly(ways)))
+        hints = [self.causes[k].unblock for k in distinct(self.cause_of[blocked]) if k >= 0] or [NOTHING]
+        self._stay(others, Cause(node, _ROWS, jointly(hints)))
 
     def _stay(self, units: Units, cause: Cause) -> None:
         self.cause_of[units] = len(self.causes)
@@ -351,15 +351,15 @@ class _Resolution:
         result = []
         for made in self.record.produced:
             units = self.unit[made.ids]
-            stuck = units[~free[units]]
-            if stuck.size and (units.size > 1 or self.frozen[units].any()):
-                silent = stuck[self.cause_of[stuck] < 0]
+            blocked = units[~free[units]]
+            if blocked.size and (units.size > 1 or self.frozen[units].any()):
+                silent = blocked[self.cause_of[blocked] < 0]
                 if silent.size:
                     reason = _ROWS if self.frozen[silent].any() else _ALONE
                     self._stay(silent, Cause(made.node, reason, NOTHING))
-                found, times = np.unique(self.cause_of[stuck], return_counts=True)
+                found, times = np.unique(self.cause_of[blocked], return_counts=True)
                 cause = self.causes[found[times.argmax()]]
-                result.append(Blocked(made.node, int(stuck.size), cause))
+                result.append(Blocked(made.node, int(blocked.size), cause))
         return tuple(result)
 
 

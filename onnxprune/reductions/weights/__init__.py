@@ -4,7 +4,7 @@ In: a network. Out: a `ValueSpace` (see `contracts.reduction.Space`).
 
 - `single`: each weight of a convolution or matrix product; `kernels`: what one filter reads of one channel;
 - `values`: what both share: mask, cut, trace and plan;
-- another pattern of values (blocks, N:M): a space here that says which values a unit is made of.
+- another pattern of values (blocks, N:M): a space here with the values of each unit.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class Weights:
 
     Attributes:
         among: what a weight competes with. The weights of a group compete: those of a layer, each of its
-            outputs keeping equally many where it is `output`. Whether layers compete is not said here.
+            outputs keeping equally many where it is `output`. Whether layers compete is decided elsewhere.
     """
 
     among: Among = "auto"

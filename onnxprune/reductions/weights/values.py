@@ -16,7 +16,7 @@ from ...contracts.effect import Effect
 from ...contracts.groups import Blocked, Choice, Group
 from ...contracts.plan import PlannedLayer, PlannedReduction
 from ...contracts.reduction import Key, Lost, Sparse, Trace, Wanted
-from ...contracts.request import Kind
+from ...contracts.request import SumKind
 from ...contracts.stats import Need
 from ...contracts.weights import Weight
 from ...errors import InputError
@@ -120,7 +120,7 @@ class ValueSpace:
 
     def wanted(self, needs: frozenset[Need]) -> Wanted:
         """See `Space.wanted`."""
-        kinds: dict[Key, frozenset[Kind]] = {}
+        kinds: dict[Key, frozenset[SumKind]] = {}
         for group in self.groups:
             key = self.activation(group)
             if key is not None and "consumers" in needs:

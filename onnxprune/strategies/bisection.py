@@ -1,8 +1,8 @@
-"""Where along a path candidates stop being within bounds: bisection with real evaluations.
+"""Bisection along a path of candidates for the last one that is within bounds.
 
-The path is a line from models that surely keep within bounds to models that surely don't. For a budget of
-cost it runs from narrow to wide; for a bound on what is lost, from wide to narrow. Either way the candidate
-wanted is the last one within.
+One end of the path is known to be within bounds, the other one is taken not to be. For a cost budget the path
+runs from narrow to wide networks; for a bound on the loss of quality, from wide to narrow ones. Every step
+makes and evaluates a real candidate.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Trial(Generic[T]):
 
 
 @dataclass(frozen=True)
-class Search(Generic[T]):
+class Bisection(Generic[T]):
     """All that was tried.
 
     Attributes:
@@ -83,7 +83,7 @@ class Effort:
 _DEFAULT = Effort()
 
 
-def edge(
+def bisect(
     evaluate: Callable[[float], T],
     excess: Callable[[T], float],
     *,
@@ -91,7 +91,7 @@ def edge(
     outside: float,
     effort: Effort = _DEFAULT,
     executor: Executor | None = None,
-) -> Search[T]:
+) -> Bisection[T]:
     """Find the last candidate within bounds.
 
     The safe end itself is only tried when nothing else was within bounds.
@@ -123,7 +123,7 @@ def edge(
     if not any(t.excess <= 0 for t in trials):
         made_inside = next(run(evaluate, [inside], executor))
         trials.append(Trial(inside, made_inside, excess(made_inside)))
-    return Search(tuple(trials), inside)
+    return Bisection(tuple(trials), inside)
 
 
 @dataclass(frozen=True)
