@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ..contracts.choices import Mode
-from ..contracts.reduction import Lost
+from ..contracts.reduction import Lost, Sparse
 from ..contracts.repaired import Repaired
 from ..contracts.stats import Stats
-from ..errors import InputError
+from ..errors import InputError, UsageError
 from ..graph import Array, Network
 from ..quality.loss import Judge
 from .merging import merged, shifted
@@ -73,7 +73,18 @@ def from_statistics(task: Task, mode: Mode, stats: Stats, stored: Stored) -> Rep
         mode: what may change.
         stats: of the network that was cut.
         stored: how the network is stored in the end.
+
+    Raises:
+        UsageError: single weights or kernels are gone from a layer whose kernels have several taps. Taps are
+            correlated, and the statistics hold none of that.
     """
+    for one in task.cut.lost:
+        if isinstance(one, Sparse) and one.layer.layout.taps > 1 and mode != "bias":
+            reason = (
+                f"'{one.layer.node.name or one.layer.output}' can't be repaired from statistics of channels"
+            )
+            hint = "give --calib in place of --stats, or --repair none"
+            raise UsageError(reason, where="--stats", hint=hint)
     network, unknown = projected(task, stats, weights=mode != "bias")
     plural = "s" if unknown != 1 else ""
     note = f"repair leaves {unknown} layer{plural} unchanged: the statistics don't cover their inputs"
