@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -139,3 +140,11 @@ def test_little_memory(folder, megabytes):
     after = names(folder)
     assert after in (before, before | {"out.onnx", "plan.json"})
     assert (done.returncode == 0) == ("out.onnx" in after)
+
+
+def test_the_promises_name_tests_that_are_there():
+    text = (ROOT / "docs" / "reliability.md").read_text("utf-8")
+    named = re.findall(r"`(\w+)::(?:\w+::)?(test_\w+)`", text)
+    assert len(named) > 40
+    for file, name in named:
+        assert f"def {name}(" in (HERE / f"test_{file}.py").read_text("utf-8"), (file, name)
