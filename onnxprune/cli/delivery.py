@@ -9,9 +9,10 @@ from typing import Any
 from .. import pipeline
 from .. import plan as plans
 from ..errors import UsageError
+from ..graph import Delivery
 from ..report import VERSION, Reduced, plan_tables, report, seconds_line, verdict_table, weights_line
 from ..report.pareto import pareto_table, plot
-from .output import Output, as_json, write_text
+from .output import Output, as_json
 
 
 def numbered(path: Path, number: str | int | None) -> Path:
@@ -27,13 +28,14 @@ def picture(out: Path) -> Path:
 def deliver(
     result: pipeline.Result, out: Path, plan_out: Path | None, report_out: Path | None, output: Output
 ) -> None:
-    """Write what was asked for, and show it."""
-    result.save(out)
-    if plan_out is not None:
-        write_text(plan_out, plans.dumps(result.plan))
+    """Write what was asked for, all of it or nothing, and show it."""
     data = {**_data(result), "seconds": output.seconds}
-    if report_out is not None:
-        write_text(report_out, as_json(data) + "\n")
+    with Delivery() as delivery:
+        if plan_out is not None:
+            delivery.write(plan_out, plans.dumps(result.plan).encode())
+        if report_out is not None:
+            delivery.write(report_out, f"{as_json(data)}\n".encode())
+        result.save(out, delivery)
     output.show(plan_tables(result.plan), verdict_table(result.verdict), weights_line(data["weights"]))
     for omission in result.verdict.omitted:
         output.show(f"note: {omission}")
@@ -47,19 +49,19 @@ def deliver_curve(
 ) -> None:
     """Write all models, a plot beside them, and what else was asked for; show what is on offer."""
     choices = [replace(choice, name=numbered(out, choice.name).name) for choice in found.choices]
-    for choice in choices:
-        choice.candidate.save(out.with_name(choice.name))
-    if plan_out is not None:
+    with Delivery() as delivery:
+        if report_out is not None:
+            data = [
+                {"model": c.name, "cost": c.cost, "quality": c.quality, "dominated": c.dominated}
+                | _data(c.candidate)
+                for c in choices
+            ]
+            named = {"version": VERSION, "cost": found.cost, "quality": found.quality, "models": data}
+            delivery.write(report_out, f"{as_json(named)}\n".encode())
         for number, choice in enumerate(choices, 1):
-            write_text(numbered(plan_out, number), plans.dumps(choice.candidate.plan))
-    if report_out is not None:
-        data = [
-            {"model": c.name, "cost": c.cost, "quality": c.quality, "dominated": c.dominated}
-            | _data(c.candidate)
-            for c in choices
-        ]
-        named = {"version": VERSION, "cost": found.cost, "quality": found.quality, "models": data}
-        write_text(report_out, as_json(named) + "\n")
+            if plan_out is not None:
+                delivery.write(numbered(plan_out, number), plans.dumps(choice.candidate.plan).encode())
+            choice.candidate.save(out.with_name(choice.name), delivery)
     output.show(pareto_table(choices, cost=found.cost, quality=found.quality))
     drawn = picture(out)
     try:

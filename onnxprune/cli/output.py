@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -138,10 +137,3 @@ def _finite(data: Any) -> Any:
 def print_text(text: str, *, end: str = "\n") -> None:
     """Print a text as it is."""
     sys.stdout.write(f"{text}{end}")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    from ..graph import write_atomic
-
-    write_atomic(path, text.encode())

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Array, Graph, Node, segment
+from ..errors import InputError
+from ..graph import Array, Graph, Node, reason_of, segment
 from .sessions import open_session
 
 
@@ -29,7 +30,11 @@ class ActivationStore:
         self._files = 0
 
     def put(self, array: Array) -> Array:
-        """The same values, to be given back to `drop`."""
+        """The same values, to be given back to `drop`.
+
+        Raises:
+            InputError: there is no room for them.
+        """
         if array.nbytes <= self._left or array.dtype.kind == "O" or not array.size:
             self._left -= array.nbytes
             return array
@@ -37,10 +42,15 @@ class ActivationStore:
             self._folder = tempfile.TemporaryDirectory(prefix="onnxprune-")
         self._files += 1
         path = Path(self._folder.name) / f"{self._files}.bin"
-        stored = np.memmap(path, array.dtype, "w+", shape=array.shape)
-        stored[...] = array
-        stored.flush()
-        return stored
+        try:
+            # Written, not mapped: what a full disk does to memory that is mapped ends the process.
+            with path.open("wb") as file:
+                file.write(np.ascontiguousarray(array).view(np.uint8).data)
+            return np.memmap(path, array.dtype, "r+", shape=array.shape)
+        except OSError as error:
+            reason = f"no room for activations ({reason_of(error)})"
+            hint = "keep more of them in memory (--memory), or let TMPDIR name a larger folder"
+            raise InputError(reason, where=self._folder.name, hint=hint) from None
 
     def drop(self, array: Array) -> None:
         """Forget an array."""

@@ -25,7 +25,7 @@ from ..cost.macs import uncounted
 from ..cost.quantities import ROWS
 from ..errors import CheckFailed, Infeasible
 from ..execution.sessions import answering, open_session
-from ..graph import Graph, Network, save
+from ..graph import Delivery, Graph, Network, save
 from ..proof import prove
 from ..runtime import Feeds
 from ..strategies.limits import AllocationProblem
@@ -76,9 +76,14 @@ class Result:
             found |= one.choice
         return found
 
-    def save(self, path: str | os.PathLike[str]) -> int:
-        """Write the model, whole or not at all; returns the bytes written."""
-        return save(self.graph, path)
+    def save(self, path: str | os.PathLike[str], delivery: Delivery | None = None) -> int:
+        """Write the model, whole or not at all; returns the bytes written.
+
+        Args:
+            path: where it shall appear.
+            delivery: other files that it shall appear with.
+        """
+        return save(self.graph, path, delivery)
 
 
 @dataclass(frozen=True, eq=False)

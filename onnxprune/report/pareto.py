@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from rich.table import Table
 
 from ..contracts.point import ParetoPoint, T
 from ..errors import UsageError
+from ..graph import write_atomic
 
 
 def pareto_table(choices: Sequence[ParetoPoint[T]], *, cost: str, quality: str) -> Table:
@@ -35,6 +37,7 @@ def plot(choices: Sequence[ParetoPoint[T]], path: str | os.PathLike[str], *, cos
 
     Raises:
         UsageError: matplotlib isn't installed, or doesn't know the format.
+        InputError: the file can't be written.
     """
     try:
         from matplotlib.figure import Figure
@@ -51,7 +54,9 @@ def plot(choices: Sequence[ParetoPoint[T]], path: str | os.PathLike[str], *, cos
         axes.annotate(c.name, (c.cost, c.quality), textcoords="offset points", xytext=(4, -10), fontsize=7)
     axes.set(xlabel=cost, ylabel=quality)
     axes.grid(alpha=0.3)
+    drawn = io.BytesIO()
     try:
-        figure.savefig(Path(path))
+        figure.savefig(drawn, format=Path(path).suffix.removeprefix(".") or "png")
     except ValueError as error:
         raise UsageError(f"can't be drawn: {error}", where=str(path)) from None
+    write_atomic(Path(path), drawn.getvalue())
