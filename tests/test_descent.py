@@ -143,7 +143,7 @@ def crossing(n: int) -> Group:
 
 @pytest.mark.parametrize("keep", [4, 7, 8, 12, 15, 16])
 def test_rows_that_cross_keep_no_more_than_was_asked(keep):
-    """The most that a program may keep is the share, floored to whole entries of every row: 7 of 16 is 1 of 4."""
+    """The share, floored to whole entries of every row: 7 of 16 is 1 of 4."""
     scores = np.random.default_rng(1).random(16)
     stays = keep_best(crossing(4), scores, keep).reshape(4, 4)
     assert set(stays.sum(0)) == set(stays.sum(1)) == {max(1, keep // 4)}

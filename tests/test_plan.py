@@ -150,9 +150,7 @@ class TestOptions:
         """Heads go whole, or equally much of the width of each: a plan says which was asked for."""
         n = Net("granularity")
         x = n.input("batch", 5, 8)
-        q, k, v = (
-            n.Transpose(n.Reshape(n.dense(x, 32), [0, 0, 4, 8]), perm=[0, 2, 1, 3]) for _ in range(3)
-        )
+        q, k, v = (n.Transpose(n.Reshape(n.dense(x, 32), [0, 0, 4, 8]), perm=[0, 2, 1, 3]) for _ in range(3))
         scores = n.Softmax(n.MatMul(q, n.Transpose(k, perm=[0, 1, 3, 2])), axis=-1)
         y = n.Reshape(n.Transpose(n.MatMul(scores, v), perm=[0, 2, 1, 3]), [0, 0, 32])
         n.output(n.dense(y, 3))

@@ -7,8 +7,8 @@
     python tools/mutation.py page                                # the table of docs/testing.md
 
 Mutants are drawn from allocation, selection, repair, proof, strategies and plans. The operators are those of
-cosmic-ray: they are a library, from a syntax tree to a changed text. mutmut changes whole projects on disk and
-runs them by itself, in ways that don't go with coverage by test. Each mutant is a fork of a process that has
+cosmic-ray: they are a library, from a syntax tree to a changed text. mutmut copies a project, puts all mutants
+of a function into it side by side, and runs the tests by itself: it can't be had in parts. Each mutant is a fork of a process that has
 loaded all libraries and not the package; the changed text is imported in place of the file, so nothing is
 written to the working tree. It meets the tests that run the changed statement, quick ones first, up to the
 first that fails. Time limits are of the processor, three times what the tests took when they were recorded;
@@ -47,12 +47,13 @@ ROOMS = (
 )
 
 TESTS = (
-    *("allocate", "approximate", "branch_pruning", "budget", "compensation", "components", "computed_weights"),
-    *("criteria", "exchange", "fidelity", "inbound", "linear_layers", "masked", "meeting", "pipeline"),
-    *("pipeline_budgets", "plan", "prefix", "projection", "quality", "recurrent", "refused", "repair"),
-    *("repair_expectation", "repair_fold", "repair_integers", "repair_merging", "repair_nonlinear"),
-    *("repair_regression", "repair_reuse", "search", "sensitivity", "spaces", "stepwise", "taylor", "traps"),
-    *("unstructured", "weights", "weights_of", "widths"),
+    *("allocate", "approximate", "branch_pruning", "budget", "compensation", "components"),
+    *("computed_weights", "criteria", "descent", "exchange", "fidelity", "inbound", "linear_layers"),
+    *("masked", "meeting", "pipeline", "pipeline_budgets", "plan", "prefix", "projection", "promise"),
+    *("proved", "quality", "recurrent", "refused", "repair", "repair_expectation", "repair_fold"),
+    *("repair_integers", "repair_merging", "repair_nonlinear", "repair_regression", "repair_reuse"),
+    *("search", "sensitivity", "spaces", "stepwise", "taylor", "traps", "unstructured", "weights"),
+    *("weights_of", "widths"),
 )
 """Files of tests that are about these rooms."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -50,9 +51,9 @@ def recorded(root: Path, files: Sequence[str], tests: str) -> dict[str, Any]:
     # Beside the tool there is a file of the library's name.
     sys.path[:] = [str(root), *(folder for folder in sys.path if Path(folder) != root / "tools")]
     os.chdir(root)
-    import coverage
     import pytest
 
+    coverage = importlib.import_module("coverage")
     measured = coverage.Coverage(
         data_file=None, config_file=False, include=[str(root / file) for file in files]
     )
@@ -88,7 +89,7 @@ class Coverage:
     def add(self, recording: dict[str, Any]) -> None:
         """Take in what one file of tests runs."""
         names = [name for name, _ in recording["tests"]]
-        self.seconds.update({name: seconds for name, seconds in recording["tests"]})
+        self.seconds.update(dict(recording["tests"]))
         for file, lines in recording["lines"].items():
             own = self.lines.setdefault(file, {})
             for line, found in lines.items():

@@ -89,7 +89,7 @@ def page(outcomes: Sequence[Outcome], equivalents: Equivalents) -> str:
             table(("module", "mutants", "equivalent", "killed", "share"), rows),
             f"Survivors that a test could see: {len(others)}.",
             _changes(others),
-            f"Survivors that are equivalent: {len(known)}; the reasons are in `tools/mutants/equivalent.json`.",
+            f"Survivors that are equivalent: {len(known)}. `tools/mutants/equivalent.json` has the reasons.",
             _changes(known),
         ]
     ).replace("\n\n\n\n", "\n\n")
