@@ -7,12 +7,13 @@
     python tools/mutation.py page                                # the table of docs/testing.md
 
 Mutants are drawn from allocation, selection, repair, proof, strategies and plans. The operators are those of
-cosmic-ray: they are a library, from a syntax tree to a changed text. mutmut copies a project, puts all mutants
-of a function into it side by side, and runs the tests by itself: it can't be had in parts. Each mutant is a fork of a process that has
-loaded all libraries and not the package; the changed text is imported in place of the file, so nothing is
-written to the working tree. It meets the tests that run the changed statement, quick ones first, up to the
-first that fails. Time limits are of the processor, three times what the tests took when they were recorded;
-who exceeds them is counted as killed.
+cosmic-ray: they are a library, from a syntax tree to a changed text. mutmut copies a project, puts all
+mutants of a function into it side by side, and runs the tests by itself: it can't be had in parts.
+
+Each mutant is a fork of a process that has loaded all libraries and not the package; the changed text is
+imported in place of the file, so nothing is written to the working tree. It meets the tests that run the
+changed statement, quick ones first, up to the first that fails. Time limits are of the processor, three times
+what the tests took when they were recorded; who exceeds them is counted as killed.
 
 Recordings and results are in build/mutation. Record again what was changed, before `again`.
 """

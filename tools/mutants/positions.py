@@ -15,6 +15,9 @@ _SKIPPED = frozenset({"name", "string", "fstring_string", "newline", "endmarker"
 
 _PUNCTUATION = frozenset("()[]{}.,:=;@") | {"->", ":="}
 
+_KINDS = ({"Add", "Sub", "Mul", "Div", "FloorDiv", "Mod", "Pow"}, {"BitOr", "BitAnd", "BitXor"})
+"""Binary operators that replace one another: a shift of a float would only raise."""
+
 
 @dataclass(frozen=True)
 class Mutant:
@@ -83,12 +86,14 @@ def _sites(path: str, source: str) -> Iterable[_Site]:
     from cosmic_ray.ast import ast_nodes, get_ast
     from cosmic_ray.plugins import get_operator, operator_names
 
-    operators = {n: get_operator(n) for n in sorted(operator_names()) if n.startswith("core/")}
+    operators = {n: get_operator(n) for n in sorted(operator_names()) if _is_wanted(n)}
     usable = {name: kind() for name, kind in operators.items() if not kind.arguments()}
     seen = dict.fromkeys(usable, 0)
     found: dict[tuple[int, int, str], list[tuple[str, int]]] = {}
     for node in ast_nodes(get_ast(source)):
         if node.type in _SKIPPED or getattr(node, "value", "") in _PUNCTUATION:
+            continue
+        if node.parent is not None and node.parent.type == "parameters":  # the * before what has a keyword
             continue
         for name, operator in usable.items():
             for (line, column), _ in operator.mutation_positions(node):
@@ -97,17 +102,30 @@ def _sites(path: str, source: str) -> Iterable[_Site]:
     return [_Site(path, line, column, tuple(v)) for (line, column, _), v in sorted(found.items())]
 
 
+def _is_wanted(operator: str) -> bool:
+    """Whether an operator is of cosmic-ray itself, and no change that could only raise."""
+    name, *between = operator.split("_")
+    if name == "core/ReplaceBinaryOperator":
+        return any({*between} <= kind for kind in _KINDS)
+    return name.startswith("core/")
+
+
 def _mutant(site: _Site, source: str, operator: str, occurrence: int) -> Mutant | None:
     """The mutant; `None` where it is no Python, or the same as the original to who runs it."""
     from cosmic_ray.mutating import mutate_code
     from cosmic_ray.plugins import get_operator
 
-    text = mutate_code(source, get_operator(operator)(), occurrence)
+    try:
+        text = mutate_code(source, get_operator(operator)(), occurrence)
+    except AttributeError:  # ExceptionReplacer knows plain names alone
+        return None
     if text is None or not has_changed(source, text):
         return None
     old, new = source.splitlines(), text.splitlines()
-    first = next((k for k, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), site.line - 1)
-    after = new[first].strip() if len(old) == len(new) else "(removed)"
+    first, after = site.line - 1, "(removed)"
+    if len(old) == len(new):
+        first = next((k for k, (a, b) in enumerate(zip(old, new, strict=True)) if a != b), first)
+        after = new[first].strip()
     return Mutant(site.path, site.line, site.column, operator, text, old[first].strip(), after)
 
 
