@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from nets import SQUARE, Net
 from surgery import check, operate
-from test_ops import reshaped, shuffle
+from test_ops import attend, heads, merge_heads, reshaped, shuffle
 
 SEEDS = range(8)
 
@@ -93,7 +93,22 @@ def test_rows_that_are_joined_with_something_else_stay(other):
     beside = n.input(n.B, 2, 3, n.H, n.W) if other == "an input" else n.weight(n.B, 2, 3, n.H, n.W)
     n.read(merged(n, n.Concat(rows, beside, axis=2)))
     surgery = operate(n.finished())
-    assert [g.size for g in surgery.analysis.groups] == []
-    assert any(
-        "joins a grid of channels with something else" in b.cause.reason for b in surgery.analysis.blocked
-    )
+    assert not surgery.analysis.groups
+    reasons = [b.cause.reason for b in surgery.analysis.blocked]
+    assert any("joins a grid of channels with something else" in reason for reason in reasons)
+
+
+@pytest.mark.parametrize("granularity", ["head", "width"])
+def test_heads_of_two_projections_side_by_side(granularity):
+    """All heads are equally wide, whichever projection they come from."""
+    n = Net("side by side", SQUARE)
+    x = n.input(n.B, n.H, 3)
+
+    def both(*, transposed: bool = False) -> str:
+        return str(n.Concat(*(heads(n, n.dense(x, 12), 2, transposed=transposed) for _ in "ab"), axis=1))
+
+    n.read(merge_heads(n, attend(n, both(), both(transposed=True), both())))
+    for seed in SEEDS:
+        surgery = operate(n.finished(), seed=seed, granularity=granularity)
+        assert surgery.removed
+        check(surgery, n.feeds()[0])
