@@ -9,7 +9,7 @@ from repairs import Columns, least_squares, operated, samples, values
 
 from onnxprune.graph import Graph
 from onnxprune.quality.loss import Judge
-from onnxprune.repair import Task, targets
+from onnxprune.repair import Task, sequential, targets
 from onnxprune.repair.fitted import fitted_layers
 from onnxprune.repair.nonlinear import FitRows, refitted
 from onnxprune.repair.regression import Sums, fit
@@ -218,6 +218,23 @@ def test_a_fit_that_can_have_no_bias_gets_none():
     better = refitted(found, start, whole, [FitRows(p, y, shortcut)], relu, biased=False)
     assert not better.bias.any()
     assert lost(better, relu, p, y, shortcut) < lost(found, relu, p, y, shortcut)
+
+
+@pytest.mark.parametrize("behind", ["relu", "hard swish"])
+def test_layers_of_a_network_are_fitted_through_what_follows_them(behind, monkeypatch):
+    """Behind the function less is lost than with the linear fit alone."""
+    n = Net("fitted through")
+    n.output(FUNCTIONS[behind](n, n.conv(n.Relu(n.conv(out=16)), 12)))
+    task, batches = Task.of(operated(n.finished())), samples(n, 24)
+
+    def lost(network):
+        both = [[values(g, f, *g.outputs)[0] for g in (task.origin.graph, network.graph)] for f in batches]
+        return sum(float(np.square(a - b).sum()) for a, b in both)
+
+    through, _ = fold(task, batches)
+    monkeypatch.setattr(sequential, "refitted", lambda found, *_, **__: found)
+    alone, _ = fold(task, batches)
+    assert lost(through) < 0.97 * lost(alone) < lost(task.network)
 
 
 # ---------------------------------------------------------------- shortcuts

@@ -170,6 +170,27 @@ def test_evaluations_are_bounded_and_the_middle_comes_first(job):
     assert [[steps[g].counts[r] for r in rungs] for g, rungs in enumerate(found)] == [[6], [6]]
 
 
+def test_a_quarter_half_and_three_quarters_of_each_group_are_taken_out(job):
+    """Of 12 channels 9, 6 and 3 stay; with fewer evaluations what little is gone goes before what much is."""
+    ready, evidence = job
+    steps = made(ready)
+    counts = [
+        [
+            sorted(steps[g].counts[r] for r in rungs)
+            for g, rungs in enumerate(losses_of(ready, steps, evidence.stats, evidence.choose.batches(), n))
+        ]
+        for n in (100, 4, 3)
+    ]
+    assert counts == [[[3, 6, 9], [3, 6, 9]], [[6, 9], [6, 9]], [[6, 9], [6]]]
+
+
+def test_a_group_with_few_widths_is_measured_at_each_once(job):
+    ready, evidence = job
+    steps = [Ladder(x.group, x.scores, round_to=n) for x, n in zip(made(ready), (6, 12), strict=True)]
+    found = losses_of(ready, steps, evidence.stats, evidence.choose.batches(), 100)
+    assert [[*rungs] for rungs in found] == [[1], []]
+
+
 def test_curves_follow_what_was_measured(job):
     ready, evidence = job
     scores = tuple(np.arange(1.0, g.size + 1) for g in ready.channels.groups)
