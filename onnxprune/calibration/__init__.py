@@ -4,6 +4,7 @@ In: a graph, requests (which sums of which tensors), samples. Out: `Stats`, whic
 The reductions are appended to the graph itself (`emitter`), so memory grows with channels, not with samples.
 
 - a new kind of sum: `emitter`, a field of `contracts.stats.Moments` and a `Need` in `places`;
+- what a loss feels of units: `slopes`, from gradients at gates; `aim`: the loss;
 - another way to know sums: as `expectation` does from BatchNormalization;
 - statistics in files: `files`.
 """
@@ -13,5 +14,6 @@ from __future__ import annotations
 from .files import load, require_same, save
 from .places import DEFAULT_NEEDS, requests
 from .run import measure
+from .slopes import sloped
 
-__all__ = ["DEFAULT_NEEDS", "load", "measure", "requests", "require_same", "save"]
+__all__ = ["DEFAULT_NEEDS", "load", "measure", "requests", "require_same", "save", "sloped"]

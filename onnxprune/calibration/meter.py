@@ -70,16 +70,8 @@ class Meter:
         """
         if not self.positions:
             return dict(feeds)
-        count = batch_size(feeds)
-        digests = np.empty(count, np.uint64)
-        for k in range(count):
-            digest = self._seed
-            for name in sorted(feeds):
-                array = feeds[name]
-                part = array[k] if array.ndim and len(array) == count else array
-                digest = zlib.crc32(_content(part), digest)
-            digests[k] = digest
-        drawn = _mixed(digests[:, None] << np.uint64(32) | np.arange(self.positions, dtype=np.uint64))
+        known = digests(feeds, self._seed)
+        drawn = _mixed(known[:, None] << np.uint64(32) | np.arange(self.positions, dtype=np.uint64))
         # The largest float32 below 1 times a length may round up to that length.
         return {**feeds, POSITIONS: np.minimum(drawn, np.float32(0.9999))}
 
@@ -117,6 +109,20 @@ class Meter:
                 value = self._sums[name]
                 known[field.name] = round(float(value)) if field.name in ("rows", "samples") else value
         return Moments(**known)
+
+
+def digests(feeds: Mapping[str, Array], seed: int) -> NDArray[np.uint64]:
+    """A number for each sample of a batch, of 32 bits, from its content and a seed."""
+    count = batch_size(feeds)
+    found = np.empty(count, np.uint64)
+    for k in range(count):
+        digest = seed
+        for name in sorted(feeds):
+            array = feeds[name]
+            part = array[k] if array.ndim and len(array) == count else array
+            digest = zlib.crc32(_content(part), digest)
+        found[k] = digest
+    return found
 
 
 def _mixed(keys: NDArray[np.uint64]) -> NDArray[np.float32]:

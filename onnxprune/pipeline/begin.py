@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 from dataclasses import replace
 
 from .. import calibration
-from ..contracts.stats import Stats
+from ..contracts.stats import Need, Stats
 from ..execution.timing import Timing
 from ..graph import Graph, load
 from ..types import Progress
@@ -29,6 +29,8 @@ from .options import Options
 from .recipe import READS_NORMS, phases
 from .run import Run
 from .search import Setting
+
+_OF_THE_LOSS: frozenset[Need] = frozenset({"slopes", "curvature"})
 
 
 def begin(  # noqa: PLR0913
@@ -66,9 +68,30 @@ def begin(  # noqa: PLR0913
     promised = options.max_drop is not None and marked is None
     shares = TO_PROMISE if promised else HELD_BACK
     evidence = Evidence(shares=shares) if data is None else split(data, shares, options.seed)
+    if any(phase.criterion.needs & _OF_THE_LOSS for phase in recipe):
+        evidence, marked = _taught(evidence, marked, options)
     if stats is not None:
         known = stats if isinstance(stats, Stats) else calibration.load(stats)
         calibration.require_same(known, found.graph, "--stats", found.facts)
         evidence = replace(evidence, stats=known)
     setting = Setting(found, options, timing, executor, progress)
     return Run(setting, recipe, evidence, marked, measure_latency)
+
+
+def _taught(
+    evidence: Evidence, marked: Labelled | None, options: Options
+) -> tuple[Evidence, Labelled | None]:
+    """The evidence with the loss that a criterion looks at, and the labelled samples that are left to judge.
+
+    Raises:
+        InputError: the loss can't be read.
+    """
+    loss = None if options.loss is None else load(options.loss)
+    if marked is None:
+        return replace(evidence, loss=loss), None
+    learned, judge = marked.split(options.seed)
+    note = (
+        f"{learned.samples.rows} labelled samples, drawn at random, say the loss of the criterion; "
+        f"accuracy is measured on the other {judge.samples.rows}"
+    )
+    return replace(evidence, loss=loss, learned=learned, notes=(*evidence.notes, note)), judge

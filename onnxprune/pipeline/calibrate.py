@@ -22,7 +22,7 @@ from ..strategies.curves import plain
 from ..strategies.widths import LIKED
 from ..types import Progress
 from .costs import sensitivities_of
-from .evidence import Evidence
+from .evidence import Evidence, lesson_of, with_slopes
 from .load import Loaded
 from .options import Options
 from .recipe import Phase
@@ -62,15 +62,19 @@ def calibrated(  # noqa: PLR0913
         InputError: a sample doesn't fit the model.
     """
     network = loaded.network
+    asked = wanted(network, criteria)
     stats = calibration.measure(
         network.graph,
-        calibration.requests(network, wanted(network, criteria), positions=positions, samples=samples.count),
+        calibration.requests(network, asked, positions=positions, samples=samples.count),
         samples.batches(batch),
         seed=seed,
         source=samples.source,
         options=ExecutionOptions(threads=threads),
         progress=lambda done: progress(f"Calibrating: sample {done} of {samples.count}"),
     )
+    if asked.gates:
+        lesson = lesson_of(samples, None, None, batch, seed)
+        stats = with_slopes(stats, network, asked.gates, lesson, progress)
     if not evaluations:
         return stats
     options = Options(evaluations=evaluations, batch=batch, seed=seed)

@@ -109,6 +109,7 @@ class Options(BudgetOptions):
         schedule: How much goes in each step.
         masked: Zero in place what would go: every shape stays, no repair.
         criterion: What a channel is worth; 'obs' with samples, 'l1' without. See docs/criteria.md.
+        loss: What criteria of the loss look at: an ONNX graph from outputs, and 'labels', to a number.
         repair: How the weights that are left make up for what is gone.
         round_to: Keep multiples of N channels; 'auto': of what kernels like.
         min_channels: Keep at least this many channels of each group.
@@ -161,6 +162,7 @@ class Options(BudgetOptions):
         ),
     ] = False
     criterion: str | Criterion | None = None
+    loss: Annotated[str | None, Option(metavar="FILE", requires=("criterion",))] = None
     repair: Mode = "auto"
     round_to: Annotated[int | Literal["auto"], Option(metavar="N", low=1, requires=_CHANNELS)] = "auto"
     min_channels: Annotated[int, Option(low=1, requires=_CHANNELS)] = 1
