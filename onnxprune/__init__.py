@@ -6,6 +6,7 @@ from .errors import CheckFailed, Infeasible, InputError, OnnxpruneError, UsageEr
 
 if TYPE_CHECKING:
     from .pipeline import Prepared, Result, apply, compare
+    from .pipeline.finetune import Tuned, finetune
     from .pipeline.load import prepare
     from .pipeline.prune import prune
 
@@ -18,9 +19,11 @@ __all__ = [
     "OnnxpruneError",
     "Prepared",
     "Result",
+    "Tuned",
     "UsageError",
     "apply",
     "compare",
+    "finetune",
     "prepare",
     "prune",
 ]

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 MODULES = (
     *("__init__", "errors", "graph", "runtime", "ops", "contracts"),
-    *("gradients", "calibration", "reductions", "cli"),
+    *("gradients", "calibration", "reductions", "tuning", "cli"),
 )
 
 
@@ -59,6 +59,8 @@ def test_empty_modules_break_nothing(package):
         ("gradients", "import onnxprune.calibration"),
         ("gradients", "import onnxruntime"),
         ("reductions", "import onnxprune.cli"),
+        ("tuning", "import onnxprune.calibration"),
+        ("gradients", "import onnxprune.tuning"),
         ("reductions", "import onnx"),
         ("runtime", "from onnx import numpy_helper"),
         ("calibration", "from onnx import helper"),

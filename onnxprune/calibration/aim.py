@@ -12,8 +12,8 @@ from ..errors import InputError, UsageError
 from ..execution.sessions import open_session
 from ..gradients.heads import Head, entropy_slope, factor, heads, own_answer, taps
 from ..graph import Array, Graph
+from ..samples.core import batch_size
 from ..types import Floats
-from .meter import batch_size
 
 EXACT = 10
 """With no more classes every direction of the outputs is looked at; of more, some are drawn."""

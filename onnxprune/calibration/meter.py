@@ -26,9 +26,10 @@ from ..contracts.request import Kernel, Kind, Request
 from ..contracts.stats import Moments
 from ..errors import InputError
 from ..graph import Array, Graph, appended
+from ..samples.core import batch_size
 from .emitter import POSITIONS, SAMPLED_SINCE, Emitter
 
-__all__ = ["POSITIONS", "Kernel", "Kind", "Meter", "Request", "batch_size"]
+__all__ = ["POSITIONS", "Kernel", "Kind", "Meter", "Request"]
 
 
 class Meter:
@@ -140,9 +141,3 @@ def _content(array: Array) -> bytes | memoryview:
     if array.dtype == object:
         return repr(array.tolist()).encode()
     return np.ascontiguousarray(array).view(np.uint8).data
-
-
-def batch_size(feeds: Mapping[str, Array]) -> int:
-    """How many samples a batch has: the common length of first axes; 1 where they differ."""
-    lengths = {len(a) for a in feeds.values() if a.ndim}
-    return lengths.pop() if len(lengths) == 1 else 1

@@ -13,9 +13,10 @@ from ..contracts.stats import Slopes
 from ..errors import Infeasible, UsageError
 from ..gradients import Gate, Loss, Runner, backward, custom, linear
 from ..graph import Array, Graph, Network, input_specs
+from ..samples.core import batch_size
 from ..types import Floats
 from .aim import Aim
-from .meter import batch_size, digests
+from .meter import digests
 
 
 def sloped(

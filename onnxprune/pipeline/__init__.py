@@ -13,6 +13,7 @@ from __future__ import annotations
 from .calibrate import calibrated
 from .curve import Pareto
 from .evidence import Calibration, Evidence, Labelled, Source, labelled, opened, sample_sizes
+from .finetune import Tuned, finetune
 from .judge import compare, size
 from .load import Loaded, Prepared, loaded, prepare
 from .options import Options
@@ -29,10 +30,12 @@ __all__ = [
     "Prepared",
     "Result",
     "Source",
+    "Tuned",
     "Weights",
     "apply",
     "calibrated",
     "compare",
+    "finetune",
     "labelled",
     "loaded",
     "opened",

@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 
 from .. import calibration, samples
-from ..calibration.meter import batch_size
 from ..contracts.gates import WantedGates
 from ..contracts.lesson import Lesson
 from ..contracts.reduction import Wanted
@@ -19,6 +18,7 @@ from ..contracts.verdict import Omission
 from ..errors import InputError
 from ..graph import Array, Graph, Network, Npz, input_specs
 from ..samples import DataReader, Preprocessing, Samples
+from ..samples.core import batch_size
 from ..types import Progress, Units
 
 Feeds = Mapping[str, Array]
@@ -240,6 +240,25 @@ class Labelled:
         mixed = np.random.default_rng(seed).permutation(self.samples.count)
         half = len(mixed) // 2
         return self._at(np.sort(mixed[:half])), self._at(np.sort(mixed[half:]))
+
+    def parted(self, shares: tuple[float, float], seed: int) -> tuple[Labelled, Labelled, Labelled]:
+        """Samples to learn from, to choose by and to judge by, drawn at random; of few, these are the same.
+
+        Args:
+            shares: of those that choose and judge.
+            seed: of the split.
+        """
+        count = self.samples.count
+        mixed = np.random.default_rng(seed).permutation(count)
+        held = min(max(round(sum(shares) * count), 1), count - 1)
+        if held < 1:
+            return self, self, self
+        fit, back = self._at(np.sort(mixed[held:])), mixed[:held]
+        if held < ENOUGH_TO_SPLIT:
+            both = self._at(np.sort(back))
+            return fit, both, both
+        chosen = round(held * shares[0] / sum(shares))
+        return fit, self._at(np.sort(back[:chosen])), self._at(np.sort(back[chosen:]))
 
     def _at(self, places: Units) -> Labelled:
         """The samples at these places, with their labels: several for each of a model of a fixed batch."""
