@@ -378,6 +378,38 @@ def test_what_is_no_image_is_not_shifted():
     np.testing.assert_array_equal(found["x"], x)
 
 
+def fixed(graph, batch):
+    """The same network for so many samples at a time."""
+    model = onnx.ModelProto.FromString(graph.serialized())
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = batch
+    return Graph(model)
+
+
+def test_samples_that_run_alone_are_learned_from_together(small):
+    """Of a model whose batch is fixed; gradients of an update add up."""
+    how = {"calib": {"image": images(100)}, "updates": 30, "rate": 1e-2, "augment": ()}
+    joined = finetune(small, residual_net(), **how)
+    alone = finetune(fixed(small, 1), fixed(residual_net(), 1), **how)
+    for name in names_of(small).weights:
+        moved = np.abs(joined.graph.array(name) - small.array(name)).max()
+        apart = np.abs(joined.graph.array(name) - alone.graph.array(name)).max()
+        assert apart < 0.1 * moved
+
+
+def test_a_network_that_ends_in_probabilities(small):
+    def ended(graph):
+        model = onnx.ModelProto.FromString(graph.serialized())
+        model.graph.node.append(helper.make_node("Softmax", ["logits"], ["p"], axis=1))
+        model.graph.output[0].name = "p"
+        return Graph(model)
+
+    x, other = images(200), images(64, seed=9)
+    student, teacher = ended(small), ended(residual_net())
+    result = finetune(student, teacher, {"image": x}, updates=100, rate=1e-2)
+    assert error(result.graph, other, teacher) < 0.8 * error(student, other, teacher)
+
+
 # ---------------------------------------------------------------- options and errors
 
 

@@ -59,7 +59,6 @@ def test_empty_modules_break_nothing(package):
         ("gradients", "import onnxprune.calibration"),
         ("gradients", "import onnxruntime"),
         ("reductions", "import onnxprune.cli"),
-        ("tuning", "import onnxprune.calibration"),
         ("gradients", "import onnxprune.tuning"),
         ("reductions", "import onnx"),
         ("runtime", "from onnx import numpy_helper"),

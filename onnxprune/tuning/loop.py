@@ -33,6 +33,9 @@ scratch on a few digits the largest."""
 TRIAL = (10, 120)
 """Updates of one try of the range test, at the least and the most."""
 
+_LAST = 5
+"""Updates whose loss says how far a try has come."""
+
 LOOKS = 20
 """How often the result is judged on the way."""
 
@@ -281,20 +284,25 @@ def _updates(run: _Run, scales: Mapping[str, float], first: Mapping[str, Array])
 def _best_rate(
     run: _Run, scales: Mapping[str, float], first: Mapping[str, Array], updates: int, progress: Progress
 ) -> float:
-    """The rate with which a short run from the start loses least on samples that choose."""
+    """The rate with which a short run from the start loses least on samples that choose.
+
+    Where all of them lose all there is to lose, as a network that nothing has repaired may, the loss that they
+    learn from says more.
+    """
     options = run.options
     count = min(max(TRIAL[0], updates // 10), TRIAL[1])
-    found: dict[float, float] = {}
+    found: dict[float, tuple[float, float]] = {}
     for rate in RATES:
         run.start(first)
         stepper = Stepper(options.optimiser, scales, options.decay, options.clip)
         try:
-            for number in range(count):
-                run.update(number, stepper, rate * share(number, count, options.warmup))
-            found[rate] = run.held_out(run.lessons.choose)
+            steps = [rate * share(number, count, options.warmup) for number in range(count)]
+            losses = [run.update(number, stepper, step) for number, step in enumerate(steps)]
+            found[rate] = (run.held_out(run.lessons.choose), float(np.mean(losses[-_LAST:])))
         except NotFinite:
             break
-        progress(f"Fine-tuning: steps of {rate:g} lose {found[rate]:.4g} after {count} updates")
+        lost = found[rate][0]
+        progress(f"Fine-tuning: steps of {rate:g} lose {lost:.4g} after {count} updates")
     if not found:
         raise InputError("the loss is not finite", where=run.lessons.network.where)
     return min(found, key=lambda rate: found[rate])
