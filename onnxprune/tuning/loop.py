@@ -286,8 +286,8 @@ def _best_rate(
 ) -> float:
     """The rate with which a short run from the start loses least on samples that choose.
 
-    Where all of them lose all there is to lose, as a network that nothing has repaired may, the loss that they
-    learn from says more.
+    Where all of them lose all there is to lose, as a network that nothing has repaired may, the loss that
+    they learn from says more.
     """
     options = run.options
     count = min(max(TRIAL[0], updates // 10), TRIAL[1])
