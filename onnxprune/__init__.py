@@ -7,6 +7,7 @@ from .errors import CheckFailed, Infeasible, InputError, OnnxpruneError, UsageEr
 if TYPE_CHECKING:
     from .pipeline import Prepared, Result, apply, compare
     from .pipeline.api import prune
+    from .pipeline.finetune import Tuned, finetune
     from .pipeline.load import prepare
 
 __version__ = "0.1.0"
@@ -18,9 +19,11 @@ __all__ = [
     "OnnxpruneError",
     "Prepared",
     "Result",
+    "Tuned",
     "UsageError",
     "apply",
     "compare",
+    "finetune",
     "prepare",
     "prune",
 ]

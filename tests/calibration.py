@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 
 from onnxprune import calibration
+from onnxprune.contracts.lesson import Lesson
 from onnxprune.graph import Graph, Network
 from onnxprune.reductions.channels import Channels
 from onnxprune.runtime import Session
@@ -81,7 +84,12 @@ def gathered(space, needs, batches, *, positions=None, samples=None, **how):
     """Statistics of a network over samples: those that meet some needs."""
     wanted = space.wanted(frozenset(needs))
     requests = calibration.requests(space.network, wanted, positions=positions, samples=samples)
-    return calibration.measure(space.network.graph, requests, batches, **how)
+    batches = list(batches)
+    found = calibration.measure(space.network.graph, requests, batches, **how)
+    if not wanted.gates:
+        return found
+    lesson = Lesson([(feeds, None) for feeds in batches])
+    return replace(found, slopes=calibration.sloped(space.network, wanted.gates, lesson))
 
 
 def dumped(graph, feeds, *tensors):

@@ -23,7 +23,7 @@ from onnxprune.graph import Edits, Graph, Network
 from onnxprune.pipeline import prune
 from onnxprune.reductions.weights import Kernels, Weights
 
-EVERYTHING = frozenset({"consumers", "norms", "pooled", "zeros", "kernels"})
+EVERYTHING = frozenset({"consumers", "norms", "pooled", "zeros", "kernels", "slopes", "curvature"})
 
 
 def context(graph, x, *sizes, positions=0, name="image", seed=0):
@@ -495,9 +495,9 @@ def test_one_sample_has_no_variance(name):
         get(name).scores(context(residual_net(), images(1)))
 
 
-@pytest.mark.parametrize("name", sorted(set(CRITERIA) - WEIGHTS_ONLY - {"taylor"}))
+@pytest.mark.parametrize("name", sorted(set(CRITERIA) - WEIGHTS_ONLY))
 def test_statistics_for_another_criterion_are_refused(residual, name):
-    nothing = replace(residual.stats, moments={})
+    nothing = replace(residual.stats, moments={}, slopes={})
     with pytest.raises(UsageError, match=r"calibrate.*--for"):
         get(name).scores(replace(residual, stats=nothing))
 

@@ -399,7 +399,7 @@ def test_gates_are_gradients_of_each_sample():
     x = np.random.default_rng(0).standard_normal((4, 3, 6, 5)).astype(np.float32)
     target = np.random.default_rng(1).standard_normal((4, 4)).astype(np.float32)
     loss = squared_error(graph, facts, output)
-    gradient = backward(graph, facts, loss, [], gates=[Gate(middle, 1)], reduction="sum")
+    gradient = backward(graph, facts, loss, [], gates=[Gate(middle, (1,))], reduction="sum")
     (found,) = Runner(gradient).step({name: x, f"{output}.target": target}).gates
     assert found.shape == (4, 8)
     for k in range(4):
@@ -416,7 +416,7 @@ def test_gates_of_readers_add_up_to_that_of_the_tensor():
     z = n.Mul(left, n.Sigmoid(right))
     n.output(z)
     graph, facts = network(n)
-    gates = [Gate(x, 1), Gate(x, 1, (left, 0)), Gate(x, 1, (right, 0))]
+    gates = [Gate(x, (1,)), Gate(x, (1,), (left, 0)), Gate(x, (1,), (right, 0))]
     loss = squared_error(graph, facts, z)
     feeds = {**n.feeds()[0], f"{z}.target": np.zeros(n.shape(z), np.float32)}
     whole, one, other = steps_of(graph, facts, loss, feeds, wrt=[], gates=gates, reduction="sum").gates
@@ -434,7 +434,7 @@ def test_gates_within_a_swish_are_those_of_its_parts():
     n.output(y)
     graph, facts = network(n)
     feeds = {**n.feeds()[0], f"{y}.target": np.ones((2, 4), np.float32)}
-    gates = [Gate(x, 1, (s, 0)), Gate(x, 1, (y, 0)), Gate(s, 1), Gate(x, 1)]
+    gates = [Gate(x, (1,), (s, 0)), Gate(x, (1,), (y, 0)), Gate(s, (1,)), Gate(x, (1,))]
     loss = linear(graph, facts, y)
     inner, outer, gate, whole = steps_of(graph, facts, loss, feeds, wrt=[], gates=gates).gates
     x_value, s_value = n.value(x), n.value(s)
@@ -452,7 +452,7 @@ def test_gates_at_a_reader_that_does_not_read_are_refused():
     middle = next(n.outputs[0] for n in graph.nodes if n.op == "Tanh")
     loss = squared_error(graph, facts, graph.outputs[0])
     with pytest.raises(UsageError, match="does not read"):
-        backward(graph, facts, loss, [], gates=[Gate(middle, 1, (graph.outputs[0], 0))])
+        backward(graph, facts, loss, [], gates=[Gate(middle, (1,), (graph.outputs[0], 0))])
 
 
 def test_gates_at_convolutions_that_would_be_rewritten_stay_where_they_are():
@@ -465,7 +465,7 @@ def test_gates_at_convolutions_that_would_be_rewritten_stay_where_they_are():
     graph, facts = network(n)
     loss = squared_error(graph, facts, z)
     feeds = {**n.feeds()[0], f"{z}.target": np.ones(n.shape(z), np.float32)}
-    gates = [Gate(x, 1), Gate(x, 1, (y, 0)), Gate(y, 1)]
+    gates = [Gate(x, (1,)), Gate(x, (1,), (y, 0)), Gate(y, (1,))]
     whole, reader, inner = steps_of(graph, facts, loss, feeds, gates=gates, reduction="sum").gates
     np.testing.assert_allclose(reader, whole, rtol=1e-4)
     np.testing.assert_allclose(inner, whole, rtol=1e-3)  # no bias between: a gate of x is one of y
@@ -756,7 +756,7 @@ def test_a_gate_of_a_constant_is_refused():
     graph, facts = network(net)
     weight = weights_of(graph)[0]
     with pytest.raises(UsageError, match="a constant has no gradients by sample"):
-        backward(graph, facts, squared_error(graph, facts, graph.outputs[0]), [], gates=[Gate(weight, 0)])
+        backward(graph, facts, squared_error(graph, facts, graph.outputs[0]), [], gates=[Gate(weight, (0,))])
 
 
 def test_settings_are_no_weights():

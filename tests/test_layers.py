@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 LINT_IMPORTS = "from importlinter.cli import lint_imports_command; lint_imports_command()"
 MODULES = (
     *("__init__", "errors", "graph", "runtime", "ops", "contracts"),
-    *("gradients", "calibration", "reductions", "cli"),
+    *("gradients", "calibration", "reductions", "tuning", "cli"),
 )
 
 
@@ -60,6 +60,7 @@ def test_empty_modules_break_nothing(package):
         ("gradients", "import onnxprune.calibration"),
         ("gradients", "import onnxruntime"),
         ("reductions", "import onnxprune.cli"),
+        ("gradients", "import onnxprune.tuning"),
         ("reductions", "import onnx"),
         ("runtime", "from onnx import numpy_helper"),
         ("calibration", "from onnx import helper"),

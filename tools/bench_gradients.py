@@ -72,7 +72,7 @@ def gradient_of(graph: Graph, kind: str) -> GradientGraph:
     if kind != "gates":
         return backward(graph, facts, loss, weights_of(graph), frozen=kind == "frozen")
     gates = [
-        Gate(n.inputs[0], 1, (n.outputs[0], 0))
+        Gate(n.inputs[0], (1,), (n.outputs[0], 0))
         for n in graph.nodes
         if n.op in ("Conv", "Gemm") and n.inputs[0] in graph.producer
     ]

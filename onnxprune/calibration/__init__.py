@@ -6,6 +6,7 @@ not with samples.
 
 - `places`: which sums the needs of a criterion ask for, and at how many positions; `emitter`: the nodes
   that compute them; `meter`: adds them up over batches; `run`: one pass;
+- `slopes`: what a loss loses with units, from gradients at gates; `aim`: the loss;
 - `files`: statistics in files; `sound`: whether they can be what they claim to be.
 
 A new kind of sum is a `Need` and a field of `Moments` in `contracts.stats`, its nodes in `emitter`, and a
@@ -18,5 +19,6 @@ from __future__ import annotations
 from .files import load, require_same, save
 from .places import DEFAULT_NEEDS, requests
 from .run import measure
+from .slopes import sloped
 
-__all__ = ["DEFAULT_NEEDS", "load", "measure", "requests", "require_same", "save"]
+__all__ = ["DEFAULT_NEEDS", "load", "measure", "requests", "require_same", "save", "sloped"]

@@ -12,13 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts.stats import Moments, Stats
+from ..contracts.stats import Moments, Slopes, Stats
 from ..errors import InputError
 from ..graph import Array, Facts, Graph, Npz, parsed, write_atomic
 from ..runtime import require_room
 from .sound import misfit, unsound
 
 FORMAT = 1
+
+_SUMS = ("sum", "magnitude", "squares", "curvature")
+"""What slopes hold, apart from numbers."""
 
 
 def save(stats: Stats, path: str | os.PathLike[str]) -> int:
@@ -35,6 +38,12 @@ def save(stats: Stats, path: str | os.PathLike[str]) -> int:
             value = getattr(moments, field.name)
             if isinstance(value, np.ndarray):
                 arrays[f"{index}.{field.name}"] = value
+    felt: dict[str, dict[str, Any]] = {}
+    for index, (key, slopes) in enumerate(stats.slopes.items()):
+        felt[key] = {"index": index, "samples": slopes.samples, "labelled": slopes.labelled}
+        for name in _SUMS:
+            if (value := getattr(slopes, name)) is not None:
+                arrays[f"slopes{index}.{name}"] = value
     about = {
         "format": FORMAT,
         "fingerprint": stats.fingerprint,
@@ -44,6 +53,7 @@ def save(stats: Stats, path: str | os.PathLike[str]) -> int:
         "sensitivities": {
             key: [list(point) for point in found] for key, found in stats.sensitivities.items()
         },
+        **({"slopes": felt} if felt else {}),
     }
     buffer = io.BytesIO()
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
@@ -73,7 +83,14 @@ def load(path: str | os.PathLike[str]) -> Stats:
             str(key): tuple((int(kept), float(loss)) for kept, loss in found)
             for key, found in about.get("sensitivities", {}).items()
         }
-        stats = Stats(_text(about["fingerprint"]), about["samples"], _text(about["source"]), moments, known)
+        slopes = {
+            str(key): Slopes(
+                entry["samples"], labelled=bool(entry["labelled"]), **_sums(file, int(entry["index"]))
+            )
+            for key, entry in about.get("slopes", {}).items()
+        }
+        names = (_text(about["fingerprint"]), about["samples"], _text(about["source"]))
+        stats = Stats(*names, moments, known, slopes)
     except (ArithmeticError, ValueError, KeyError, TypeError, AttributeError):
         raise InputError("is not a file of statistics", where=where, hint=hint) from None
     if wrong := unsound(stats):
@@ -89,6 +106,16 @@ def _loaded(file: Npz, index: int, entry: Mapping[str, Any]) -> Moments:
             require_room(file.arrays[name].shape, file.arrays[name].dtype, f"array '{name}'")
             arrays[field.name] = file.read(name)
     return Moments(rows=entry["rows"], samples=entry["samples"], **arrays)
+
+
+def _sums(file: Npz, index: int) -> dict[str, Array]:
+    found: dict[str, Array] = {}
+    for field in _SUMS:
+        name = f"slopes{index}.{field}"
+        if name in file.arrays:
+            require_room(file.arrays[name].shape, file.arrays[name].dtype, f"array '{name}'")
+            found[field] = file.read(name)
+    return found
 
 
 def _key(entry: Mapping[str, Any]) -> tuple[str, int]:

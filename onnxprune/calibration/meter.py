@@ -26,9 +26,10 @@ from ..contracts.request import Kernel, Request
 from ..contracts.stats import Moments
 from ..errors import InputError
 from ..graph import Array, Graph, appended
+from ..samples.core import batch_size
 from .emitter import POSITIONS, SAMPLED_SINCE, Emitter
 
-__all__ = ["POSITIONS", "Kernel", "Meter", "Request", "batch_size"]
+__all__ = ["POSITIONS", "Kernel", "Meter", "Request"]
 
 
 class Meter:
@@ -70,16 +71,8 @@ class Meter:
         """
         if not self.positions:
             return dict(feeds)
-        count = batch_size(feeds)
-        digests = np.empty(count, np.uint64)
-        for k in range(count):
-            digest = self._seed
-            for name in sorted(feeds):
-                array = feeds[name]
-                part = array[k] if array.ndim and len(array) == count else array
-                digest = zlib.crc32(_content(part), digest)
-            digests[k] = digest
-        drawn = _mixed(digests[:, None] << np.uint64(32) | np.arange(self.positions, dtype=np.uint64))
+        known = digests(feeds, self._seed)
+        drawn = _mixed(known[:, None] << np.uint64(32) | np.arange(self.positions, dtype=np.uint64))
         # The largest float32 below 1 times a length may round up to that length.
         return {**feeds, POSITIONS: np.minimum(drawn, np.float32(0.9999))}
 
@@ -119,6 +112,20 @@ class Meter:
         return Moments(**known)
 
 
+def digests(feeds: Mapping[str, Array], seed: int) -> NDArray[np.uint64]:
+    """A number for each sample of a batch, of 32 bits, from its content and a seed."""
+    count = batch_size(feeds)
+    found = np.empty(count, np.uint64)
+    for k in range(count):
+        digest = seed
+        for name in sorted(feeds):
+            array = feeds[name]
+            part = array[k] if array.ndim and len(array) == count else array
+            digest = zlib.crc32(_content(part), digest)
+        found[k] = digest
+    return found
+
+
 def _mixed(keys: NDArray[np.uint64]) -> NDArray[np.float32]:
     """A number in [0, 1) for each key, as if drawn: a generator for each sample takes longer than the sample.
 
@@ -134,9 +141,3 @@ def _content(array: Array) -> bytes | memoryview:
     if array.dtype == object:
         return repr(array.tolist()).encode()
     return np.ascontiguousarray(array).view(np.uint8).data
-
-
-def batch_size(feeds: Mapping[str, Array]) -> int:
-    """How many samples a batch has: the common length of first axes; 1 where they differ."""
-    lengths = {len(a) for a in feeds.values() if a.ndim}
-    return lengths.pop() if len(lengths) == 1 else 1

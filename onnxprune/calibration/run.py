@@ -13,8 +13,8 @@ from ..errors import InputError
 from ..execution.sessions import open_session
 from ..graph import Array, Graph
 from ..runtime import ExecutionOptions
-from ..samples.core import Batches
-from .meter import Meter, batch_size
+from ..samples.core import Batches, batch_size
+from .meter import Meter
 
 
 def measure(

@@ -6,7 +6,7 @@ from dataclasses import fields
 
 import numpy as np
 
-from ..contracts.stats import Moments, Stats
+from ..contracts.stats import Moments, Slopes, Stats
 from ..graph import Facts
 from ..types import Floats
 
@@ -23,6 +23,9 @@ def unsound(stats: Stats) -> str | None:
     for (tensor, _), moments in stats.moments.items():
         if wrong := _unsound(moments):
             return f"of '{tensor}', {wrong}"
+    for key, slopes in stats.slopes.items():
+        if wrong := _unsound_slopes(slopes):
+            return f"of '{key}', {wrong}"
     for key, points in stats.sensitivities.items():
         if not all(_is_count(kept) and 0 <= loss < np.inf for kept, loss in points):
             return f"what '{key}' is worth is no curve of losses"
@@ -48,6 +51,21 @@ def misfit(stats: Stats, facts: Facts) -> str | None:
                 have = f"{field.name} is of {value.shape[-1]} channels"
                 return f"of '{tensor}', {have}, and there are {shape[axis]}"
     return None
+
+
+def _unsound_slopes(slopes: Slopes) -> str | None:
+    if not _is_count(slopes.samples) or not slopes.samples:
+        return f"the number of samples is {slopes.samples!r}"
+    sums = {f.name: v for f in fields(Slopes) if isinstance(v := getattr(slopes, f.name), np.ndarray)}
+    shapes = {array.shape for array in sums.values()}
+    for name, array in sums.items():
+        if array.dtype != np.float64 or array.ndim != 1 or not array.size or len(shapes) > 1:
+            return f"{name} is of {array.dtype} and shape {array.shape}"
+        if not np.isfinite(array).all():
+            return f"{name} holds NaN or infinity"
+        if name != "sum" and (array < 0).any():
+            return f"{name} holds numbers below zero"
+    return None if sums else "nothing is known"
 
 
 def _unsound(m: Moments) -> str | None:

@@ -185,6 +185,17 @@ def check_ranges(options: Any) -> None:
             raise UsageError(f"{value:g} is not between {low:g} and {high:g}", where=d.flag)
 
 
+def check_sense(options: Any) -> None:
+    """Refuse options of one class that contradict one another, or have no effect with the others.
+
+    Raises:
+        UsageError: there is one.
+    """
+    known = {d.key: d for d in declared(options)}
+    values = {key: getattr(options, d.name) for key, d in known.items()}
+    check_relations({key: v for key, v in values.items() if v != known[key].default}, known)
+
+
 def check_relations(asked: Mapping[str, Any], known: Mapping[str, Declared]) -> None:
     """Refuse options that contradict one another, or that have no effect with the others.
 

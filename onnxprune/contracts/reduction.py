@@ -19,7 +19,7 @@ from ..graph import Array, Network, Shape
 from ..ops.layers import LinearLayer
 from ..types import Cause, Floats, Mask, Units
 from .effect import Effect
-from .gates import Gated
+from .gates import WantedGates
 from .groups import Blocked, Choice, Group
 from .plan import PlannedReduction
 from .request import Kernel, SumKind
@@ -151,17 +151,22 @@ class Wanted:
     Attributes:
         kinds: tensor and channel axis -> what to gather there.
         kernels: key to keep them under -> what is read, and the kernels whose outputs' norms are wanted.
+        gates: what is asked of the loss.
     """
 
     kinds: Mapping[Key, frozenset[SumKind]]
     kernels: Mapping[Key, tuple[Key, Kernel]] = field(default_factory=dict)
+    gates: WantedGates = field(default_factory=WantedGates)
+
+    def __bool__(self) -> bool:
+        return bool(self.kinds or self.kernels or self.gates)
 
     def __or__(self, other: Wanted) -> Wanted:
         """What either asks for."""
         keys = [*self.kinds, *(key for key in other.kinds if key not in self.kinds)]
         nothing: frozenset[SumKind] = frozenset()
         kinds = {key: self.kinds.get(key, nothing) | other.kinds.get(key, nothing) for key in keys}
-        return Wanted(kinds, {**self.kernels, **other.kernels})
+        return Wanted(kinds, {**self.kernels, **other.kernels}, self.gates | other.gates)
 
 
 class Trace(Protocol):
@@ -283,9 +288,6 @@ class ChannelUnits(Space, Protocol):
 
     def along(self, tensor: str, group: Group) -> tuple[int, Units] | None:
         """The one axis of a tensor with units of a group, and which of them is where."""
-
-    def gated(self, group: Group) -> Gated:
-        """The graph with the factor of a unit as an input."""
 
     def summing(self, group: Group) -> frozenset[str]:
         """First outputs of the nodes that sum over units of a group together with one another."""

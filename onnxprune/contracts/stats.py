@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from ..errors import UsageError
 from ..types import Floats
 
-Need = Literal["consumers", "inputs", "norms", "pooled", "zeros", "kernels"]
+Need = Literal["consumers", "inputs", "norms", "pooled", "zeros", "kernels", "slopes", "curvature"]
 """What to gather: Gram matrices of what consumers read; mean squares of what linear layers read; per-sample
-norms and pooled values of what filters make; zeros after ReLU; norms of every single kernel's output."""
+norms and pooled values of what filters make; zeros after ReLU; norms of every single kernel's output; first
+and second derivatives of the loss at gates."""
 
 
 ENOUGH = 4
@@ -120,6 +121,46 @@ def _variance(total: Floats, squares: Floats, count: int) -> Floats:
     return np.maximum(squares / count - (total / count) ** 2, 0.0)
 
 
+@dataclass(frozen=True, eq=False)
+class Slopes:
+    """Sums over samples of what a loss feels of each unit of a group, at a gate g = 1 on it.
+
+    What was not asked for is `None`.
+
+    Attributes:
+        samples: how many.
+        sum: float64 (units,), of dL_n/dg.
+        magnitude: float64 (units,), of its absolute value.
+        squares: float64 (units,), of its square.
+        curvature: float64 (units,), of the second derivative of the loss, its outputs' way taken as linear
+            (Gauss and Newton).
+        labelled: the loss was one of labels; else slopes are those of the network's own answer, and the
+            curvature is of the divergence from it.
+    """
+
+    samples: int = 0
+    sum: Floats | None = None
+    magnitude: Floats | None = None
+    squares: Floats | None = None
+    curvature: Floats | None = None
+    labelled: bool = False
+
+    def __add__(self, other: Slopes) -> Slopes:
+        """Of both sets of samples; only what both have."""
+
+        def both(a: Floats | None, b: Floats | None) -> Floats | None:
+            return None if a is None or b is None else a + b
+
+        return Slopes(
+            self.samples + other.samples,
+            both(self.sum, other.sum),
+            both(self.magnitude, other.magnitude),
+            both(self.squares, other.squares),
+            both(self.curvature, other.curvature),
+            self.labelled and other.labelled,
+        )
+
+
 Sensitivity = tuple[tuple[int, float], ...]
 """What the network's outputs lose with a group: (units kept, loss), the loss as in `quality.loss.Loss`."""
 
@@ -134,6 +175,7 @@ class Stats:
         source: where they came from, in words; `random` where they were drawn.
         moments: (tensor, channel axis) -> its moments.
         sensitivities: id of a group of channels -> what was lost with it, where that was measured.
+        slopes: id of a group -> what the loss feels of its units, where that was asked for.
     """
 
     fingerprint: str
@@ -141,6 +183,7 @@ class Stats:
     source: str
     moments: Mapping[tuple[str, int], Moments]
     sensitivities: Mapping[str, Sensitivity] = field(default_factory=dict)
+    slopes: Mapping[str, Slopes] = field(default_factory=dict)
 
     def of(self, key: tuple[str, int]) -> Moments:
         """The moments of a tensor over a channel axis.
@@ -190,7 +233,8 @@ class Stats:
             for key, found in self.sensitivities.items()
             if (joined := _joined(found, other.sensitivities.get(key, ()), share))
         }
-        return Stats(self.fingerprint, count, source, moments, known)
+        slopes = {key: found + other.slopes[key] for key, found in self.slopes.items() if key in other.slopes}
+        return Stats(self.fingerprint, count, source, moments, known, slopes)
 
 
 def _joined(a: Sensitivity, b: Sensitivity, share: float) -> Sensitivity:

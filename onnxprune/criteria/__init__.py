@@ -23,9 +23,11 @@ from .apoz import Apoz
 from .base import Context, Criterion
 from .bn_scale import BnScale
 from .entropy import Entropy
+from .fisher import Fisher
 from .geometric_median import GeometricMedian
 from .greedy import Greedy
 from .hessian import Hessian
+from .hessian_loss import HessianLoss
 from .inbound_variance import InboundVariance
 from .l1 import L1
 from .l2 import L2
@@ -57,6 +59,8 @@ _OWN: tuple[Criterion, ...] = (
     Greedy(),
     Obs(),
     Taylor(),
+    Fisher(),
+    HessianLoss(),
 )
 
 CRITERIA: Mapping[str, Criterion] = MappingProxyType({c.name: c for c in _OWN})

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..contracts.groups import Group, Scores
 from ..contracts.reduction import ChannelUnits, Filters, Key, Reading, Space, ValueUnits
-from ..contracts.stats import Moments, Need, Stats
+from ..contracts.stats import Moments, Need, Slopes, Stats
 from ..errors import UsageError
 from ..graph import Graph
 from ..samples import Samples
@@ -173,6 +173,27 @@ def moments(context: Context, key: Key) -> Moments:
     if context.stats is None:
         raise UsageError("this criterion needs samples", where="--criterion", hint="give --calib, or use l1")
     return context.stats.of(key)
+
+
+def felt(context: Context, group: Group) -> Slopes:
+    """What a loss feels of the units of a group.
+
+    Raises:
+        UsageError: there are no samples, statistics were gathered for another criterion, or units are no
+            channels.
+    """
+    _ = context.channels
+    if context.stats is None:
+        raise UsageError("this criterion needs samples", where="--criterion", hint="give --calib, or use l1")
+    found = context.stats.slopes.get(group.id)
+    wrong = found is not None and any(
+        a is not None and len(a) != group.size for a in (found.sum, found.curvature)
+    )
+    if found is None or wrong:
+        hint = "run 'onnxprune calibrate' with --for and this criterion"
+        reason = f"the statistics have nothing on what a loss feels of '{group.name}'"
+        raise UsageError(reason, where="--stats", hint=hint)
+    return found
 
 
 def require_samples(context: Context, count: int) -> None:

@@ -100,7 +100,7 @@ class Prefix:
         made = {o for n in nodes for o in n.outputs if o}
         needed = {i for n in later if n.index not in free for i in reads(n)}
         outputs = sorted((needed | set(taps)) & made)
-        run = self._runner(graph, nodes, outputs, {})
+        run = self._runner(graph, nodes, outputs)
         for values in self._values:
             new = run(values)
             yield {name: new[name] if name in new else values[name] for name in taps}
@@ -115,36 +115,30 @@ class Prefix:
                 pass
             self._reached = index
 
-    def probe(
-        self, graph: Graph, outputs: Sequence[str], given: Sequence[Mapping[str, Array]] = ({},)
-    ) -> Iterator[dict[str, Array]]:
+    def probe(self, graph: Graph, outputs: Sequence[str]) -> Iterator[dict[str, Array]]:
         """Evaluate another graph from here on, and keep nothing of it.
 
         Args:
             graph: a graph that doesn't differ in what has been evaluated.
             outputs: tensors that it gives behind this point.
-            given: more inputs that it has; every batch is run with each of these.
 
         Yields:
-            The outputs for each batch, and for each of `given` in turn.
+            The outputs for each batch.
         """
         known = self._values[0] if self._values else {}
         left = ancestors(graph, outputs, known)
-        run = self._runner(graph, [n for n in graph.nodes if n.index in left], outputs, given[0])
+        run = self._runner(graph, [n for n in graph.nodes if n.index in left], outputs)
         for values in self._values:
-            for more in given:
-                yield run({**values, **more})
+            yield run(values)
 
-    def _runner(
-        self, graph: Graph, nodes: Sequence[Node], outputs: Sequence[str], more: Mapping[str, Array]
-    ) -> Any:
+    def _runner(self, graph: Graph, nodes: Sequence[Node], outputs: Sequence[str]) -> Any:
         if not outputs:
             return lambda _: {}
         inside = sorted(
             {n.index: n for n in (*nodes, *_sources(graph, nodes))}.values(), key=lambda n: n.index
         )
         made = {o for n in inside for o in n.outputs}
-        first = {**self._values[0], **more}
+        first = self._values[0]
         inputs = {i: first[i].dtype for n in inside for i in reads(n) if i and i in first and i not in made}
         session = open_session(segment(graph, inside, inputs, outputs))
         return lambda values: session.run({name: np.asarray(values[name]) for name in inputs})

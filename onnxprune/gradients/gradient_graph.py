@@ -22,19 +22,22 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Gate:
-    """A factor 1 on the units along one axis of a tensor, whose gradient is asked for by sample.
+    """A factor 1 on the units along some axes of a tensor, whose gradient is asked for.
 
     The gradient of gate j of sample n is the sum over positions of dL_n/dx_j x_j.
 
     Attributes:
-        tensor: the tensor; its first axis is that of samples.
-        axis: the axis of the units.
+        tensor: the tensor.
+        axes: the axes of the units.
         reader: the gate is at one reader alone: its first output, and the index of its input.
+        by_sample: the first axis of the tensor is that of samples, and each has a gate of its own; else the
+            sum is over all axes but those of the units.
     """
 
     tensor: str
-    axis: int
+    axes: tuple[int, ...]
     reader: Use | None = None
+    by_sample: bool = True
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,8 @@ class GradientGraph:
         loss: the output with the loss, a single number.
         losses: the output with one number for each sample.
         gradients: tensor -> the output with its gradient, in its shape.
-        gates: for every gate the output with its gradients, (samples, units).
+        gates: for every gate the output with its gradients: (samples, units), of several axes (samples, ...);
+            without samples (units) or (...).
     """
 
     graph: Graph
@@ -163,11 +167,12 @@ def _gradient(tape: Tape, scene: Scene, found: Gradients, name: str) -> Tensor:
 
 def _gate(tape: Tape, scene: Scene, found: Gradients, gate: Gate) -> Tensor:
     x = tape.tensor(gate.tensor, scene.facts.dtypes[gate.tensor])
-    if gate.tensor in scene.fixed or gate.tensor in scene.graph.constants:
+    if gate.by_sample and (gate.tensor in scene.fixed or gate.tensor in scene.graph.constants):
         raise UsageError("a constant has no gradients by sample", where=f"'{gate.tensor}'")
     rank = len(scene.lengths[gate.tensor])
     cotangent = found.of.get(gate.tensor) if gate.reader is None else found.uses.get(gate.reader)
-    axes = [a for a in range(1, rank) if a != gate.axis % rank]
+    own = {a % rank for a in gate.axes} | ({0} if gate.by_sample else set())
+    axes = [a for a in range(rank) if a not in own]
     if cotangent is None:
         return tape.zeros(x.shape(), x.dtype).sum(axes)
     return (cotangent * x).sum(axes)

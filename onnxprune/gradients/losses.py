@@ -20,6 +20,11 @@ from .tape import BOOL, FLOAT32, INT64, Tape, Tensor
 
 _TINY = 1e-30
 
+_HANDED_ON = frozenset(
+    {"Cast", "Dropout", "Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+)
+"""What gives each of its numbers on, in another place perhaps."""
+
 
 @dataclass(frozen=True)
 class Loss:
@@ -282,7 +287,7 @@ class Squashed:
 def before_squashing(graph: Graph, output: str) -> Squashed | None:
     """What the Softmax or Sigmoid at the end of a graph is taken of; nothing if it ends otherwise."""
     node = graph.producer.get(output)
-    while node is not None and node.op in ("Identity", "Cast"):
+    while node is not None and node.op in _HANDED_ON:
         node = graph.producer.get(node.inputs[0])
     if node is None or node.op not in ("Softmax", "LogSoftmax", "Sigmoid"):
         return None

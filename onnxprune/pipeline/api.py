@@ -17,6 +17,7 @@ from ..contracts.stats import Stats
 from ..contracts.timing import Timing
 from ..errors import InputError
 from ..graph import Graph, load
+from ..tuning import FinetuneOptions
 from ..types import Progress
 from .begin import begin
 from .curve import Pareto, along
@@ -30,6 +31,7 @@ from .evidence import (
     sample_sizes,
     split,
 )
+from .finetune import read
 from .load import loaded
 from .options import Options
 from .recipe import replayed
@@ -51,6 +53,7 @@ def prune(  # noqa: PLR0913
     timing: Timing | None = None,
     measure_latency: bool = True,
     executor: Executor | None = None,
+    finetune: FinetuneOptions | None = None,
     progress: Progress = silent,
     **given: Any,
 ) -> Result:
@@ -65,6 +68,8 @@ def prune(  # noqa: PLR0913
         timing: how latency is measured.
         measure_latency: run both models side by side for the verdict.
         executor: where candidates are made, many at a time; here by default.
+        finetune: fine-tune the result on `calib`, and how: towards the original's outputs, or towards half of
+            the labels as well.
         progress: called with what begins.
         given: fields of `Options`: `macs=0.5`.
 
@@ -95,6 +100,7 @@ def prune(  # noqa: PLR0913
         timing=timing,
         measure_latency=measure_latency,
         executor=executor,
+        finetune=finetune,
         progress=progress,
     )
     return finish(run)
@@ -196,6 +202,11 @@ def apply(  # noqa: PLR0913
     if data is None and made.get("calibrated") and options.repair != "none":
         notes = ("the plan's repair was fitted to samples, and is left out without --calib",)
         options = replace(options, repair="none")
+    tuned = read(made["finetune"]) if "finetune" in made and weights == "kept" else None
+    if tuned is not None and (data is None or tuned.towards in ("labels", "both")):
+        lacking = "--calib" if data is None else "the labels that it learned from"
+        notes = (*notes, f"the plan's fine-tuning was fitted to samples, and is left out without {lacking}")
+        tuned = None
     timing = Timing(dims=sample_sizes(data, original), sample=first_sample(data))
     found = loaded(
         original,
@@ -218,9 +229,10 @@ def apply(  # noqa: PLR0913
         measure_latency,
         weights,
         options.seed if seed is None else seed,
-        {name: value for name, value in made.items() if name != "masked"},
+        {name: value for name, value in made.items() if name not in ("masked", "finetune")},
         {one.rewrite: one.sites for one in plan.rewrites},
         notes,
+        tuned,
     )
     return finish(run)
 

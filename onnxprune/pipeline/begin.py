@@ -8,9 +8,11 @@ from dataclasses import replace
 
 from .. import calibration
 from ..contracts.sampling import Calibration, Source
-from ..contracts.stats import Stats
+from ..contracts.stats import Need, Stats
 from ..contracts.timing import Timing
+from ..errors import UsageError
 from ..graph import Graph, load
+from ..tuning import FinetuneOptions
 from ..types import Progress
 from .evidence import (
     HELD_BACK,
@@ -30,6 +32,8 @@ from .recipe import READS_NORMS, phases
 from .run import Run
 from .search import Setting
 
+_OF_THE_LOSS: frozenset[Need] = frozenset({"slopes", "curvature"})
+
 
 def begin(  # noqa: PLR0913
     model: str | os.PathLike[str] | Graph,
@@ -41,6 +45,7 @@ def begin(  # noqa: PLR0913
     timing: Timing | None = None,
     measure_latency: bool = True,
     executor: Executor | None = None,
+    finetune: FinetuneOptions | None = None,
     progress: Progress = lambda _: None,
 ) -> Run:
     """Load a model, read samples, and find out what is asked for.
@@ -50,6 +55,8 @@ def begin(  # noqa: PLR0913
         InputError: the model or the samples can't be read or don't fit.
     """
     options.require_sense()
+    if finetune is not None:
+        _require_samples(options, finetune, calib, labels)
     recipe = phases(options, sampled=calib is not None or stats is not None)
     if options.masked:
         options = replace(options, repair="none")
@@ -69,9 +76,48 @@ def begin(  # noqa: PLR0913
     by_agreement = options.max_drop is not None and marked is None
     shares = HELD_BACK_FOR_DROP if by_agreement else HELD_BACK
     evidence = Evidence(shares=shares) if data is None else split(data, shares, options.seed)
+    learns = finetune is not None and finetune.towards in ("labels", "both")
+    if learns or any(phase.criterion.needs & _OF_THE_LOSS for phase in recipe):
+        evidence, marked = _taught(evidence, marked, options)
     if stats is not None:
         known = stats if isinstance(stats, Stats) else calibration.load(stats)
         calibration.require_same(known, found.graph, "--stats", found.facts)
         evidence = replace(evidence, stats=known)
     setting = Setting(found, options, timing, executor, progress)
-    return Run(setting, recipe, evidence, marked, measure_latency)
+    return Run(setting, recipe, evidence, marked, measure_latency, finetune=finetune)
+
+
+def _require_samples(options: Options, finetune: FinetuneOptions, calib: object, labels: object) -> None:
+    """Refuse to fine-tune where there is nothing to learn from, or where nothing may change.
+
+    Raises:
+        UsageError: there isn't, or it may not.
+    """
+    where = "--finetune"
+    if options.masked:
+        raise UsageError("what is masked is not fine-tuned", where=where, hint="leave out --masked")
+    if options.pareto is not None:
+        raise UsageError("models along a curve are not fine-tuned", where=where, hint="fine-tune the one")
+    if calib is None:
+        raise UsageError("there are no samples to learn from", where=where, hint="give --calib")
+    if finetune.towards in ("labels", "both") and labels is None:
+        raise UsageError("there are no labels to learn from", where=where, hint="give --labels")
+
+
+def _taught(
+    evidence: Evidence, marked: Labelled | None, options: Options
+) -> tuple[Evidence, Labelled | None]:
+    """The evidence with the loss that a criterion looks at, and the labelled samples that are left to judge.
+
+    Raises:
+        InputError: the loss can't be read.
+    """
+    loss = None if options.loss is None else load(options.loss)
+    if marked is None:
+        return replace(evidence, loss=loss), None
+    learned, judge = marked.split(options.seed)
+    note = (
+        f"{learned.samples.rows} labelled samples, drawn at random, are learned from; "
+        f"accuracy is measured on the other {judge.samples.rows}"
+    )
+    return replace(evidence, loss=loss, learned=learned, notes=(*evidence.notes, note)), judge

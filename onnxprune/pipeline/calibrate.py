@@ -25,7 +25,7 @@ from ..strategies.curves import plain
 from ..strategies.widths import DEFAULT_MULTIPLE
 from ..types import Progress
 from .costs import sensitivities_of
-from .evidence import Evidence, first_sample, opened, sample_sizes
+from .evidence import Evidence, first_sample, lesson_of, opened, sample_sizes, with_slopes
 from .load import Loaded, loaded
 from .options import Options
 from .recipe import Phase
@@ -113,15 +113,20 @@ def _measured(
     progress: Progress,
 ) -> Stats:
     network = loaded.network
-    return calibration.measure(
+    asked = wanted(network, criteria)
+    stats = calibration.measure(
         network.graph,
-        calibration.requests(network, wanted(network, criteria), positions=positions, samples=samples.count),
+        calibration.requests(network, asked, positions=positions, samples=samples.count),
         samples.batches(options.batch),
         seed=options.seed,
         source=samples.source,
         options=ExecutionOptions(threads=threads),
         progress=lambda done: progress(f"Calibrating: sample {done} of {samples.count}"),
     )
+    if asked.gates:
+        lesson = lesson_of(samples, None, None, options.batch, options.seed)
+        stats = with_slopes(stats, network, asked.gates, lesson, progress)
+    return stats
 
 
 def _with_sensitivities(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
+
 from .. import calibration, samples
-from ..calibration.meter import batch_size
+from ..contracts.gates import WantedGates
+from ..contracts.lesson import Lesson
 from ..contracts.reduction import Wanted
 from ..contracts.sampling import Calibration, Source
 from ..contracts.stats import Stats
@@ -16,7 +19,8 @@ from ..contracts.verdict import Omission
 from ..errors import InputError
 from ..graph import Array, Graph, Network, Npz, input_specs
 from ..samples import Samples
-from ..types import Progress
+from ..samples.core import batch_size
+from ..types import Progress, Units
 
 Feeds = Mapping[str, Array]
 
@@ -27,6 +31,9 @@ HELD_BACK_FOR_DROP = (0.25, 0.25)
 """The same where `--max-drop` is judged on these samples alone."""
 
 RANDOM_COUNT = 64
+
+SLOPES = 256
+"""Samples whose gradients are taken, at the most: each costs several inferences."""
 
 ENOUGH_TO_SPLIT = 32
 """With fewer held-back samples the same ones choose and judge."""
@@ -43,6 +50,8 @@ class Evidence:
         stats: of `fit`, or as they were given.
         notes: what the user should know of them.
         shares: of the samples that choose and judge.
+        learned: samples with labels that say the loss to criteria that look at one; no others.
+        loss: a graph that gives that loss.
     """
 
     fit: Samples | None = None
@@ -51,6 +60,8 @@ class Evidence:
     stats: Stats | None = None
     notes: tuple[str, ...] = ()
     shares: tuple[float, float] = HELD_BACK
+    learned: Labelled | None = None
+    loss: Graph | None = None
 
     def best(self, step: str, wants: Sequence[EvidenceKind]) -> tuple[EvidenceKind | None, Omission | None]:
         """The best that a step can work from, and what it lacks for more.
@@ -122,17 +133,78 @@ def measured(
     fit = evidence.fit
     if fit is None:
         return evidence
-    if not (wanted.kinds or wanted.kernels):
-        return replace(evidence, stats=Stats(network.graph.digest(), fit.count, fit.source, {}))
-    stats = calibration.measure(
-        network.graph,
-        calibration.requests(network, wanted, samples=fit.count),
-        fit.batches(batch),
-        seed=seed,
-        source=fit.source,
-        progress=lambda done: progress(f"Calibrating: sample {done} of {fit.rows}"),
-    )
+    stats = Stats(network.graph.digest(), fit.count, fit.source, {})
+    if wanted.kinds or wanted.kernels:
+        stats = calibration.measure(
+            network.graph,
+            calibration.requests(network, wanted, samples=fit.count),
+            fit.batches(batch),
+            seed=seed,
+            source=fit.source,
+            progress=lambda done: progress(f"Calibrating: sample {done} of {fit.rows}"),
+        )
+    if wanted.gates:
+        lesson = lesson_of(fit, evidence.learned, evidence.loss, batch, seed)
+        stats = with_slopes(stats, network, wanted.gates, lesson, progress)
     return replace(evidence, stats=stats)
+
+
+def with_slopes(
+    stats: Stats, network: Network, gates: WantedGates, lesson: Lesson, progress: Progress
+) -> Stats:
+    """Statistics, with what a loss feels of each unit.
+
+    Args:
+        stats: of the network.
+        network: the network.
+        gates: where it is asked for.
+        lesson: the loss, and samples.
+        progress: told how far it is.
+
+    Raises:
+        Infeasible: a group is read by a node that can't be differentiated.
+        UsageError: labels or the loss don't fit.
+    """
+    found = calibration.sloped(
+        network, gates, lesson, progress=lambda done: progress(f"Taking gradients: sample {done}")
+    )
+    return replace(stats, slopes=found)
+
+
+def lesson_of(fit: Samples, learned: Labelled | None, loss: Graph | None, batch: int, seed: int) -> Lesson:
+    """The loss that criteria look at, and some samples.
+
+    Args:
+        fit: samples that weights are fitted to.
+        learned: samples with labels, if there are any that may be learned from: these are looked at then.
+        loss: a graph that gives it.
+        batch: samples that run together.
+        seed: of the samples that are drawn.
+    """
+    if learned is None:
+        return Lesson(_Unlabelled(fit.some(SLOPES, seed).batches(batch)), loss, seed)
+    return Lesson(_Pairs(learned.some(SLOPES, seed), batch), loss, seed)
+
+
+@dataclass(frozen=True, eq=False)
+class _Unlabelled:
+    """Batches, without labels."""
+
+    batches: Iterable[Feeds]
+
+    def __iter__(self) -> Iterator[tuple[Feeds, None]]:
+        return ((feeds, None) for feeds in self.batches)
+
+
+@dataclass(frozen=True, eq=False)
+class _Pairs:
+    """Batches with their labels, as often as wanted."""
+
+    labelled: Labelled
+    size: int
+
+    def __iter__(self) -> Iterator[tuple[Feeds, Array]]:
+        return self.labelled.batches(self.size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +226,48 @@ class Labelled:
             count = 1 if alone else batch_size(feeds)
             yield feeds, self.labels[at : at + count]
             at += count
+
+    def some(self, count: int, seed: int) -> Labelled:
+        """At most so many samples, drawn at random."""
+        drawn = np.random.default_rng(seed).permutation(self.samples.count)[:count]
+        return self._at(np.sort(drawn))
+
+    def split(self, seed: int) -> tuple[Labelled, Labelled]:
+        """Two halves, drawn at random; of one sample it is both.
+
+        Args:
+            seed: of the split.
+        """
+        if self.samples.count < 2:
+            return self, self
+        mixed = np.random.default_rng(seed).permutation(self.samples.count)
+        half = len(mixed) // 2
+        return self._at(np.sort(mixed[:half])), self._at(np.sort(mixed[half:]))
+
+    def parted(self, shares: tuple[float, float], seed: int) -> tuple[Labelled, Labelled, Labelled]:
+        """Samples to learn from, to choose by and to judge by, drawn at random; of few, these are the same.
+
+        Args:
+            shares: of those that choose and judge.
+            seed: of the split.
+        """
+        count = self.samples.count
+        mixed = np.random.default_rng(seed).permutation(count)
+        held = min(max(round(sum(shares) * count), 1), count - 1)
+        if held < 1:
+            return self, self, self
+        fit, back = self._at(np.sort(mixed[held:])), mixed[:held]
+        if held < ENOUGH_TO_SPLIT:
+            both = self._at(np.sort(back))
+            return fit, both, both
+        chosen = round(held * shares[0] / sum(shares))
+        return fit, self._at(np.sort(back[:chosen])), self._at(np.sort(back[chosen:]))
+
+    def _at(self, places: Units) -> Labelled:
+        """The samples at these places, with their labels: several for each of a model of a fixed batch."""
+        rows = self.labels.reshape(self.samples.count, -1, *self.labels.shape[1:])[places]
+        chosen = replace(self.samples, indices=self.samples.indices[places])
+        return Labelled(chosen, rows.reshape(-1, *self.labels.shape[1:]))
 
 
 def labelled(path: str | os.PathLike[str], graph: Graph) -> Labelled:

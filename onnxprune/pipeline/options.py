@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from ..contracts import budget, rules
 from ..contracts.budget import Amount, Budget, Uniform
 from ..contracts.choices import Among, Granularity, Mode, Schedule
-from ..contracts.options import Option, Unless, check_ranges, check_relations, declared, given
+from ..contracts.options import Option, Unless, check_ranges, check_sense, declared, given
 from ..errors import UsageError
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ class Options(BudgetOptions):
         schedule: How much goes in each step.
         masked: Zero in place what would go: every shape stays, no repair.
         criterion: What a channel is worth; 'obs' with samples, 'l1' without. See docs/criteria.md.
+        loss: What criteria of the loss look at: an ONNX graph from outputs, and 'labels', to a number.
         repair: How the weights that are left make up for what is gone.
         round_to: Keep multiples of N channels; 'auto': of what kernels like.
         min_channels: Keep at least this many channels of each group.
@@ -165,6 +166,7 @@ class Options(BudgetOptions):
         ),
     ] = False
     criterion: Annotated["str | Criterion | None", Option(cli=str, metavar="NAME")] = None
+    loss: Annotated[str | None, Option(metavar="FILE", requires=("criterion",))] = None
     repair: Mode = "auto"
     round_to: Annotated[int | Literal["auto"], Option(metavar="N", low=1, requires=_CHANNELS)] = "auto"
     min_channels: Annotated[int, Option(low=1, requires=_CHANNELS)] = 1
@@ -193,10 +195,7 @@ class Options(BudgetOptions):
         Raises:
             UsageError: they do.
         """
-        known = {d.key: d for d in declared(self)}
-        check_relations(
-            {key: v for key, d in known.items() if (v := getattr(self, d.name)) != d.default}, known
-        )
+        check_sense(self)
         if self.channels is None and self.weights is None and self.pareto is None:
             *names, last = (d.flag for d in declared(BudgetOptions) if d.name != "metric")
             raise UsageError("no budget is given", hint=f"give {', '.join(names)} or {last}")

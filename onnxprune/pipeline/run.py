@@ -30,9 +30,11 @@ from ..proof import prove
 from ..runtime import Feeds
 from ..strategies.limits import AllocationProblem
 from ..strategies.max_drop import Evaluators, lost, require_drop
+from ..tuning import FinetuneOptions
 from . import deliver
 from .evaluators import evaluators
 from .evidence import Evidence, Labelled
+from .finetune import after_repair, recorded
 from .judge import judged, require_worth
 from .load import Loaded, assumed_feeds
 from .phase import solved
@@ -101,6 +103,7 @@ class Run:
         planned: what the plan records; by default from the options.
         rewrites: of a plan that is replayed, by name: where they were made; `None` without a plan.
         notes: to hand on.
+        finetune: how the result is fine-tuned, if it is.
     """
 
     setting: Setting
@@ -113,6 +116,7 @@ class Run:
     planned: dict[str, Any] | None = None
     rewrites: dict[str, tuple[str, ...]] | None = None
     notes: tuple[str, ...] = ()
+    finetune: FinetuneOptions | None = None
 
     @cached_property
     def feeds(self) -> Feeds:
@@ -198,14 +202,21 @@ def continued(run: Run, found: list[Solved], evaluators: Evaluators | None = Non
             setting = replace(setting, loaded=replace(setting.loaded, network=cut.base))
         search = opened(setting, phase, last.candidate.network, before, evidence)
         found.append(solved(search, evaluators))
-    return _delivered(run, tuple(found), evaluators)
+    again = None
+    if run.finetune is not None and run.weights == "kept":
+        found[-1], again = after_repair(found[-1], run.setting.loaded.graph, run.finetune)
+        if evaluators is not None and again is not None:
+            found[-1] = replace(found[-1], drop=lost(found[-1].candidate.graph, evaluators)[1])
+    return _delivered(run, tuple(found), evaluators, again)
 
 
 def _after(before: Trace, trace: Trace) -> Trace:
     return trace if isinstance(before, Unchanged) else chained([before, trace])
 
 
-def _delivered(run: Run, found: tuple[Solved, ...], evaluators: Evaluators | None) -> Result:
+def _delivered(
+    run: Run, found: tuple[Solved, ...], evaluators: Evaluators | None, tuned: FinetuneOptions | None
+) -> Result:
     setting = run.setting
     loaded, options = setting.loaded, setting.options
     untouched = all(one.choice.removes_nothing() for one in found)
@@ -247,8 +258,8 @@ def _delivered(run: Run, found: tuple[Solved, ...], evaluators: Evaluators | Non
         loaded.graph.fingerprint(),
         tuple(_planned(one) for one in found if not one.choice.removes_nothing()),
         result.rewrites,
-        options_of(run, found[0]) if run.planned is None else run.planned,
-        _needing_samples(found),
+        {**(options_of(run, found[0]) if run.planned is None else run.planned), **_of_tuning(tuned)},
+        _needing_samples(found, tuned),
     )
     return Result(graph, plan, verdict, loaded, found)
 
@@ -376,10 +387,14 @@ def _planned(one: Solved) -> PlannedPhase:
     return PlannedPhase(tuple(written))
 
 
-def _needing_samples(found: Sequence[Solved]) -> tuple[str, ...]:
+def _of_tuning(tuned: FinetuneOptions | None) -> dict[str, Any]:
+    return {} if tuned is None else {"finetune": recorded(tuned)}
+
+
+def _needing_samples(found: Sequence[Solved], tuned: FinetuneOptions | None) -> tuple[str, ...]:
     """Steps that can be replayed only with the samples that they were fitted to."""
     fitted = any(one.candidate.repaired.before is not None for one in found)
-    return ("repair",) if fitted else ()
+    return (*(("repair",) if fitted else ()), *(("finetune",) if tuned is not None else ()))
 
 
 __all__ = ["Result", "Run", "continued", "finish", "options_of", "start"]

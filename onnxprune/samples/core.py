@@ -188,6 +188,12 @@ def _joined(feeds: Sequence[Feeds]) -> Feeds:
     return {n: np.concatenate([f[n] for f in feeds]) if a.ndim else a for n, a in feeds[0].items()}
 
 
+def batch_size(feeds: Mapping[str, Array]) -> int:
+    """How many samples a batch has: the common length of first axes; 1 where they differ."""
+    lengths = {len(a) for a in feeds.values() if a.ndim}
+    return lengths.pop() if len(lengths) == 1 else 1
+
+
 # ---------------------------------------------------------------- checks
 
 

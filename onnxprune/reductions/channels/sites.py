@@ -58,17 +58,17 @@ def _constants(graph: Graph, analysis: Analysis, node: Node, i: int) -> Iterator
             for member in analysis.members:
                 if member.constant == name and member.use in (None, use):
                     yield member, name
-        elif (made := graph.producer.get(name)) is not None and not _is_data(graph, name):
+        elif (made := graph.producer.get(name)) is not None and not is_data(graph, name):
             wanted += [n for n in made.inputs if n]
 
 
-def _floats(graph: Graph, name: str) -> str:
+def floats(graph: Graph, name: str) -> str:
     """What a tensor of integers was before it was quantised; the tensor itself if it was not."""
     made = graph.producer.get(name)
     return made.inputs[0] if made is not None and made.op == "DynamicQuantizeLinear" else name
 
 
-def _is_data(graph: Graph, name: str) -> bool:
+def is_data(graph: Graph, name: str) -> bool:
     """Whether a tensor depends on the inputs of the graph."""
     wanted, seen = [name], set()
     while wanted:
@@ -130,7 +130,7 @@ def consumers(graph: Graph, analysis: Analysis) -> tuple[Consumer, ...]:
                         op=node.op,
                         input=reader.input,
                         weight=weight,
-                        activation=(_floats(graph, name), found[0]),
+                        activation=(floats(graph, name), found[0]),
                         units=found[1],
                         view=reader.view,
                         axes=place.axes,
@@ -205,7 +205,7 @@ def is_relu(graph: Graph, node: Node) -> bool:
 
 
 def _folds(graph: Graph, node: Node, tensor: str) -> bool:
-    return node.op in _FOLDED and all(n == tensor or not _is_data(graph, n) for n in node.inputs if n)
+    return node.op in _FOLDED and all(n == tensor or not is_data(graph, n) for n in node.inputs if n)
 
 
 def hands_on(reader: Reader) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ...contracts.choices import Granularity
 from ...contracts.effect import Effect
-from ...contracts.gates import Gated
+from ...contracts.gates import ORDERS, Order, WantedGates
 from ...contracts.groups import Blocked, Choice, Group
 from ...contracts.plan import PlannedReduction
 from ...contracts.reduction import (
@@ -206,10 +206,6 @@ class ChannelSpace:
         """Which unit of a group each channel of a consumer is; -1: none."""
         return sites.local(self._own(group), consumer.units)
 
-    def gated(self, group: Group) -> Gated:
-        """The graph with the factor of a unit as an input."""
-        return gated(self.network, self.analysis, self._own(group))
-
     def summing(self, group: Group) -> frozenset[str]:
         """See `ChannelUnits.summing`."""
         units = self._own(group).units
@@ -245,7 +241,10 @@ class ChannelSpace:
                 found = _kernel(self._graph, consumer)
                 if found is not None:
                     kernels[consumer.kernels] = (consumer.activation, found)
-        return Wanted({key: frozenset(found) for key, found in kinds.items()}, kernels)
+        gates = WantedGates()
+        if orders := frozenset[Order](o for o in ORDERS if o in needs):
+            gates = WantedGates({g.id: gated(self.network, self.analysis, g) for g in self.groups}, orders)
+        return Wanted({key: frozenset(found) for key, found in kinds.items()}, kernels, gates)
 
     # ------------------------------------------------------------ mask and cut
 

@@ -1,0 +1,71 @@
+"""How a network is fine-tuned. An option is declared here and nowhere else."""
+
+# Annotations are evaluated here: they hold what `contracts.options` reads.
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from ..contracts.options import Option, Unless, check_ranges, check_sense
+
+Towards = Literal["auto", "outputs", "labels", "both"]
+Optimiser = Literal["adam", "sgd"]
+Parameters = Literal["auto", "all", "vectors"]
+Augment = Literal["auto", "none", "shift", "flip", "mix", "noise"]
+
+_LENGTHS = ("epochs", "updates", "time")
+
+
+def _length(name: str) -> Option:
+    others = tuple(
+        Unless(other, f"can't be combined with --{other}", "leave one of them out")
+        for other in _LENGTHS
+        if other != name
+    )
+    metavar = "MINUTES" if name == "time" else "N"
+    return Option(metavar=metavar, between=(0, float("inf")), unless=others)
+
+
+@dataclass(frozen=True)
+class FinetuneOptions:
+    """How a network is fine-tuned.
+
+    Attributes:
+        epochs: Go through the samples so many times.
+        updates: Change the weights so many times; 1200 where nothing is said.
+        time: Minutes that it may take; the number of updates is told, to do it again.
+        towards: What it shall say: the original's outputs, labels, or both; 'auto': both where labels are.
+        optimiser: Adam, or gradient descent with momentum.
+        rate: The first step, relative to the size of each tensor; by default a short test finds it.
+        warmup: Updates in which steps grow to that size.
+        batch: Samples of each update.
+        decay: Weight decay, relative to the step.
+        clip: Gradients longer than so many times their usual length are shortened; 0: never.
+        parameters: What changes: all weights, or only scales and biases; 'auto': these where samples are few.
+        augment: Change samples at random: shift, flip, mix, noise; 'auto': shift images, without labels.
+        memory: Bytes of samples and outputs to hold.
+        seed: Of everything random.
+    """
+
+    epochs: Annotated[float | None, _length("epochs")] = None
+    updates: Annotated[int | None, _length("updates")] = None
+    time: Annotated[float | None, _length("time")] = None
+    towards: Towards = "auto"
+    optimiser: Optimiser = "adam"
+    rate: Annotated[float | None, Option(between=(0, 1))] = None
+    warmup: Annotated[int, Option(low=0)] = 20
+    batch: Annotated[int, Option(low=1)] = 16
+    decay: Annotated[float, Option(low=0)] = 0.0
+    clip: Annotated[float, Option(low=0)] = 3.0
+    parameters: Parameters = "auto"
+    augment: tuple[Augment, ...] = ("auto",)
+    memory: Annotated[float, Option(low=0, decides=False)] = 2e9
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check it.
+
+        Raises:
+            UsageError: a value is out of its range, or options contradict one another.
+        """
+        check_ranges(self)
+        check_sense(self)
