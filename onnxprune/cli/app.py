@@ -33,12 +33,14 @@ _STAGES = {
     "rewrites": "cleaning the graph",
     "runtime": "running the model",
     "samples": "reading samples",
+    "tuning": "fine-tuning",
 }
 """Room of the package -> what goes on there."""
 
 COMMANDS = {
     "inspect": "Show every layer and weight, its group of channels, and what blocks it.",
     "prune": "Remove whole channels until a budget is met.",
+    "finetune": "Fine-tune a model towards the outputs of its original, labels, or both.",
     "calibrate": "Gather statistics of samples, to prune with later or elsewhere.",
     "apply": "Replay a plan on its model, or on a checkpoint.",
     "validate": "Compare two models side by side in ONNX Runtime.",

@@ -18,7 +18,7 @@ from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 from docstring_parser import parse
 
-from ..contracts.options import Declared, Option, check_relations, declared, flattened, options_in
+from ..contracts.options import Declared, Option, check_relations, declared, flattened, options_in, prefixed
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,17 @@ class Of:
     """
 
     kind: type[Any]
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """Marks a class of options whose flags begin with a word; they have no effect without that flag.
+
+    Attributes:
+        word: `finetune` makes `--finetune-epochs` of `--epochs`.
+    """
+
+    word: str
 
 
 def command(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -80,8 +91,15 @@ def _declared(parameter: inspect.Parameter) -> Iterator[Declared]:
     for mark in _marks(parameter):
         if isinstance(mark, Of):
             yield next(d for d in declared(mark.kind) if d.name == parameter.name)
-    if kind := options_in(parameter.annotation):
-        yield from flattened(kind)
+    if kind := _class(parameter):
+        prefix = next((mark.word for mark in _marks(parameter) if isinstance(mark, Prefix)), None)
+        yield from flattened(kind) if prefix is None else prefixed(flattened(kind), prefix)
+
+
+def _class(parameter: inspect.Parameter) -> type[Any] | None:
+    """The class of options that a parameter is, if it is one."""
+    annotation = parameter.annotation
+    return options_in(get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation)
 
 
 def _option(d: Declared) -> inspect.Parameter:
@@ -152,21 +170,26 @@ def _keys(parameter: inspect.Parameter) -> list[str]:
 
 def _value(parameter: inspect.Parameter, given: Mapping[str, Any]) -> Any:
     """What a function is called with; `_ABSENT` where its own default is meant."""
-    kind = options_in(parameter.annotation)
+    kind = _class(parameter)
     if kind is not None:
-        needed = parameter.default is parameter.empty or any(key in given for key in _keys(parameter))
-        return _built(kind, given) if needed else _ABSENT
+        found = {(d.owner, d.name): given[d.key] for d in _declared(parameter) if d.key in given}
+        return _built(kind, found) if found or parameter.default is parameter.empty else _ABSENT
     (key,) = _keys(parameter)
     return given.get(key, _ABSENT)
 
 
-def _built(kind: type[Any], given: Mapping[str, Any]) -> Any:
-    """An instance of a class of options, of what is given."""
+def _built(kind: type[Any], found: Mapping[tuple[type[Any], str], Any]) -> Any:
+    """An instance of a class of options.
+
+    Args:
+        kind: the class.
+        found: class that declares it, and name -> value, of the fields that are given.
+    """
     values = {}
     for d in declared(kind):
         inner = options_in(d.type)
-        if inner is None and d.key in given:
-            values[d.name] = given[d.key]
-        elif inner is not None and any(one.key in given for one in flattened(inner)):
-            values[d.name] = _built(inner, given)
+        if inner is None and (d.owner, d.name) in found:
+            values[d.name] = found[d.owner, d.name]
+        elif inner is not None and any((one.owner, one.name) in found for one in flattened(inner)):
+            values[d.name] = _built(inner, found)
     return kind(**values)

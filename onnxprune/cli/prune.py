@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+from ..contracts.finetuning import FinetuneOptions
 from ..contracts.sampling import Calibration
 from ..contracts.timing import Timing
+from ..errors import UsageError
 from ..pipeline.options import Options
-from .declared import command
+from .declared import Prefix, command
 from .output import Output
 from .parameters import Out, Quiet, ReportOut
 
@@ -23,6 +25,8 @@ def prune(
     calib: Calibration | None = None,
     labels: Path | None = None,
     stats: Path | None = None,
+    finetune: bool = False,
+    finetuning: Annotated[FinetuneOptions | None, Prefix("finetune")] = None,
     timing: Timing,
     plan_out: Path | None = None,
     report_out: ReportOut = None,
@@ -39,6 +43,8 @@ def prune(
         calib: Samples.
         labels: An .npz of inputs and 'labels', to measure accuracy on.
         stats: Statistics that 'calibrate' wrote.
+        finetune: Fine-tune what repair leaves, on --calib; see --finetune-...
+        finetuning: How.
         timing: How latency is measured.
         plan_out: Write the plan, to replay with 'apply'.
         report_out: Write all that is known as JSON.
@@ -48,6 +54,10 @@ def prune(
     from .delivery import deliver, deliver_curve, numbered, picture
 
     pareto = options.pareto
+    if pareto is not None and finetune:
+        raise UsageError(
+            "can't be combined with --pareto", where="--finetune", hint="fine-tune the model you choose"
+        )
     numbers = [None] if pareto is None else list(range(1, pareto + 1))
     outputs = [
         *(numbered(out, n) for n in numbers),
@@ -64,6 +74,7 @@ def prune(
             found = pipeline.pareto(model, pareto, options, **evidence, progress=progress)
         deliver_curve(found, out, plan_out, report_out, output)
     else:
+        tuning = (finetuning or FinetuneOptions()) if finetune else None
         with output.progress() as progress:
-            result = pipeline.prune(model, options, **evidence, progress=progress)
+            result = pipeline.prune(model, options, **evidence, finetune=tuning, progress=progress)
         deliver(result, out, plan_out, report_out, output)

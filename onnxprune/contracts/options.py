@@ -7,8 +7,8 @@ docstring explains what each option does; its `TITLE` is the heading of its opti
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from functools import cache
 from types import NoneType
 from typing import Any, get_args
@@ -116,6 +116,19 @@ def spelled(name: str) -> str:
 def declared(options: type[Any] | Any) -> tuple[Declared, ...]:
     """The options of a class, or of an instance of it, in their order."""
     return _declared(options if isinstance(options, type) else type(options))
+
+
+def prefixed(options: Iterable[Declared], prefix: str) -> Iterator[Declared]:
+    """Options under longer flags, which have no effect without the flag that is the prefix.
+
+    Args:
+        options: the options.
+        prefix: a word; `--epochs` becomes `--finetune-epochs`.
+    """
+    for d in options:
+        clashes = tuple(replace(one, key=f"{prefix}_{one.key}") for one in d.option.unless)
+        flag = f"--{prefix}-{d.flag.removeprefix('--')}"
+        yield replace(d, option=replace(d.option, flag=flag, requires=(prefix,), unless=clashes))
 
 
 def options_in(annotation: Any) -> type[Any] | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..contracts.finetuned import Finetuned
+from ..contracts.finetuning import Augment
 from ..contracts.options import declared
 from ..contracts.options import given as given_of
 from ..contracts.sampling import Calibration, Source
@@ -34,7 +35,6 @@ from ..tuning import (
     of_labels,
     trainable,
 )
-from ..tuning.options import Augment
 from ..types import Progress
 from .evidence import (
     HELD_BACK,
