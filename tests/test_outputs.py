@@ -50,6 +50,7 @@ def full(made, tmp_path, monkeypatch, capsys):
     return Project(root, capsys)
 
 
+TIMED = ("prune", "m.onnx", "--latency", "0.9")
 PRUNED = (*PRUNE, "-o", "out.onnx")
 COMMANDS: dict[str, tuple[tuple[str, ...], str]] = {
     "prune -o, model": ((*PRUNE, "-o", "OUT"), "m.onnx"),
@@ -59,10 +60,15 @@ COMMANDS: dict[str, tuple[tuple[str, ...], str]] = {
     "prune -o, another sample": ((*PRUNE, "-o", "OUT", "--calib", "folder"), "folder/one.pb"),
     "prune -o, labels": ((*PRUNE, "-o", "OUT", "--labels", "labels.npz"), "labels.npz"),
     "prune -o, statistics": ((*PRUNE, "-o", "OUT", "--stats", "stats.npz"), "stats.npz"),
-    "prune -o, table": ((*PRUNE, "-o", "OUT", "--profile-in", "table.json"), "table.json"),
+    "prune -o, table": ((*TIMED, "-o", "OUT", "--profile-in", "table.json"), "table.json"),
     "prune --report": ((*PRUNED, "--report", "OUT", "--calib", "samples.npz"), "samples.npz"),
     "prune --plan-out": ((*PRUNED, "--plan-out", "OUT", "--labels", "labels.npz"), "labels.npz"),
-    "prune --profile-out": ((*PRUNED, "--profile-out", "OUT"), "m.onnx.data"),
+    "prune --profile-out": ((*TIMED, "-o", "out.onnx", "--profile-out", "OUT"), "m.onnx.data"),
+    "finetune, teacher": (("finetune", "m.onnx", "--teacher", "o.onnx", "-o", "OUT"), "o.onnx"),
+    "finetune --checkpoint": (
+        ("finetune", "m.onnx", "--calib", "samples.npz", "-o", "out.onnx", "--checkpoint", "OUT"),
+        "samples.npz",
+    ),
     "calibrate, model": (("calibrate", "m.onnx", "--calib", "random", "-o", "OUT"), "m.onnx"),
     "calibrate, weights": (("calibrate", "m.onnx", "--calib", "random", "-o", "OUT"), "m.onnx.data"),
     "calibrate, samples": (("calibrate", "m.onnx", "--calib", "samples.npz", "-o", "OUT"), "samples.npz"),
@@ -142,10 +148,10 @@ def test_data_beside_the_real_file_of_a_linked_model(full):
 @pytest.mark.parametrize(
     ("command", "message"),
     [
-        ((*PRUNE, "-o", "-"), "-: files can't be written to standard output; name a file"),
+        ((*PRUNE, "-o", "-"), "-o requires an argument"),
         ((*PRUNED, "--plan-out", "x", "--report", "./x"), "is also another output (x)"),
         (
-            (*PRUNE, "--pareto", "2", "-o", "c.onnx", "--report", "c-2.onnx"),
+            ("prune", "m.onnx", "--macs", "0.5", "--pareto", "2", "-o", "c.onnx", "--report", "c-2.onnx"),
             "is also another output (c-2.onnx)",
         ),
         (("profile", "m.onnx", "--profile-out", "no/t.json"), "no/t.json: its folder does not exist"),

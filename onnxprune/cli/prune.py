@@ -55,9 +55,8 @@ def prune(
 
     pareto = options.pareto
     if pareto is not None and finetune:
-        raise UsageError(
-            "can't be combined with --pareto", where="--finetune", hint="fine-tune the model you choose"
-        )
+        hint = "fine-tune the model that you choose"
+        raise UsageError("can't be combined with --pareto", where="--finetune", hint=hint)
     numbers = [None] if pareto is None else list(range(1, pareto + 1))
     outputs = [
         *(numbered(out, n) for n in numbers),

@@ -61,7 +61,7 @@ class FinetuneOptions:
     Attributes:
         epochs: Go through the samples so many times.
         updates: Change the weights so many times; 1200 where nothing is said.
-        time: How long it may take, in minutes, or as 90s, 10m, 1h; the number of updates is reported, to do it again.
+        time: How long it may take: minutes, or 90s, 10m, 1h; the number of updates is reported, to repeat it.
         towards: What it shall say: the original's outputs, labels, or both; 'auto': both where labels are.
         optimiser: Adam, or gradient descent with momentum.
         rate: The first step, relative to the size of each tensor; by default a short test finds it.

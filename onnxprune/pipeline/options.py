@@ -44,7 +44,7 @@ class BudgetOptions:
         size: Size of the file to keep: 0.5, 8MB.
         latency: Time of a run on this machine to keep: 0.6, 5ms.
         memory_peak: Memory in use during a run to keep: 0.5, 64MB.
-        max_drop: How far the metric may fall: 1%; alone: prune the most.
+        max_drop: How far the metric may fall: 1%; without another budget, prune as much as this allows.
         metric: What may fall: accuracy, agreement, or a function of yours, module:function.
         select: What a rule keeps of every group: percentile:MU, deviations:K or count:N.
         inbound: Share of the input channels that every filter keeps.
@@ -108,18 +108,18 @@ class Options(BudgetOptions):
         inbound_groups: Let G groups of filters read their own channels, if faster.
         sparsity_among: Which weights compete; 'auto': those of an output with samples, else all.
         steps: Go there in so many steps, with statistics refreshed after each.
-        schedule: How much goes in each step.
-        masked: Zero in place what would go: every shape stays, no repair.
+        schedule: How much is removed in each step.
+        masked: Set removed channels to zero and keep every shape; no repair.
         criterion: What a channel is worth; 'obs' with samples, 'l1' without. See docs/criteria.md.
         loss: What criteria of the loss look at: an ONNX graph from outputs, and 'labels', to a number.
         repair: How the weights that are left make up for what is gone.
-        round_to: Keep multiples of N channels; 'auto': of what kernels like.
+        round_to: Keep multiples of N channels; 'auto': the multiple that kernels prefer.
         min_channels: Keep at least this many channels of each group.
         keep: Nodes or weights (with * and ?) to leave alone.
         granularity: What may go of attention: auto, head or width.
-        allow_approximate: Channels may go that a normalisation runs over: not exact.
+        allow_approximate: Also remove channels that a normalisation runs over; not exact.
         simplify: Clean the graph first.
-        evaluations: Runs of held-back samples to spend on choosing what goes where.
+        evaluations: Effort for measuring groups at the outputs and comparing candidates; 0: none.
         memory: Bytes (GB on the command line) of activations to hold before they go to a temporary folder.
         batch: Samples that run together, where the model allows it; 1 where latency is measured.
         seed: Of everything random.
@@ -134,10 +134,7 @@ class Options(BudgetOptions):
             metavar="N",
             low=2,
             decides=False,
-            unless=tuple(
-                Unless(name, "goes along a cost, not along what is kept", "say --macs")
-                for name in (*_ALONE, "sparsity")
-            ),
+            unless=tuple(Unless(name, "needs a cost budget", "use --macs") for name in (*_ALONE, "sparsity")),
         ),
     ] = None
     inbound_groups: Annotated[int, Option(metavar="G", low=0, requires=("inbound",))] = 0
