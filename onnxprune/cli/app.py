@@ -35,7 +35,7 @@ _STAGES = {
     "samples": "reading samples",
     "tuning": "fine-tuning",
 }
-"""Room of the package -> what goes on there."""
+"""Subpackage -> what goes on there."""
 
 COMMANDS = {
     "inspect": "Show every layer and weight, its group of channels, and what blocks it.",
@@ -102,11 +102,11 @@ def _said(stderr: Console, code: int, text: str) -> int:
 
 
 def _stage(error: BaseException) -> str:
-    """What was going on where an error comes from: the innermost room of the package that says so."""
+    """What was going on where an error comes from: the innermost subpackage that is known."""
     found, trace = "working", error.__traceback__
     while trace is not None:
-        room = (trace.tb_frame.f_globals.get("__name__", "") + "..").split(".")[1]
-        found = _STAGES.get(room, found)
+        part = (trace.tb_frame.f_globals.get("__name__", "") + "..").split(".")[1]
+        found = _STAGES.get(part, found)
         trace = trace.tb_next
     return found
 
