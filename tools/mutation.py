@@ -58,7 +58,7 @@ TESTS = (
 )
 """Files of tests that are about these rooms."""
 
-_SPARE = 20
+_SPARE = 6
 """Seconds that a mutant may take beside its tests, to import the package and to collect."""
 
 
