@@ -68,16 +68,25 @@ def test_tests_of_a_line_are_those_that_run_its_statement():
     from mutants.coverage import Coverage
 
     known = Coverage()
-    slow = {"tests": [["slow.py::a", 5.0], ["slow.py::b", 1.0]], "lines": {"p.py": {"14": [0], "13": [1]}}}
-    known.add(slow)
+    known.add(
+        {"tests": [["slow.py::a", 5.0], ["slow.py::b", 1.0]], "lines": {"p.py": {"14": [0], "13": [1]}}}
+    )
     known.add({"tests": [["quick.py::c", 0.5]], "lines": {"p.py": {"16": [0]}, "q.py": {"4": [0]}}})
-    assert known.tests("p.py", SOURCE, 15) == ["quick.py::c", "slow.py::a"]
-    assert known.tests("p.py", SOURCE, 13) == ["slow.py::b"]
-    assert known.tests("p.py", SOURCE, 4) == ["quick.py::c", "slow.py::b", "slow.py::a"]
-    assert known.tests("p.py", SOURCE, 10) == known.tests("r.py", SOURCE, 4) == []
-    every = known.tests("p.py", SOURCE, 4)
-    assert known.within(every, 2) == ["quick.py::c", "slow.py::b"]
-    assert known.within(every[2:], 2) == ["slow.py::a"], "one at least"
+    assert known.tests("p.py", SOURCE, 15) == {"quick.py::c", "slow.py::a"}
+    assert known.tests("p.py", SOURCE, 13) == {"slow.py::b"}
+    assert known.tests("p.py", SOURCE, 4) == {"quick.py::c", "slow.py::b", "slow.py::a"}
+    assert known.tests("p.py", SOURCE, 10) == known.tests("r.py", SOURCE, 4) == set()
+
+
+def test_a_case_of_each_test_comes_before_more_cases():
+    from mutants.coverage import Coverage
+
+    known = Coverage(
+        {"b::f[1]": 1.0, "b::f[2]": 2.0, "b::f[3]": 3.0, "b::g": 4.0, "a::h": 0.5, "a::i[x]": 9.0}
+    )
+    assert known.within(known.seconds, 100) == ["b::f[1]", "b::g", "a::h", "a::i[x]", "b::f[2]", "b::f[3]"]
+    assert known.within(known.seconds, 6) == ["a::h", "b::f[1]", "b::g"]
+    assert known.within(["a::i[x]"], 6) == ["a::i[x]"], "one at least"
 
 
 def test_what_was_judged_is_told(tmp_path):

@@ -53,7 +53,7 @@ TESTS = (
     *("masked", "meeting", "pipeline", "pipeline_budgets", "plan", "prefix", "projection", "promise"),
     *("proved", "quality", "recurrent", "refused", "repair", "repair_expectation", "repair_fold"),
     *("repair_integers", "repair_merging", "repair_nonlinear", "repair_regression", "repair_reuse"),
-    *("search", "sensitivity", "spaces", "stepwise", "taylor", "traps", "unstructured", "weights"),
+    *("search", "sensitivity", "spaces", "steps", "stepwise", "taylor", "traps", "unstructured", "weights"),
     *("weights_of", "widths"),
 )
 """Files of tests that are about these rooms."""
