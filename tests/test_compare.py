@@ -1,0 +1,131 @@
+"""How far arrays are apart, and what rounding explains."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+from nets import Net
+
+from onnxprune.graph import Edits, Graph
+from onnxprune.proof import same
+from onnxprune.proof.compare import allowed, is_comparable, relative_error
+
+INF, NAN = np.inf, np.nan
+
+
+def f32(*values) -> np.ndarray:
+    return np.asarray(values, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("expected", "actual", "error"),
+    [
+        (f32(1, 2, 4), f32(1, 2, 4), 0.0),
+        (f32(1, 2, 4), f32(1, 3, 4), 0.25),
+        (f32(1, 2, -4), f32(1, 2, -5), 0.25),
+        (f32(0, 0), f32(0, 0.5), 0.5),
+        (f32(0.5, 0), f32(0.5, 0.25), 0.5),
+        (f32(), f32(), 0.0),
+        (f32(1, INF), f32(1.5, INF), 0.5),
+        (f32(1, INF), f32(1, 1), INF),
+        (f32(1, 1), f32(1, NAN), INF),
+        (f32(NAN, NAN), f32(NAN, NAN), 0.0),
+        (f32(1, 2), f32(1), INF),
+        (f32(1, 2), f32(1, 2)[None], INF),
+        (f32(1), np.asarray([1.0]), INF),
+        (np.asarray([0, 100], np.uint8), np.asarray([50, 100], np.uint8), 0.5),
+        (np.asarray([True, False]), np.asarray([True, True]), 1.0),
+    ],
+)
+def test_errors_are_relative_to_the_largest(expected, actual, error):
+    assert relative_error(expected, actual) == pytest.approx(error)
+
+
+def test_a_small_magnitude_counts_for_the_least():
+    assert relative_error(f32(0.1), f32(0.2)) == pytest.approx(1)
+    assert relative_error(f32(0.1), f32(0.2), least=0.5) == pytest.approx(0.2)
+    assert relative_error(f32(1), f32(2), least=0.5) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "units"),
+    [("float64", 1e4), ("float32", 200), ("float16", 25), (ml_dtypes.bfloat16, 30)],
+)
+def test_rounding_explains_some_units_in_the_last_place(dtype, units):
+    """More than sums in another order differ by, and far less than what a wrong layer gives."""
+    eps = float(ml_dtypes.finfo(dtype).eps)
+    assert units * eps / 4 < allowed(np.dtype(dtype)) < units * eps
+
+
+def test_integers_must_agree():
+    for dtype in (np.int8, np.uint8, np.int64, bool):
+        assert allowed(np.dtype(dtype)) < 1 / 255
+
+
+@pytest.mark.parametrize(
+    ("dtype", "is_one"), [(np.float32, True), (np.int8, True), (np.uint8, True), (bool, True)]
+)
+def test_numbers_are_compared(dtype, is_one):
+    assert is_comparable(np.zeros(2, dtype)) is is_one
+    assert is_comparable(np.zeros(2, ml_dtypes.bfloat16))
+    assert not is_comparable(np.asarray(["a", "b"], object))
+
+
+# ---------------------------------------------------------------- rewritten graphs
+
+
+def net() -> tuple[Graph, dict]:
+    n = Net("rewritten")
+    x = n.Relu(n.conv(out=6))
+    n.output(n.Softmax(n.Flatten(n.GlobalAveragePool(n.conv(x, 5))), axis=1))
+    n.output(n.conv(x, 4))
+    return Graph(n.finished()), n.feeds()[0]
+
+
+def with_weight(graph: Graph, which: int, factor: float) -> Graph:
+    name = [node.inputs[1] for node in graph.nodes if node.op == "Conv"][which]
+    return graph.edited(Edits(constants={name: graph.array(name) * np.float32(factor)}))
+
+
+def test_a_graph_is_the_same_as_itself():
+    graph, feeds = net()
+    found = same(graph, graph, feeds)
+    assert found.equal
+    assert found.tensors == 3, "two outputs, and what the Softmax squashes"
+    assert found.error == found.excess == 0
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_another_weight_anywhere_is_seen(which):
+    graph, feeds = net()
+    found = same(graph, with_weight(graph, which, 1.01), feeds)
+    assert not found.equal
+    assert 1e-3 < found.error < 0.1
+    assert found.excess == pytest.approx(found.error / 1e-4)
+    assert same(graph, with_weight(graph, which, 1 + 1e-6), feeds).equal
+
+
+def test_the_tensor_that_differs_most_is_named():
+    graph, feeds = net()
+    assert same(graph, with_weight(graph, 2, 1.01), feeds).where == f"'{graph.outputs[1]}'"
+
+
+def test_other_inputs_or_outputs_are_not_the_same():
+    graph, feeds = net()
+    n = Net("rewritten")
+    n.output(n.Relu(n.conv(out=6)))
+    for other in (Graph(n.finished()), graph.tapped([graph.nodes[0].outputs[0]])):
+        found = same(graph, other, feeds)
+        assert not found.equal
+        assert found.tensors == 0
+        assert found.where == "the list of inputs or outputs"
+
+
+def test_a_graph_that_cannot_be_run_is_not_the_same():
+    graph, feeds = net()
+    name = next(node.inputs[1] for node in graph.nodes if node.op == "Conv")
+    broken = graph.edited(Edits(constants={name: graph.array(name)[:, :2]}))
+    found = same(graph, broken, feeds)
+    assert not found.equal
+    assert "can't be run" in found.where
