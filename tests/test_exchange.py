@@ -118,6 +118,46 @@ def test_for_latency_nothing_is_tried(judged):
     assert not calls
 
 
+@pytest.mark.parametrize(
+    ("evaluations", "samples", "macs", "count"),
+    [
+        (200, 10, 1000, 25),  # one in eight
+        (207, 10, 1000, 25),
+        (64, 10, 1000, 8),
+        (63, 10, 1000, 0),  # too few to gain anything
+        (200, 2000, 2 * 10**7, 10),  # each candidate takes 4e11 of 4e12
+        (200, 2000, 3 * 10**7, 0),
+        (200, 0, 0, 25),
+        (0, 10, 1000, 0),
+    ],
+)
+def test_candidates_are_as_many_as_the_effort_allows(evaluations, samples, macs, count):
+    assert exchange.affordable(evaluations, samples, macs) == count
+
+
+@pytest.mark.parametrize(
+    ("gains", "better"),
+    [
+        ([1, 1, 1, 1], True),
+        ([0, 0, 0, 0], False),
+        ([-1, -1, -1, -1], False),
+        ([1, 0, 0, 0], False),
+        ([2, 1, 1, 2], True),
+        ([3, 1, 0, -1], False),
+    ],
+)
+def test_a_gain_is_believed_where_it_is_more_than_parts_differ_by(gains, better):
+    """Mean against 1.5 standard errors: of (3, 1, 0, -1) 0.75 against 1.28."""
+    old = np.arange(4.0)
+    assert exchange._is_less(old - np.asarray(gains), old) is better
+
+
+def test_few_samples_make_few_parts_and_too_few_none():
+    samples = started()[0].evidence.choose
+    counts = {n: [p.count for p in exchange.parts(samples.first(n))] for n in (7, 8, 13, 40)}
+    assert counts == {7: [], 8: [4, 4], 13: [5, 4, 4], 40: [5] * 8}
+
+
 def test_parts_share_no_sample():
     samples = started()[0].evidence.choose
     parts = exchange.parts(samples)
