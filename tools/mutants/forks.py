@@ -111,6 +111,10 @@ def _is_asleep(child: int) -> bool:
     return all(state not in ("R", "D") for state in states)
 
 
+_QUICK = 2
+"""Files of tests that run before the others are imported."""
+
+
 class Replaced(MetaPathFinder):
     """Imports one module from another text.
 
@@ -164,7 +168,17 @@ def tested(root: Path, path: str, source: str, tests: Sequence[str]) -> dict[str
     os.chdir(root)
     sys.path.insert(0, str(root))
     sys.meta_path.insert(0, Replaced(root, path, source))
-    first = _FirstFailure()
-    options = ["-x", "-q", "--no-header", "--no-summary", "-p", "no:cacheprovider", "-p", "no:randomly"]
-    code = pytest.main([*options, *tests], plugins=[first])
-    return {"code": int(code), "by": first.test}
+    options = ["-x", "-q", "--no-header", "--no-summary", "-p", "no:cacheprovider"]
+    for some in _quick_and_others(tests):
+        first = _FirstFailure()
+        code = pytest.main([*options, *some], plugins=[first])
+        if code:
+            return {"code": int(code), "by": first.test}
+    return {"code": 0, "by": ""}
+
+
+def _quick_and_others(tests: Sequence[str]) -> list[Sequence[str]]:
+    """The tests of the first files, and all others: pytest imports all files before it runs any test."""
+    files = list(dict.fromkeys(test.partition("::")[0] for test in tests))[:_QUICK]
+    count = next((k for k, t in enumerate(tests) if t.partition("::")[0] not in files), len(tests))
+    return [part for part in (tests[:count], tests[count:]) if part]
