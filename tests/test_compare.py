@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from nets import Net
 
-from onnxprune.graph import Edits, Graph
-from onnxprune.proof import same
+from onnxprune.contracts.cut import without
+from onnxprune.contracts.groups import Choice
+from onnxprune.graph import Edits, Graph, Network
+from onnxprune.proof import parts, same
 from onnxprune.proof.compare import allowed, is_comparable, relative_error
+from onnxprune.reductions.channels import Channels
 
 INF, NAN = np.inf, np.nan
 
@@ -33,6 +36,8 @@ def f32(*values) -> np.ndarray:
         (f32(NAN, NAN), f32(NAN, NAN), 0.0),
         (f32(1, 2), f32(1), INF),
         (f32(1, 2), f32(1, 2)[None], INF),
+        (f32(1), f32(1, 1), INF),
+        (np.asarray([1.0]), f32(1), INF),
         (f32(1), np.asarray([1.0]), INF),
         (np.asarray([0, 100], np.uint8), np.asarray([50, 100], np.uint8), 0.5),
         (np.asarray([True, False]), np.asarray([True, True]), 1.0),
@@ -70,6 +75,53 @@ def test_numbers_are_compared(dtype, is_one):
     assert is_comparable(np.zeros(2, dtype)) is is_one
     assert is_comparable(np.zeros(2, ml_dtypes.bfloat16))
     assert not is_comparable(np.asarray(["a", "b"], object))
+
+
+# ---------------------------------------------------------------- part by part
+
+
+def cut_of(n: Net):
+    network = Network(Graph(n.finished()))
+    space = Channels().find(network)
+    choice = Choice({g.id: np.arange(g.size) % 2 == 0 for g in space.groups})
+    return space.mask(network, choice), without(network, [space], choice)
+
+
+@pytest.mark.parametrize(("share", "equal"), [(0.0, True), (1.0, True), (1.001, False), (1.9, False)])
+def test_a_part_is_equal_as_far_as_rounding_explains(share, equal, monkeypatch):
+    n = Net("parts")
+    n.read(n.Relu(n.conv(n.Relu(n.conv(out=8)), 8)))
+    reference, cut = cut_of(n)
+    monkeypatch.setattr(parts, "_error", lambda *_: (0.25, share))
+    found = parts.by_parts(reference.graph, cut.base, cut.network.graph, cut.trace, n.feeds()[0])
+    assert found.equal is equal
+    assert (found.error, found.excess) == (0.25, share)
+    assert bool(found.where) is not equal, "the node alone that gives something else"
+
+
+def test_parts_of_a_right_cut_are_equal_and_all_are_compared():
+    n = Net("all parts")
+    x = n.Relu(n.conv(out=8))
+    n.read(n.Add(n.conv(x, 8), x))
+    reference, cut = cut_of(n)
+    found = parts.by_parts(reference.graph, cut.base, cut.network.graph, cut.trace, n.feeds()[0])
+    assert found.equal
+    assert found.tensors == 1, "the whole is one part, and its output is right"
+    assert found.error < 1e-5
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_the_node_that_is_wrong_is_found_by_halving(which):
+    n = Net("halving")
+    n.read(n.Relu(n.conv(n.Relu(n.conv(out=8)), 8)))
+    reference, cut = cut_of(n)
+    graph = cut.network.graph
+    node = [node for node in graph.nodes if node.op == "Conv"][which]
+    wrong = graph.edited(Edits(constants={node.inputs[1]: graph.array(node.inputs[1]) * np.float32(1.01)}))
+    found = parts.by_parts(reference.graph, cut.base, wrong, cut.trace, n.feeds()[0])
+    assert not found.equal
+    assert found.where == str(node)
+    assert found.excess == pytest.approx(found.error / 2e-5)
 
 
 # ---------------------------------------------------------------- rewritten graphs

@@ -303,3 +303,15 @@ def test_a_chain_of_linear_layers_is_restored_one_after_the_other(dims):
     assert len(lines) >= 2
     feeds = samples(n, 1, seed=5)[0]
     close(run(repaired.graph.model, feeds)[0], run(cut.base.graph.model, feeds)[0], 1e-3)
+
+
+def test_a_layer_that_lost_nothing_stays_as_it_is():
+    """What is gone was multiplied by zero: no weight changes, and no bias is added that says nothing."""
+    n = Net("nothing lost")
+    w = n.weight(5, 8, 1, 1)
+    w[:, 4:] = 0
+    n.output(n.Conv(n.Relu(n.conv(out=8)), w))
+    cut = operated(n.finished(), choose=lambda group: np.arange(group.size) < 4)
+    repaired, (line,) = fold(Task.of(cut), samples(n, 4))
+    assert line.after == line.before
+    assert repaired.graph.serialized() == cut.network.graph.serialized()
