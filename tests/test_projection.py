@@ -156,6 +156,27 @@ def test_the_mean_of_what_is_predicted_is_not_counted_twice(kind: str) -> None:
     assert case.error(case.repaired(space, choice)) < 2e-3
 
 
+@pytest.mark.parametrize("reduction", ["channels", "weights"])
+def test_what_is_always_zero_predicts_nothing(reduction: str) -> None:
+    """What stays says nothing of what is gone: only that is made up for which is missing on average."""
+
+    def silent(n: Net) -> str:
+        w = n.weight(8, 5, 1, 1)
+        w[:4] = 0
+        return n.conv(n.Relu(n.Conv(n.input("batch", 5, n.H, n.W), w)), 6)
+
+    case = Case("silent", silent, PRIMES)
+    space = REDUCTIONS[reduction].find(case.network)
+    group = next(g for g in space.groups if g.size == (8 if reduction == "channels" else 48))
+    stays = np.arange(8) < 4
+    choice = Choice({group.id: stays if reduction == "channels" else np.tile(stays, 6)})
+    before, after = case.masked(space, choice), case.repaired(space, choice)
+    wanted, was, found = (case.output(g) for g in (case.graph, before.graph, after.graph))
+    assert np.ptp(found, axis=(0, 2, 3)).max() < 1e-6, "as without it, but for the bias"
+    np.testing.assert_allclose(found.mean((0, 2, 3)), wanted.mean((0, 2, 3)), atol=1e-4)
+    assert np.abs(was.mean((0, 2, 3)) - wanted.mean((0, 2, 3))).max() > 0.1
+
+
 @pytest.mark.parametrize(("kind", "reduction"), [*ROWS, *((kind, "weights") for kind in OTHERS)])
 def test_a_cut_is_repaired_as_its_reference_is(kind: str, reduction: str) -> None:
     """Both are told what is missing in terms of the uncut network."""
