@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -9,8 +11,9 @@ from nets import Net
 
 from onnxprune.contracts.cut import without
 from onnxprune.contracts.groups import Choice
+from onnxprune.errors import ProofFailed
 from onnxprune.graph import Edits, Graph, Network
-from onnxprune.proof import parts, same
+from onnxprune.proof import parts, prove, same
 from onnxprune.proof.compare import allowed, is_comparable, relative_error
 from onnxprune.reductions.channels import Channels
 
@@ -106,7 +109,7 @@ def test_parts_of_a_right_cut_are_equal_and_all_are_compared():
     reference, cut = cut_of(n)
     found = parts.by_parts(reference.graph, cut.base, cut.network.graph, cut.trace, n.feeds()[0])
     assert found.equal
-    assert found.tensors == 1, "the whole is one part, and its output is right"
+    assert found.tensors == 2, "the output, and the layer that lost something"
     assert found.error < 1e-5
 
 
@@ -122,6 +125,44 @@ def test_the_node_that_is_wrong_is_found_by_halving(which):
     assert not found.equal
     assert found.where == str(node)
     assert found.excess == pytest.approx(found.error / 2e-5)
+
+
+def test_layers_that_lost_something_are_compared_where_outputs_hide_them():
+    """What is behind the layer is zero whatever it gives."""
+    n = Net("hidden")
+    y = n.conv(n.Relu(n.conv(out=8)), 6)
+    n.read(n.Relu(n.Add(y, np.float32(-100))))
+    _, cut = cut_of(n)
+    assert y in cut.trace.compared
+    assert prove(cut, n.feeds()[0]).compared.tensors >= 2
+    graph = cut.network.graph
+    name = graph.producer[y].inputs[1]
+    wrong = cut.network.edited(Edits(constants={name: graph.array(name) * np.float32(1.01)}))
+    with pytest.raises(ProofFailed, match=f"{graph.producer[y]} differs"):
+        prove(replace(cut, network=wrong), n.feeds()[0])
+
+
+def normalised() -> tuple[Net, Network, Channels]:
+    n = Net("normalised channels")
+    y = n.dense(n.Relu(n.dense(n.input(n.B, n.H, 3), 8)), 8)
+    n.output(n.MatMul(n.LayerNormalization(y, n.positive(8), n.weight(8)), n.weight(8, 6)))
+    return n, Network(Graph(n.finished())), Channels("auto", True)
+
+
+def test_groups_that_a_normalisation_runs_over_are_left_out_and_named():
+    n, network, reduction = normalised()
+    space = reduction.find(network)
+    loose = [g for g in space.groups if g.approximate]
+    others = [g for g in space.groups if not g.approximate]
+    assert len(loose) == len(others) == 1
+    choice = Choice({g.id: np.arange(8) % 2 == 0 for g in space.groups})
+    proved = prove(without(network, [space], choice), n.feeds()[0])
+    assert not proved.exact
+    assert proved.approximate == (loose[0].name,)
+    assert proved.covered == {others[0].id}
+    assert proved.compared.tensors
+    alone = prove(without(network, [space], choice.among(loose)), n.feeds()[0])
+    assert (alone.covered, alone.compared.tensors) == (frozenset(), 0), "there is nothing to compare"
 
 
 # ---------------------------------------------------------------- rewritten graphs

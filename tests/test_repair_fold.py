@@ -306,6 +306,20 @@ def test_a_chain_of_linear_layers_is_restored_one_after_the_other(dims):
     close(run(repaired.graph.model, feeds)[0], run(cut.base.graph.model, feeds)[0], 1e-3)
 
 
+@pytest.mark.parametrize(("width", "rows"), [(8, 4096), (800, 12 * 400)])
+def test_as_many_rows_are_looked_at_as_inputs_ask_for(width, rows):
+    """Twelve for each input that is left, of all batches together, and 4096 at least."""
+    n = Net("rows")
+    n.output(n.gemm(n.Relu(n.gemm(n.input("batch", 3), width)), 2))
+    cut = operated(n.finished())
+    (name,) = cut.base.graph.inputs
+    random = np.random.default_rng(0)
+    batches = [{name: random.standard_normal((2600, 3)).astype(np.float32)} for _ in range(2)]
+    (line,) = fold(Task.of(cut), batches)[1]
+    assert line.inputs == width // 2
+    assert line.rows == 2 * (rows // 2 + 1)
+
+
 def test_a_layer_whose_fit_gains_nothing_stays_as_it_is(monkeypatch):
     """No weight changes, and no bias is added that says nothing."""
     n = Net("no gain")
