@@ -306,6 +306,26 @@ def test_a_chain_of_linear_layers_is_restored_one_after_the_other(dims):
     close(run(repaired.graph.model, feeds)[0], run(cut.base.graph.model, feeds)[0], 1e-3)
 
 
+@pytest.mark.parametrize("count", [6, 5, 1])
+def test_one_batch_is_halved_by_samples_and_one_sample_by_rows(count):
+    """Either half judges what the other has fitted, so both need rows."""
+    n = Net("one batch")
+    n.output(n.conv(bent(n, n.conv(n.input("batch", 3, 6, 6), 8)), 5, (1, 1)))
+    cut = operated(n.finished())
+    (name,) = cut.base.graph.inputs
+    x = np.random.default_rng(0).standard_normal((count, 3, 6, 6)).astype(np.float32)
+    repaired, (line,) = fold(Task.of(cut), [{name: x}])
+    assert line.rows == count * 36
+    assert line.after < line.before
+    before, after = (
+        np.square(
+            values(g, {name: x}, *g.outputs)[0] - values(cut.base.graph, {name: x}, *g.outputs)[0]
+        ).sum()
+        for g in (cut.network.graph, repaired.graph)
+    )
+    assert after < before
+
+
 @pytest.mark.parametrize(("width", "rows"), [(8, 4096), (800, 12 * 400)])
 def test_as_many_rows_are_looked_at_as_inputs_ask_for(width, rows):
     """Twelve for each input that is left, of all batches together, and 4096 at least."""
