@@ -144,10 +144,12 @@ def test_candidates_are_as_many_as_the_effort_allows(evaluations, samples, macs,
         ([1, 0, 0, 0], False),
         ([2, 1, 1, 2], True),
         ([3, 1, 0, -1], False),
+        ([2, 1, 0, 0], True),
+        ([2, 1, 0, -0.1], False),
     ],
 )
 def test_a_gain_is_believed_where_it_is_more_than_parts_differ_by(gains, better):
-    """Mean against 1.5 standard errors: of (3, 1, 0, -1) 0.75 against 1.28."""
+    """Mean against 1.5 standard errors: of (3, 1, 0, -1) 0.75 against 1.28, of (2, 1, 0, 0) against 0.72."""
     old = np.arange(4.0)
     assert exchange._is_less(old - np.asarray(gains), old) is better
 
