@@ -12,6 +12,7 @@ from nets import Net
 from onnxprune.contracts.cut import without
 from onnxprune.contracts.groups import Choice
 from onnxprune.errors import ProofFailed
+from onnxprune.execution.sessions import open_session
 from onnxprune.graph import Edits, Graph, Network
 from onnxprune.proof import parts, prove, same
 from onnxprune.proof.compare import allowed, is_comparable, relative_error
@@ -221,4 +222,23 @@ def test_a_graph_that_cannot_be_run_is_not_the_same():
     broken = graph.edited(Edits(constants={name: graph.array(name)[:, :2]}))
     found = same(graph, broken, feeds)
     assert not found.equal
+    assert found.tensors == 0
     assert "can't be run" in found.where
+
+
+def test_what_is_squashed_is_compared_before_and_counts_as_far_as_it_can_be_seen():
+    """Of a Sigmoid near zero, a difference that rounding explains is a large share."""
+    n = Net("squashed")
+    offset = n.const(np.float32(-20))
+    n.output(n.Sigmoid(n.Add(n.conv(out=4), offset)))
+    graph = Graph(n.finished())
+    near = graph.edited(Edits(constants={offset: np.float32(-20.0004)}))
+    values = [
+        next(iter(open_session(g).run(n.feeds()[0]).values())).astype(np.float64) for g in (graph, near)
+    ]
+    assert relative_error(*values) > 1e-4
+    found = same(graph, near, n.feeds()[0])
+    assert found.equal
+    assert found.tensors == 2
+    far = graph.edited(Edits(constants={offset: np.float32(-20.04)}))
+    assert not same(graph, far, n.feeds()[0]).equal

@@ -89,6 +89,24 @@ def test_effort_is_bounded(judged):
     assert len({tuple(c) for c in calls}) == len(calls)
 
 
+@pytest.mark.parametrize("wanted", range(3))
+def test_it_goes_on_as_long_as_something_gains(judged, monkeypatch, wanted):
+    """In the end every group was tried to count for more and for less, and nothing of that is better."""
+    monkeypatch.setattr(exchange, "FACTORS", (4.0,))
+    calls = judged(lambda found: -found[wanted] / 100)
+    search, way, before = started(evaluations=800, round_to=2)
+    found = exchanged(search, way)
+    gains = [c[wanted] for c in calls if c[wanted] > before[wanted]]
+    assert len({*gains}) > 1, "one step is not all there is to gain"
+    tried = {tuple(c) for c in calls}
+    assert len(tried) < 100, "effort is no limit here"
+    for group in range(3):
+        for times in (4.0, 0.25):
+            near = widths(way, within(exchange._weighing(found, group, times)))
+            assert tuple(near) in tried
+            assert near[wanted] <= max(gains)
+
+
 def test_what_is_dear_to_run_is_not_tried_often(judged, monkeypatch):
     calls = judged(lambda found: 0.0)
     monkeypatch.setattr(exchange, "EFFORT", 1.0)

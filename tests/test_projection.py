@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from onnxprune.ops.layers import LINEAR
 from onnxprune.proof import prove
 from onnxprune.reductions.channels import Channels
 from onnxprune.reductions.weights import Kernels, Weights
-from onnxprune.repair import Task, predicted
+from onnxprune.repair import Task, attempts, predicted
 from onnxprune.repair.projection import RIDGE, projected
 from onnxprune.runtime import Session
 
@@ -252,6 +253,44 @@ def test_single_values_are_those_of_dense_systems(kind: str) -> None:
                 system = own[np.ix_(on, on)] + ridge * np.eye(on.sum())
                 expected = w[g, o, on, t] + np.linalg.solve(system, (own @ gone)[on])
                 np.testing.assert_allclose(w2[g, o, on, t], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_layers_that_statistics_do_not_tell_of_are_counted_and_the_others_repaired() -> None:
+    def chain(n: Net) -> str:
+        x = n.input("batch", 5, n.H, n.W)
+        for _ in range(3):
+            x = n.Relu(n.conv(x, 8))
+        return n.conv(x, 6)
+
+    case = Case("chain", chain, PRIMES, 50)
+    space = Channels().find(case.network)
+    choice = Choice({g.id: np.arange(8) % 2 == 0 for g in space.groups})
+    cut, stats = without(case.network, [space], choice), case.stats(space)
+    consumers = [lost.consumer for lost in cut.lost]
+    assert len(consumers) == 3
+
+    def weight(network: Network, output: str) -> np.ndarray:
+        return network.graph.array(network.graph.producer[output].inputs[1])
+
+    for left_out in (consumers[:1], consumers[1:], consumers):
+        moments = {k: v for k, v in stats.moments.items() if k not in {c.activation for c in left_out}}
+        repaired, unknown = projected(Task.of(cut), replace(stats, moments=moments))
+        assert unknown == len(left_out)
+        for consumer in consumers:
+            same = np.array_equal(weight(repaired, consumer.output), weight(cut.network, consumer.output))
+            assert same == (consumer in left_out)
+
+
+@pytest.mark.parametrize(("unknown", "said"), [(0, ()), (1, "1 layer as"), (2, "2 layers as")])
+def test_how_many_layers_are_left_as_they_are_is_said(unknown: int, said: str, monkeypatch) -> None:
+    case = Case("said", CONSUMERS["conv"], PRIMES, 10)
+    space = Channels().find(case.network)
+    task = Task.of(without(case.network, [space], chosen(space)))
+    monkeypatch.setattr(attempts, "projected", lambda task, *_, **__: (task.network, unknown))
+    found = attempts.from_statistics(task, "auto", case.stats(space), lambda network: network)
+    assert found.mode == "stats"
+    assert (f"repair leaves {said}" in found.notes[0]) if said else found.notes == ()
+    assert attempts.from_statistics(task, "bias", case.stats(space), lambda network: network).mode == "bias"
 
 
 def test_a_stack_of_matrices_has_no_bias() -> None:

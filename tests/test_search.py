@@ -54,6 +54,22 @@ class TestEdge:
         assert len(found.trials) <= 3
         assert 0.57 <= found.best.candidate <= 0.6
 
+    @pytest.mark.parametrize(("inside", "outside", "at"), [(-1.0, 1e-6, 0.7125), (-1e-6, 1.0, 0.5375)])
+    def test_interpolation_keeps_away_from_both_ends(self, inside, outside, at):
+        """Of the bracket from 0.5 to 0.75, 15% at either end."""
+        found = edge(
+            lambda t: t,
+            lambda v: inside if v < 0.6 else outside,
+            inside=0.0,
+            outside=1.0,
+            effort=Effort(3),
+        )
+        assert [t.at for t in found.trials] == pytest.approx([0.5, 0.75, at])
+
+    def test_a_bracket_that_is_small_enough_ends_the_search(self):
+        found = edge(lambda t: t, lambda v: v - 0.3, inside=0.3 - 4e-4, outside=0.3 + 4e-4, effort=Effort(9))
+        assert len(found.trials) <= 2
+
     def test_nothing_within(self):
         found = edge(lambda t: t + 1, lambda v: v - 0.5, inside=0.1, outside=1.0, effort=Effort(4))
         assert found.best is None

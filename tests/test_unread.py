@@ -65,6 +65,7 @@ def test_what_others_sum_over_stays():
 
 def test_channels_of_another_group_are_not_counted():
     assert after([[0, 3], [3]], units=(1, -1, 2, 0)) == [0, 1], "places 0 and 3 are channels 1 and 0"
+    assert after([[1], [0]], units=(1, -1, 2, 0)) == [1], "place 1 is none of them"
     assert after([[1], [1]], units=(-1, -1, -1, -1), also=["other"]) is None
 
 
