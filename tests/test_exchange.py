@@ -89,6 +89,24 @@ def test_effort_is_bounded(judged):
     assert len({tuple(c) for c in calls}) == len(calls)
 
 
+@pytest.mark.parametrize("wanted", range(3))
+def test_it_goes_on_as_long_as_something_gains(judged, monkeypatch, wanted):
+    """In the end every group was tried to count for more and for less, and nothing of that is better."""
+    monkeypatch.setattr(exchange, "FACTORS", (4.0,))
+    calls = judged(lambda found: -found[wanted] / 100)
+    search, way, before = started(evaluations=800, round_to=2)
+    found = exchanged(search, way)
+    gains = [c[wanted] for c in calls if c[wanted] > before[wanted]]
+    assert len({*gains}) > 1, "one step is not all there is to gain"
+    tried = {tuple(c) for c in calls}
+    assert len(tried) < 100, "effort is no limit here"
+    for group in range(3):
+        for times in (4.0, 0.25):
+            near = widths(way, within(exchange._weighing(found, group, times)))
+            assert tuple(near) in tried
+            assert near[wanted] <= max(gains)
+
+
 def test_what_is_dear_to_run_is_not_tried_often(judged, monkeypatch):
     calls = judged(lambda found: 0.0)
     monkeypatch.setattr(exchange, "EFFORT", 1.0)
@@ -116,6 +134,48 @@ def test_for_latency_nothing_is_tried(judged):
     timed = replace(problem, limits=(read("--latency", 0.5),))
     assert exchange.exchanged(timed, [None, None], 10) is timed
     assert not calls
+
+
+@pytest.mark.parametrize(
+    ("evaluations", "samples", "macs", "count"),
+    [
+        (200, 10, 1000, 25),  # one in eight
+        (207, 10, 1000, 25),
+        (64, 10, 1000, 8),
+        (63, 10, 1000, 0),  # too few to gain anything
+        (200, 2000, 2 * 10**7, 10),  # each candidate takes 4e11 of 4e12
+        (200, 2000, 3 * 10**7, 0),
+        (200, 0, 0, 25),
+        (0, 10, 1000, 0),
+    ],
+)
+def test_candidates_are_as_many_as_the_effort_allows(evaluations, samples, macs, count):
+    assert exchange.affordable(evaluations, samples, macs) == count
+
+
+@pytest.mark.parametrize(
+    ("gains", "better"),
+    [
+        ([1, 1, 1, 1], True),
+        ([0, 0, 0, 0], False),
+        ([-1, -1, -1, -1], False),
+        ([1, 0, 0, 0], False),
+        ([2, 1, 1, 2], True),
+        ([3, 1, 0, -1], False),
+        ([2, 1, 0, 0], True),
+        ([2, 1, 0, -0.1], False),
+    ],
+)
+def test_a_gain_is_believed_where_it_is_more_than_parts_differ_by(gains, better):
+    """Mean against 1.5 standard errors: of (3, 1, 0, -1) 0.75 against 1.28, of (2, 1, 0, 0) against 0.72."""
+    old = np.arange(4.0)
+    assert exchange._is_less(old - np.asarray(gains), old) is better
+
+
+def test_few_samples_make_few_parts_and_too_few_none():
+    samples = started()[0].evidence.choose
+    counts = {n: [p.count for p in exchange.parts(samples.first(n))] for n in (7, 8, 13, 40)}
+    assert counts == {7: [], 8: [4, 4], 13: [5, 4, 4], 40: [5] * 8}
 
 
 def test_parts_share_no_sample():

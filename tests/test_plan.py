@@ -253,11 +253,12 @@ class TestMisfits:
         [
             (lambda d: tensor_of(d, 12).update(name="gone"), "plan, tensor 'gone': the model has no such"),
             (lambda d: tensor_of(d, 10).update(kept=[0, 10]), r"keeps an index outside 0\.\.9"),
+            (lambda d: tensor_of(d, 10).update(kept=[0, 11]), r"keeps an index outside 0\.\.9"),
             (lambda d: tensor_of(d, 10).update(axes=[2]), r"its axes \[2\] of .* hold no channels here"),
             (lambda d: tensor_of(d, 10).update(kept=[0]), "is coupled with one that another tensor"),
             (lambda d: keep_in(d, 10, []), "plan, group 'Conv11': no channel would be left"),
         ],
-        ids=["name", "index", "axis", "coupling", "empty"],
+        ids=["name", "index", "index far out", "axis", "coupling", "empty"],
     )  # fmt: skip
     def test_the_first_difference_is_named(self, result, edit, message):
         with pytest.raises(InputError, match=message):

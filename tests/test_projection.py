@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from onnxprune.ops.layers import LINEAR
 from onnxprune.proof import prove
 from onnxprune.reductions.channels import Channels
 from onnxprune.reductions.weights import Kernels, Weights
-from onnxprune.repair import Task, predicted
+from onnxprune.repair import Task, attempts, predicted
 from onnxprune.repair.projection import RIDGE, projected
 from onnxprune.runtime import Session
 
@@ -156,6 +157,27 @@ def test_the_mean_of_what_is_predicted_is_not_counted_twice(kind: str) -> None:
     assert case.error(case.repaired(space, choice)) < 2e-3
 
 
+@pytest.mark.parametrize("reduction", ["channels", "weights"])
+def test_what_is_always_zero_predicts_nothing(reduction: str) -> None:
+    """What stays says nothing of what is gone: only that is made up for which is missing on average."""
+
+    def silent(n: Net) -> str:
+        w = n.weight(8, 5, 1, 1)
+        w[:4] = 0
+        return n.conv(n.Relu(n.Conv(n.input("batch", 5, n.H, n.W), w)), 6)
+
+    case = Case("silent", silent, PRIMES)
+    space = REDUCTIONS[reduction].find(case.network)
+    group = next(g for g in space.groups if g.size == (8 if reduction == "channels" else 48))
+    stays = np.arange(8) < 4
+    choice = Choice({group.id: stays if reduction == "channels" else np.tile(stays, 6)})
+    before, after = case.masked(space, choice), case.repaired(space, choice)
+    wanted, was, found = (case.output(g) for g in (case.graph, before.graph, after.graph))
+    assert np.ptp(found, axis=(0, 2, 3)).max() < 1e-6, "as without it, but for the bias"
+    np.testing.assert_allclose(found.mean((0, 2, 3)), wanted.mean((0, 2, 3)), atol=1e-4)
+    assert np.abs(was.mean((0, 2, 3)) - wanted.mean((0, 2, 3))).max() > 0.1
+
+
 @pytest.mark.parametrize(("kind", "reduction"), [*ROWS, *((kind, "weights") for kind in OTHERS)])
 def test_a_cut_is_repaired_as_its_reference_is(kind: str, reduction: str) -> None:
     """Both are told what is missing in terms of the uncut network."""
@@ -231,6 +253,44 @@ def test_single_values_are_those_of_dense_systems(kind: str) -> None:
                 system = own[np.ix_(on, on)] + ridge * np.eye(on.sum())
                 expected = w[g, o, on, t] + np.linalg.solve(system, (own @ gone)[on])
                 np.testing.assert_allclose(w2[g, o, on, t], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_layers_that_statistics_do_not_tell_of_are_counted_and_the_others_repaired() -> None:
+    def chain(n: Net) -> str:
+        x = n.input("batch", 5, n.H, n.W)
+        for _ in range(3):
+            x = n.Relu(n.conv(x, 8))
+        return n.conv(x, 6)
+
+    case = Case("chain", chain, PRIMES, 50)
+    space = Channels().find(case.network)
+    choice = Choice({g.id: np.arange(8) % 2 == 0 for g in space.groups})
+    cut, stats = without(case.network, [space], choice), case.stats(space)
+    consumers = [lost.consumer for lost in cut.lost]
+    assert len(consumers) == 3
+
+    def weight(network: Network, output: str) -> np.ndarray:
+        return network.graph.array(network.graph.producer[output].inputs[1])
+
+    for left_out in (consumers[:1], consumers[1:], consumers):
+        moments = {k: v for k, v in stats.moments.items() if k not in {c.activation for c in left_out}}
+        repaired, unknown = projected(Task.of(cut), replace(stats, moments=moments))
+        assert unknown == len(left_out)
+        for consumer in consumers:
+            same = np.array_equal(weight(repaired, consumer.output), weight(cut.network, consumer.output))
+            assert same == (consumer in left_out)
+
+
+@pytest.mark.parametrize(("unknown", "said"), [(0, ()), (1, "1 layer as"), (2, "2 layers as")])
+def test_how_many_layers_are_left_as_they_are_is_said(unknown: int, said: str, monkeypatch) -> None:
+    case = Case("said", CONSUMERS["conv"], PRIMES, 10)
+    space = Channels().find(case.network)
+    task = Task.of(without(case.network, [space], chosen(space)))
+    monkeypatch.setattr(attempts, "projected", lambda task, *_, **__: (task.network, unknown))
+    found = attempts.from_statistics(task, "auto", case.stats(space), lambda network: network)
+    assert found.mode == "stats"
+    assert (f"repair leaves {said}" in found.notes[0]) if said else found.notes == ()
+    assert attempts.from_statistics(task, "bias", case.stats(space), lambda network: network).mode == "bias"
 
 
 def test_a_stack_of_matrices_has_no_bias() -> None:

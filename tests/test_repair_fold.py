@@ -11,8 +11,9 @@ from onnxprune.contracts.traces import Chained
 from onnxprune.ops.layers import LINEAR
 from onnxprune.quality.loss import Judge
 from onnxprune.reductions.weights import Kernels, Weights
-from onnxprune.repair import Task
+from onnxprune.repair import Task, sequential
 from onnxprune.repair.fitted import fitted_layers
+from onnxprune.repair.regression import Fit
 from onnxprune.repair.sequential import fold
 
 
@@ -303,3 +304,52 @@ def test_a_chain_of_linear_layers_is_restored_one_after_the_other(dims):
     assert len(lines) >= 2
     feeds = samples(n, 1, seed=5)[0]
     close(run(repaired.graph.model, feeds)[0], run(cut.base.graph.model, feeds)[0], 1e-3)
+
+
+@pytest.mark.parametrize("count", [6, 5, 1])
+def test_one_batch_is_halved_by_samples_and_one_sample_by_rows(count):
+    """Either half judges what the other has fitted, so both need rows."""
+    n = Net("one batch")
+    n.output(n.conv(bent(n, n.conv(n.input("batch", 3, 6, 6), 8)), 5, (1, 1)))
+    cut = operated(n.finished())
+    (name,) = cut.base.graph.inputs
+    x = np.random.default_rng(0).standard_normal((count, 3, 6, 6)).astype(np.float32)
+    repaired, (line,) = fold(Task.of(cut), [{name: x}])
+    assert line.rows == count * 36
+    assert line.after < line.before
+    before, after = (
+        np.square(
+            values(g, {name: x}, *g.outputs)[0] - values(cut.base.graph, {name: x}, *g.outputs)[0]
+        ).sum()
+        for g in (cut.network.graph, repaired.graph)
+    )
+    assert after < before
+
+
+@pytest.mark.parametrize(("width", "rows"), [(8, 4096), (800, 12 * 400)])
+def test_as_many_rows_are_looked_at_as_inputs_ask_for(width, rows):
+    """Twelve for each input that is left, of all batches together, and 4096 at least."""
+    n = Net("rows")
+    n.output(n.gemm(n.Relu(n.gemm(n.input("batch", 3), width)), 2))
+    cut = operated(n.finished())
+    (name,) = cut.base.graph.inputs
+    random = np.random.default_rng(0)
+    batches = [{name: random.standard_normal((2600, 3)).astype(np.float32)} for _ in range(2)]
+    (line,) = fold(Task.of(cut), batches)[1]
+    assert line.inputs == width // 2
+    assert line.rows == 2 * (rows // 2 + 1)
+
+
+def test_a_layer_whose_fit_gains_nothing_stays_as_it_is(monkeypatch):
+    """No weight changes, and no bias is added that says nothing."""
+    n = Net("no gain")
+    n.output(n.Conv(n.Relu(n.conv(out=8)), n.weight(5, 8, 1, 1)))
+    cut = operated(n.finished())
+
+    def useless(_halves, start, bias, **_):
+        return Fit(start, bias, float("inf"), 0.5, 0.5)
+
+    monkeypatch.setattr(sequential, "fit", useless)
+    repaired, (line,) = fold(Task.of(cut), samples(n, 4))
+    assert line.after == line.before == 0.5
+    assert repaired.graph.serialized() == cut.network.graph.serialized()

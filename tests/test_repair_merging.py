@@ -125,6 +125,18 @@ def test_filters_like_no_other_are_left_out():
     np.testing.assert_array_equal(run(found.model, feeds)[0], run(cut.network.graph.model, feeds)[0])
 
 
+def test_a_filter_of_zeros_is_like_no_other():
+    """The first filter that stays gives nothing: what is gone goes to the one that it is a multiple of."""
+    n = Net("zeros")
+    w, factors = copied(n, 8, 3, 1, 1)
+    w[0] = w[4] = 0
+    b = n.weight(4)
+    b[0] = 0
+    y = n.node("Conv", n.input(n.B, 3, n.H, n.W), w, np.concatenate([b, b * factors]))
+    head(n, n.Relu(y))
+    exact(n)
+
+
 def test_without_samples_filters_are_merged():
     n = Net("auto")
     w, _ = copied(n, 2 * n.C, 3, 1, 1)

@@ -7,6 +7,7 @@ import pytest
 from nets import Net
 from repairs import Columns, least_squares, operated, samples, values
 
+from onnxprune.errors import InputError
 from onnxprune.graph import Graph
 from onnxprune.quality.loss import Judge
 from onnxprune.repair import Task, sequential, targets
@@ -313,6 +314,24 @@ def test_a_shortcut_behind_the_bias_of_a_product():
     judge = Judge(task.origin.graph, samples(n, 8, seed=3))
     repaired, _ = fold(task, batches)
     assert judge.loss(repaired.graph) < 0.5 * judge.loss(task.network.graph)
+
+
+@pytest.mark.parametrize(("height", "other"), [(4, 1), (1, 4)])
+def test_a_shortcut_that_turns_out_to_be_broadcast_is_refused(height, other):
+    """Sizes that the model leaves open may be equal as far as is known, and not in a sample."""
+    n = Net("broadcast")
+    x, beside = n.input("batch", 3, "height", 5), n.input("batch", 6, "other", 5)
+    y = n.conv(n.Relu(n.conv(x, 8)), 6)
+    n.output(n.conv(n.Add(y, beside), 4))
+    task = Task.of(operated(n.finished()))
+    assert found_shortcuts(task)[y] is not None
+    random = np.random.default_rng(0)
+    feeds = {
+        name: random.standard_normal((2, c, h, 5)).astype(np.float32)
+        for name, c, h in ((x, 3, height), (beside, 6, other))
+    }
+    with pytest.raises(InputError, match="a shortcut has another size than what it is added to"):
+        fold(task, [feeds, feeds])
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from onnxprune.errors import UsageError
 from onnxprune.quality.interval import drop_interval
 from onnxprune.report.pareto import pareto_table, plot
 from onnxprune.strategies.bisection import Effort, bisect
-from onnxprune.strategies.pareto import curve
+from onnxprune.strategies.pareto import curve, shares
 from onnxprune.strategies.refusal import drop_refused, no_gain, too_tight
 from onnxprune.strategies.schedule import schedule
 
@@ -53,6 +53,22 @@ class TestEdge:
         )
         assert len(found.trials) <= 3
         assert 0.57 <= found.best.candidate <= 0.6
+
+    @pytest.mark.parametrize(("inside", "outside", "at"), [(-1.0, 1e-6, 0.7125), (-1e-6, 1.0, 0.5375)])
+    def test_interpolation_keeps_away_from_both_ends(self, inside, outside, at):
+        """Of the bracket from 0.5 to 0.75, 15% at either end."""
+        found = bisect(
+            lambda t: t,
+            lambda v: inside if v < 0.6 else outside,
+            inside=0.0,
+            outside=1.0,
+            effort=Effort(3),
+        )
+        assert [t.at for t in found.trials] == pytest.approx([0.5, 0.75, at])
+
+    def test_a_bracket_that_is_small_enough_ends_the_search(self):
+        found = bisect(lambda t: t, lambda v: v - 0.3, inside=0.3 - 4e-4, outside=0.3 + 4e-4, effort=Effort(9))
+        assert len(found.trials) <= 2
 
     def test_nothing_within(self):
         found = bisect(lambda t: t + 1, lambda v: v - 0.5, inside=0.1, outside=1.0, effort=Effort(4))
@@ -164,6 +180,28 @@ class TestPareto:
         table = pareto_table(found, cost="MACs", quality="accuracy")
         assert list(table.columns[0].cells) == ["m0.8", "m0.6", "m0.4"]
 
+    @pytest.mark.parametrize(
+        ("others", "dominated"),
+        [
+            ([], False),
+            ([(0.5, 0.9)], False),  # as good: neither is worse
+            ([(0.5, 0.91)], True),
+            ([(0.49, 0.9)], True),
+            ([(0.4, 0.95)], True),
+            ([(0.6, 0.99)], False),
+            ([(0.4, 0.8)], False),
+            ([(0.4, 0.8), (0.4, 0.9)], True),
+        ],
+    )
+    def test_dominated_is_what_another_beats_in_one_and_equals_in_the_other(self, others, dominated):
+        points = {0: (0.5, 0.9), **dict(enumerate(others, 1))}
+        found = curve(lambda t: t, lambda t: (str(t), *points[t]), [*points])
+        assert found[0].dominated is dominated
+
+    def test_targets_are_evenly_spaced_above_the_floor_which_is_the_last(self):
+        assert shares(4, 0.2) == pytest.approx((0.8, 0.6, 0.4, 0.2))
+        assert shares(1, 0.3) == pytest.approx((0.3,))
+
     def test_a_plot_without_matplotlib(self, monkeypatch, tmp_path):
         monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
         with pytest.raises(UsageError, match="matplotlib"):
@@ -184,6 +222,17 @@ class TestRefusal:
         assert error.exit_code == 3
         assert str(error).startswith("--latency: 5 ms can't be met: 6.2 ms is the least")
         assert "'conv1', 'conv2'" in str(error)
+
+    def test_floor_without_groups(self):
+        error = too_tight("--size", "5 kB", "6.2 kB", [])
+        assert "may be;" in f"{error};"
+        assert "most in" not in str(error)
+
+    def test_latency_of_what_is_no_gain_is_said(self):
+        error = no_gain(Size(10, 10, 1000), Size(10, 10, 1001), Speed(1, 1.25, 1.25, 1.1, 1.3), ["x"])
+        assert "not smaller (1001 bytes against 1000) and not faster, latency is 1.25 of" in str(error)
+        error = no_gain(Size(10, 10, 1000), Size(10, 10, 1001), None, ["x"])
+        assert "not faster; tried: x" in str(error)
 
     def test_drop(self):
         error = drop_refused(0.01, 0.018, 0.97)

@@ -48,17 +48,17 @@ ROOMS = (
 )
 
 TESTS = (
-    *("allocate", "approximate", "branch_pruning", "budget", "compensation", "components"),
+    *("allocate", "approximate", "branch_pruning", "budget", "compare", "compensation", "components"),
     *("computed_weights", "criteria", "descent", "exchange", "fidelity", "inbound", "linear_layers"),
     *("masked", "meeting", "pipeline", "pipeline_budgets", "plan", "prefix", "projection", "promise"),
     *("proved", "quality", "recurrent", "refused", "repair", "repair_expectation", "repair_fold"),
     *("repair_integers", "repair_merging", "repair_nonlinear", "repair_regression", "repair_reuse"),
-    *("search", "sensitivity", "spaces", "stepwise", "taylor", "traps", "unstructured", "weights"),
-    *("weights_of", "widths"),
+    *("scores", "search", "selection", "sensitivity", "spaces", "steps", "stepwise", "taylor", "traps"),
+    *("unstructured", "weights", "weights_of", "widths"),
 )
 """Files of tests that are about these rooms."""
 
-_SPARE = 20
+_SPARE = 6
 """Seconds that a mutant may take beside its tests, to import the package and to collect."""
 
 
@@ -89,7 +89,20 @@ def judged(mutant: positions.Mutant, known: coverage.Coverage, budget: float) ->
         outcome, by = "timeout", ""
     else:
         outcome, by = ("survived" if found["code"] == 0 else "killed"), found["by"] or f"exit {found['code']}"
+        if found["code"] and not found["by"]:
+            _require_sane(mutant.path, source, chosen[:1])
     return Outcome(*told, outcome, by, len(tests), len(chosen))
+
+
+def _require_sane(path: str, source: str, tests: list[str]) -> None:
+    """Make sure that it is the mutant which keeps tests from being collected, and not the installation.
+
+    Raises:
+        SystemExit: they can't be run without a mutant, either.
+    """
+    found = forks.run(partial(forks.tested, ROOT, path, source, tests), _SPARE + 60)
+    if found is None or found["code"]:
+        raise SystemExit(f"{tests[0]} fails without a mutant")
 
 
 def run(count: int, seed: int, budget: float, *, again: bool) -> None:

@@ -31,7 +31,7 @@ class _Part:
         end: position behind the last one.
         nodes: these, and what computes numbers for them.
         given: tensors that it reads.
-        made: tensors that others read.
+        made: tensors that others read, or that have to be compared.
     """
 
     first: int
@@ -44,7 +44,8 @@ class _Part:
 def by_parts(reference: Graph, base: Network, cut: Graph, trace: Trace, feeds: Feeds) -> Comparison:
     """Compare parts of a cut graph with those of the masked reference, on the same inputs.
 
-    Parts are halved as long as rounding does not explain what they give.
+    Parts are halved as long as rounding does not explain what they give, to others and at the layers that
+    lost something: what is behind such a layer may hide what it gives.
 
     Args:
         reference: the masked reference.
@@ -60,7 +61,7 @@ def by_parts(reference: Graph, base: Network, cut: Graph, trace: Trace, feeds: F
     worst, excess, count = 0.0, 0.0, 0
     spans = [(0, len(cut.nodes))]
     while spans:
-        parts = [_part(cut, comparable, *span) for span in spans]
+        parts = [_part(cut, comparable, trace.compared, *span) for span in spans]
         taps = dict.fromkeys(name for part in parts for name in (*part.given, *part.made))
         names = [name for name in taps if name in reference.producer]
         values = {**feeds, **open_session(reference.tapped(names), _AS_WRITTEN).run(feeds, names)}
@@ -84,7 +85,9 @@ def in_parts(reference: Graph, base: Network, cut: Graph) -> frozenset[str]:
     return frozenset(name for name in common if name not in facts.values and name in facts.dtypes)
 
 
-def _part(graph: Graph, comparable: Collection[str], first: int, end: int) -> _Part:
+def _part(
+    graph: Graph, comparable: Collection[str], compared: Collection[str], first: int, end: int
+) -> _Part:
     own = [node for node in graph.nodes[first:end] if node.op != "Constant"]
     chosen = {node.index: node for node in own}
     given: dict[str, None] = {}
@@ -100,7 +103,12 @@ def _part(graph: Graph, comparable: Collection[str], first: int, end: int) -> _P
                 chosen[maker.index] = maker
                 wanted.append(maker)
     inside = {node.index for node in own}
-    made = [o for node in own for o in node.outputs if o in comparable and _is_read(graph, o, inside)]
+    made = [
+        o
+        for node in own
+        for o in node.outputs
+        if o in comparable and (o in compared or _is_read(graph, o, inside))
+    ]
     return _Part(first, end, tuple(chosen[k] for k in sorted(chosen)), tuple(given), tuple(made))
 
 

@@ -159,19 +159,27 @@ class _Job:
         layout = self._layer.layout
         if not self._begun:
             self._begin(target.shape)
-        p, y = layout.patches(data, target.shape, target.rows), target.values
+        try:
+            p, y = layout.patches(data, target.shape, target.rows), target.values
+        except IndexError:
+            if other is None:
+                raise
+            raise self._broadcast() from None  # what it gives is smaller than the sum
         added = np.zeros((1, 1, 1), np.float32)
         if other is not None:
             if _without(other.shape, layout.outputs) != _without(target.shape, layout.outputs):
-                raise InputError(
-                    "a shortcut has another size than what it is added to", where=str(self._node)
-                )
+                raise self._broadcast()
             added = layout.targets(other, target.rows).astype(np.float32)
             added += slot.behind().astype(np.float32).reshape(len(added), 1, -1)
             y = y - added
         self._sums[target.half].add(p, y)
         if self._function is not None:
             self._rows.append(FitRows(p, y, added).put(self._store))
+
+    def _broadcast(self) -> InputError:
+        """A sum of which one part is broadcast in a sample, though sizes that are known don't tell."""
+        reason = "a shortcut has another size than what it is added to"
+        return InputError(reason, where=str(self._node))
 
     def _begin(self, y: Shape) -> None:
         """Find out what becomes of its output, now that the rank of that is known."""

@@ -7,7 +7,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,32 +96,49 @@ class Coverage:
             for line, found in lines.items():
                 own.setdefault(int(line), set()).update(names[k] for k in found)
 
-    def tests(self, path: str, source: str, line: int) -> list[str]:
-        """The tests that run the statement of a line, quick files first.
+    def tests(self, path: str, source: str, line: int) -> frozenset[str]:
+        """The tests that run the statement of a line.
 
         What runs when a file is imported belongs to no test: then all that run anything of the file.
         """
         own = self.lines.get(path, {})
         lines, imported = statement(source, line)
-        found = {name for k in (own if imported else lines) for name in own.get(k, ())}
-        files: dict[str, list[str]] = {}
-        for name in sorted(found, key=lambda n: (self.seconds[n], n)):
-            files.setdefault(name.partition("::")[0], []).append(name)
+        return frozenset(name for k in (own if imported else lines) for name in own.get(k, ()))
 
-        def mean(file: str) -> float:
-            return sum(self.seconds[name] for name in files[file]) / len(files[file])
+    def within(self, tests: Iterable[str], seconds: float) -> list[str]:
+        """Some of these tests, in the order in which they shall run: one at least, and no more than fit.
 
-        return [name for file in sorted(files, key=mean) for name in files[file]]
+        Cases of one test are much alike: the quickest case of each test comes first, then the second ones.
+        Of these, tests of one file run together, and files of quick tests first.
 
-    def within(self, tests: Sequence[str], seconds: float) -> list[str]:
-        """The quickest of some tests, in their order, that take no longer together; one at least."""
-        chosen, total = set[str](), 0.0
-        for name in sorted(tests, key=lambda n: self.seconds[n]):
+        Args:
+            tests: to choose from.
+            seconds: that the chosen ones take together.
+        """
+        ranks: dict[str, int] = {}
+        seen: Counter[str] = Counter()
+        for name in sorted(tests, key=lambda n: (self.seconds[n], n)):
+            ranks[name] = seen[_function(name)]
+            seen[_function(name)] += 1
+        chosen, total = list[str](), 0.0
+        for name in sorted(ranks, key=lambda n: (ranks[n], self.seconds[n], n)):
             total += self.seconds[name]
             if chosen and total > seconds:
                 break
-            chosen.add(name)
-        return [name for name in tests if name in chosen]
+            chosen.append(name)
+        files: dict[str, list[float]] = {}
+        for name in chosen:
+            files.setdefault(_file(name), []).append(self.seconds[name])
+        means = {file: sum(found) / len(found) for file, found in files.items()}
+        return sorted(chosen, key=lambda n: (ranks[n] > 0, means[_file(n)], _file(n), self.seconds[n], n))
+
+
+def _file(test: str) -> str:
+    return test.partition("::")[0]
+
+
+def _function(test: str) -> str:
+    return test.partition("[")[0]
 
 
 def read(folder: Path) -> Coverage:

@@ -45,7 +45,7 @@ def warm() -> None:
 
 
 def run(job: Callable[[], Any], seconds: float) -> Any:
-    """What a job returns, as JSON, in a fork of this process; `None` where it ends without, or takes longer.
+    """What a job returns, as JSON, in a fork of this process; `None` where it takes longer, or crashes.
 
     Time is that of the processor, so that a busy machine is no reason to give up; who only waits, and for
     long, is ended as well.
@@ -53,24 +53,34 @@ def run(job: Callable[[], Any], seconds: float) -> Any:
     Args:
         job: what to do.
         seconds: that it may take.
+
+    Raises:
+        RuntimeError: it raised something.
     """
     read, write = os.pipe()
     child = os.fork()
     if not child:
+        code = _RAISED
         try:
             os.close(read)
             _isolate(seconds)
             os.write(write, json.dumps(job()).encode())
+            code = 0
         finally:
-            os._exit(0)
+            os._exit(code)
     os.close(write)
     try:
-        return _answer(child, read)
+        found = _answer(child, read)
     finally:
         os.close(read)
+        status = os.waitpid(child, os.WNOHANG)[1]
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+        with suppress(ChildProcessError):
+            os.waitpid(child, 0)
+    if found is None and os.WIFEXITED(status) and os.WEXITSTATUS(status) == _RAISED:
+        raise RuntimeError("a fork raised something")
+    return found
 
 
 def _isolate(seconds: float) -> None:
@@ -109,6 +119,13 @@ def _is_asleep(child: int) -> bool:
     except OSError:
         return True
     return all(state not in ("R", "D") for state in states)
+
+
+_RAISED = 70
+"""The exit code of a fork whose job raised something."""
+
+_QUICK = 2
+"""Files of tests that run before the others are imported."""
 
 
 class Replaced(MetaPathFinder):
@@ -164,7 +181,17 @@ def tested(root: Path, path: str, source: str, tests: Sequence[str]) -> dict[str
     os.chdir(root)
     sys.path.insert(0, str(root))
     sys.meta_path.insert(0, Replaced(root, path, source))
-    first = _FirstFailure()
-    options = ["-x", "-q", "--no-header", "--no-summary", "-p", "no:cacheprovider", "-p", "no:randomly"]
-    code = pytest.main([*options, *tests], plugins=[first])
-    return {"code": int(code), "by": first.test}
+    options = ["-x", "-q", "--no-header", "--no-summary", "-p", "no:cacheprovider"]
+    for some in _quick_and_others(tests):
+        first = _FirstFailure()
+        code = pytest.main([*options, *some], plugins=[first])
+        if code:
+            return {"code": int(code), "by": first.test}
+    return {"code": 0, "by": ""}
+
+
+def _quick_and_others(tests: Sequence[str]) -> list[Sequence[str]]:
+    """The tests of the first files, and all others: pytest imports all files before it runs any test."""
+    files = list(dict.fromkeys(test.partition("::")[0] for test in tests))[:_QUICK]
+    count = next((k for k, t in enumerate(tests) if t.partition("::")[0] not in files), len(tests))
+    return [part for part in (tests[:count], tests[count:]) if part]

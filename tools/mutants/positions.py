@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import random
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -61,8 +62,8 @@ def drawn(sources: Mapping[str, str], seed: int) -> Iterator[Mutant]:
     """Mutants in random order, one for every place and kind of operator.
 
     A place is drawn first, and then what becomes of it: an operator that can be replaced by eleven others
-    counts once. What Python never evaluates (annotations, docstrings) is left out, and so is what decorates a
-    dataclass: `frozen` and `eq` guard against mistakes that the code doesn't make.
+    counts once. What Python never evaluates (annotations, docstrings) is left out, and so is what guards
+    against mistakes that the code doesn't make: `frozen` and `eq` of classes, `strict` of zip.
 
     Args:
         sources: path -> text.
@@ -75,10 +76,8 @@ def drawn(sources: Mapping[str, str], seed: int) -> Iterator[Mutant]:
         variants = list(site.variants)
         chance.shuffle(variants)
         source = sources[site.path]
-        if _declares(source, site.line):
-            continue
         mutant = next((m for v in variants if (m := _mutant(site, source, *v)) is not None), None)
-        if mutant is not None:
+        if mutant is not None and not _guards(mutant):
             yield mutant
 
 
@@ -160,9 +159,12 @@ def _evaluated(source: str) -> str:
     return ast.dump(_Evaluated().visit(ast.parse(source)))
 
 
-def _declares(source: str, line: int) -> bool:
-    """Whether a line decorates a dataclass."""
-    return source.splitlines()[line - 1].lstrip().startswith("@dataclass")
+def _guards(mutant: Mutant) -> bool:
+    """Whether only a guard is changed."""
+    before = re.sub(r"\b(strict|frozen|eq)=\w+", "", mutant.before)
+    return before == re.sub(r"\b(strict|frozen|eq)= *\w+", "", mutant.after) or before.startswith(
+        "@dataclass"
+    )
 
 
 def statement(source: str, line: int) -> tuple[range, bool]:
