@@ -94,15 +94,15 @@ def test_it_goes_on_as_long_as_something_gains(judged, monkeypatch, wanted):
     """In the end every group was tried to count for more and for less, and nothing of that is better."""
     monkeypatch.setattr(exchange, "FACTORS", (4.0,))
     calls = judged(lambda found: -found[wanted] / 100)
-    search, way, before = started(evaluations=800, round_to=2)
-    found = exchanged(search, way)
+    search, problem, before = started(evaluations=800, round_to=2)
+    found = exchanged(search, problem)
     gains = [c[wanted] for c in calls if c[wanted] > before[wanted]]
     assert len({*gains}) > 1, "one step is not all there is to gain"
     tried = {tuple(c) for c in calls}
     assert len(tried) < 100, "effort is no limit here"
     for group in range(3):
         for times in (4.0, 0.25):
-            near = widths(way, within(exchange._weighing(found, group, times)))
+            near = widths(problem, widest_within(exchange._weighing(found, group, times)))
             assert tuple(near) in tried
             assert near[wanted] <= max(gains)
 

@@ -19,7 +19,7 @@ from faults import in_child
 from projects import network
 
 from onnxprune.errors import InputError
-from onnxprune.execution.prefix import Shelf
+from onnxprune.execution.prefix import ActivationStore
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -115,15 +115,15 @@ def test_a_full_temporary_folder(tmp_path, monkeypatch):
     def task() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         try:
-            Shelf(0).put(np.zeros(1000))
+            ActivationStore(0).put(np.zeros(1000))
         except InputError as error:
             os._exit(7 if "no room for activations (File too large)" in str(error) else 8)
 
     assert in_child(task) == 7
-    shelf = Shelf(0)
+    store = ActivationStore(0)
     array = np.arange(1000.0).reshape(10, 100).T
-    np.testing.assert_array_equal(shelf.put(array), array)
-    shelf.close()
+    np.testing.assert_array_equal(store.put(array), array)
+    store.close()
 
 
 @pytest.mark.parametrize(

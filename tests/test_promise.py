@@ -6,16 +6,16 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from test_meeting import CASE
+from test_limits import CASE
 from test_pipeline_budgets import CALIB, GRAPH, INPUT, cut, samples
 
 from onnxprune.errors import Infeasible
 from onnxprune.graph import Graph
 from onnxprune.pipeline import Options
 from onnxprune.pipeline.begin import begin
-from onnxprune.quality.metrics import Marks
+from onnxprune.quality.metrics import MetricValue
 from onnxprune.strategies import max_drop
-from onnxprune.strategies.max_drop import Exams, most
+from onnxprune.strategies.max_drop import Evaluators, most
 
 
 class Said:
@@ -26,11 +26,11 @@ class Said:
     def __init__(self, loses: Callable[[float], float], answers: int = 0) -> None:
         self.loses, self.answers = loses, answers
 
-    def marks(self, graph: Graph) -> Marks:
+    def evaluate(self, graph: Graph) -> MetricValue:
         lost = self.loses(graph.parameters() / CASE.graph.parameters())
         if not self.answers:
-            return Marks(1 - lost)
-        return Marks.of(np.arange(self.answers) >= round(lost * self.answers))
+            return MetricValue(1 - lost)
+        return MetricValue.of(np.arange(self.answers) >= round(lost * self.answers))
 
 
 def nothing(_share: float) -> float:
@@ -47,8 +47,8 @@ def searched(monkeypatch):
     monkeypatch.setattr(max_drop, "open_session", lambda graph: graph)
 
     def found(search: Said, confirm: Said, limit: float):
-        exams = Exams(search, confirm, (search.marks(CASE.graph), confirm.marks(CASE.graph)))
-        return most(CASE.lighter, lambda choice: CASE.cut(choice).graph, exams, limit)
+        evaluators = Evaluators(search, confirm, (search.evaluate(CASE.graph), confirm.evaluate(CASE.graph)))
+        return most(CASE.lighter, lambda choice: CASE.cut(choice).graph, evaluators, limit)
 
     return found
 
@@ -111,27 +111,31 @@ def given(metric, **about):
 
 
 def test_labelled_samples_that_decide_are_not_those_that_confirm(labelled):
-    exams = given(lambda _, labels: labels.mean(), labels=labelled).exams()
-    first, second = exams.search.labels, exams.confirm.labels
+    evaluators = given(lambda _, labels: labels.mean(), labels=labelled).evaluators()
+    first, second = evaluators.search.labels, evaluators.confirm.labels
     np.testing.assert_array_equal(np.sort(np.concatenate([first, second])), np.arange(400))
     assert len(first) == len(second) == 200
-    assert [m.score for m in exams.before] == [first.mean(), second.mean()]
-    for exam in (exams.search, exams.confirm):
-        read = np.concatenate([feeds[INPUT] for feeds in exam.batches()])
-        np.testing.assert_array_equal(read, samples(400, 2)[exam.labels])
+    assert [m.score for m in evaluators.before] == [first.mean(), second.mean()]
+    for evaluator in (evaluators.search, evaluators.confirm):
+        read = np.concatenate([feeds[INPUT] for feeds in evaluator.batches()])
+        np.testing.assert_array_equal(read, samples(400, 2)[evaluator.labels])
 
 
 def test_samples_that_decide_are_not_those_that_confirm():
     """Nor those that anything is fitted to."""
     run = given("agreement", calib=CALIB)
-    exams = run.exams()
+    evaluators = run.evaluators()
     seen = [
         {row.tobytes() for feeds in batches for row in feeds[INPUT]}
-        for batches in (run.evidence.fit.batches(32), exams.search.batches(), exams.confirm.batches())
+        for batches in (
+            run.evidence.fit.batches(32),
+            evaluators.search.batches(),
+            evaluators.confirm.batches(),
+        )
     ]
     assert [len(rows) for rows in seen] == [60, 30, 30]
     assert len(set.union(*seen)) == 120
-    assert [m.score for m in exams.before] == [1, 1]
+    assert [m.score for m in evaluators.before] == [1, 1]
 
 
 class Counted:

@@ -67,7 +67,9 @@ class TestEdge:
         assert [t.at for t in found.trials] == pytest.approx([0.5, 0.75, at])
 
     def test_a_bracket_that_is_small_enough_ends_the_search(self):
-        found = bisect(lambda t: t, lambda v: v - 0.3, inside=0.3 - 4e-4, outside=0.3 + 4e-4, effort=Effort(9))
+        found = bisect(
+            lambda t: t, lambda v: v - 0.3, inside=0.3 - 4e-4, outside=0.3 + 4e-4, effort=Effort(9)
+        )
         assert len(found.trials) <= 2
 
     def test_nothing_within(self):

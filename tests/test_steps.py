@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_meeting import CASE
+from test_limits import CASE
 
 from onnxprune.contracts.groups import Choice, Group
 from onnxprune.cost.quantities import read
 from onnxprune.strategies.ladder import Ladder
-from onnxprune.strategies.meeting import within
+from onnxprune.strategies.limits import widest_within
 from onnxprune.strategies.schedule import schedule
 from onnxprune.strategies.steps import rescored, stepwise
 from onnxprune.strategies.widths import Widths
@@ -19,13 +19,13 @@ from onnxprune.strategies.widths import Widths
 TARGET = 0.4
 
 
-def route():
-    return CASE.route(read("--macs", str(TARGET)), widths=Widths(least=2))
+def problem():
+    return CASE.problem(read("--macs", str(TARGET)), widths=Widths(least=2))
 
 
 def first_choice(kind="linear") -> Choice:
     """What two steps keep after the first of them."""
-    return CASE.path.choice(schedule(CASE.path.share(within(route())), 2, kind)[0])
+    return CASE.path.choice(schedule(CASE.path.share(widest_within(problem())), 2, kind)[0])
 
 
 def left(choice: Choice, rate) -> list[Ladder]:
@@ -38,14 +38,14 @@ def left(choice: Choice, rate) -> list[Ladder]:
 
 
 def test_one_step_looks_at_nothing():
-    way = route()
-    assert stepwise(way, 1, "linear", lambda _: pytest.fail("there is nothing to look at")) is way
+    whole = problem()
+    assert stepwise(whole, 1, "linear", lambda _: pytest.fail("there is nothing to look at")) is whole
 
 
 def test_what_is_gone_goes_first_and_for_nothing():
     choice = first_choice()
     assert not choice.removes_nothing()
-    after = stepwise(route(), 2, "linear", lambda _: [])
+    after = stepwise(problem(), 2, "linear", lambda _: [])
     for old, new in zip(CASE.path.ladders, after.allocation.ladders, strict=True):
         stays = choice.of(old.group)
         gone = int((~stays).sum())
@@ -67,7 +67,7 @@ def test_what_is_left_is_rated_anew():
         seen.append(choice)
         return left(choice, lambda scores: scores.max() - scores)
 
-    after = stepwise(route(), 2, "linear", refresh)
+    after = stepwise(problem(), 2, "linear", refresh)
     assert [choice.digest for choice in seen] == [first_choice().digest]
     final = after.allocation.choice(TARGET)
     for old, new in zip(CASE.path.ladders, after.allocation.ladders, strict=True):
@@ -82,8 +82,8 @@ def test_what_is_left_is_rated_anew():
 
 
 def test_ladders_of_another_size_are_not_believed():
-    plain = stepwise(route(), 2, "linear", lambda _: [])
-    other = stepwise(route(), 2, "linear", lambda _: list(CASE.path.ladders))
+    plain = stepwise(problem(), 2, "linear", lambda _: [])
+    other = stepwise(problem(), 2, "linear", lambda _: list(CASE.path.ladders))
     for a, b in zip(plain.allocation.ladders, other.allocation.ladders, strict=True):
         np.testing.assert_array_equal(a.scores, b.scores)
 
@@ -91,13 +91,13 @@ def test_ladders_of_another_size_are_not_believed():
 def test_steps_are_looked_at_one_after_the_other():
     """Each at its share of the cost; the last is left to whoever goes on."""
     shares, said = [], []
-    way = replace(route(), progress=said.append)
+    whole = replace(problem(), progress=said.append)
 
     def refresh(choice):
         shares.append(CASE.path.share(choice))
         return []
 
-    stepwise(way, 4, "cubic", refresh, target=0.2)
+    stepwise(whole, 4, "cubic", refresh, target=0.2)
     wanted = schedule(0.2, 4, "cubic")[:-1]
     assert all(0.9 * most < share <= most for share, most in zip(shares, wanted, strict=True))
     assert [text[:11] for text in said] == ["Step 1 of 4", "Step 2 of 4", "Step 3 of 4"]
@@ -105,7 +105,7 @@ def test_steps_are_looked_at_one_after_the_other():
 
 def test_no_step_goes_below_what_can_be_reached():
     seen = []
-    stepwise(route(), 2, "linear", lambda choice: seen.append(choice) or [], target=-1.0)
+    stepwise(problem(), 2, "linear", lambda choice: seen.append(choice) or [], target=-1.0)
     assert [choice.digest for choice in seen] == [CASE.path.narrowest.digest]
 
 
