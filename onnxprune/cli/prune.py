@@ -114,6 +114,13 @@ def prune(
     ] = None,
     granularity: Attention = "auto",
     allow_approximate: Approximate = False,
+    allow_state: Annotated[
+        bool,
+        typer.Option(
+            "--allow-state",
+            help="States of recurrent layers may become narrower as inputs and outputs: the caller follows.",
+        ),
+    ] = False,
     memory: Annotated[
         float, typer.Option(min=0, help="GB of activations to hold before they go to a temporary folder.")
     ] = 2.0,
@@ -164,6 +171,7 @@ def prune(
         keep=tuple(keep or ()),
         granularity=granularity,
         allow_approximate=allow_approximate,
+        allow_state=allow_state,
         simplify=simplify,
         seed=seed,
         batch=batch or 32,

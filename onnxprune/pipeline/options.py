@@ -115,6 +115,7 @@ class Options(BudgetOptions):
         keep: Nodes or weights (with * and ?) to leave alone.
         granularity: What may go of attention: auto, head or width.
         allow_approximate: Channels may go that a normalisation runs over: not exact.
+        allow_state: States of recurrent layers may become narrower as inputs and outputs: the caller follows.
         simplify: Clean the graph first.
         evaluations: Runs of held-back samples to spend on choosing what goes where.
         memory: Bytes of activations to hold before they go to a temporary folder.
@@ -167,6 +168,13 @@ class Options(BudgetOptions):
     keep: Sequence[str] = ()
     granularity: Annotated[Granularity, Option(requires=_CHANNELS)] = "auto"
     allow_approximate: Annotated[bool, Option(requires=_CHANNELS)] = False
+    allow_state: Annotated[
+        bool,
+        Option(
+            requires=_CHANNELS,
+            unless=(Unless("masked", "what is masked keeps every shape", "leave out --masked"),),
+        ),
+    ] = False
     simplify: bool = True
     evaluations: Annotated[int, Option(flag="--evals", low=0)] = 200
     memory: Annotated[float, Option(low=0, decides=False)] = 2e9

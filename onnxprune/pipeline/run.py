@@ -32,7 +32,7 @@ from ..strategies.meeting import Route
 from . import deliver
 from .evidence import Evidence, Labelled
 from .exams import exams
-from .judge import judged, require_worth
+from .judge import judged, require_worth, size
 from .load import Loaded, assumed_feeds
 from .phase import solved
 from .recipe import Phase, names
@@ -223,9 +223,10 @@ def _delivered(run: Run, found: tuple[Solved, ...], promised: Exams | None) -> R
     if not untouched:
         result = _in_form(run, result, found)
     setting.progress("Comparing with the original")
+    compared = result.network
     verdict = judged(
         loaded,
-        result.network,
+        compared,
         proofs,
         run.evidence,
         run.labels,
@@ -233,9 +234,12 @@ def _delivered(run: Run, found: tuple[Solved, ...], promised: Exams | None) -> R
         batch=options.batch,
         measure_latency=run.measure_latency,
     )
+    if options.allow_state:
+        result = deliver.with_narrow_states(result, run.feeds)
+        verdict = replace(verdict, after=size(result.network, setting.timing))
     verdict = replace(
         verdict,
-        drop=_drop(run, found, result.network, promised),
+        drop=_drop(run, found, compared, promised),
         omitted=tuple(o for one in found for o in one.candidate.omitted),
         warnings=_warnings(run, found, result),
     )
