@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from repairs import operated, repaired, samples
 from test_ops import dynamic_product, qdq_conv
 
-from onnxprune.conversions.stored import Code, decoded
+from onnxprune.conversions.stored import Integers, decoded
 from onnxprune.criteria import Context, get
 from onnxprune.graph import Graph
 from onnxprune.pipeline import prepare
@@ -150,7 +150,7 @@ def test_what_is_stored_comes_back(dtype):
     values = np.arange(100, 124).reshape(4, 3, 2).astype(dtype)
     for size, axis in ((1, 1), (3, 1), (4, 0), (2, -1)):
         scale, zero = np.linspace(0.1, 0.7, size).astype(np.float32), np.arange(size).astype(dtype)
-        code = Code("q", ("v", "s", "z"), (values, scale, zero), {"axis": axis})
+        code = Integers("q", ("v", "s", "z"), (values, scale, zero), {"axis": axis})
         np.testing.assert_array_equal(code.integers(code.floats()), values)
         far = code.integers(code.floats() + 1e12)
         np.testing.assert_array_equal(far, np.full_like(values, np.iinfo(dtype).max))

@@ -47,12 +47,15 @@ class Integers(Code):
         """What the integers stand for."""
         return dequantized(*self.values, self._axis)
 
-    def write(self, graph: Graph, name: str, edits: Edits) -> None:
-        """The nearest integers; scales stay, so what is too large is cut off."""
+    def integers(self, floats: Array) -> Array:
+        """The nearest that can be stored."""
         values, scale, zero = self.values
         scale, zero = (along(vector, values.ndim, self._axis) for vector in (scale, zero))
-        integers = nearest(graph.array(name).astype(np.float64) / scale + zero, values.dtype)
-        parts = zip(self.inputs, (integers, *self.values[1:]), strict=False)
+        return nearest(floats.astype(np.float64) / scale + zero, values.dtype)
+
+    def write(self, graph: Graph, name: str, edits: Edits) -> None:
+        """The nearest integers; scales stay, so what is too large is cut off."""
+        parts = zip(self.inputs, (self.integers(graph.array(name)), *self.values[1:]), strict=False)
         edits.added.update({part: array for part, array in parts if part not in graph.constants})
         node = make_node("DequantizeLinear", self.inputs, [f"{name}.stored"], self.name, **self.attrs)
         _put_before(graph, name, edits, [node])
