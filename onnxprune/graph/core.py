@@ -137,6 +137,13 @@ class Graph:
         same = _STANDARD if domain in _STANDARD else {domain}
         return max((o.version for o in self.model.opset_import if o.domain in same), default=0)
 
+    def rank_of(self, name: str) -> int | None:
+        """How many axes an input or output is declared to have."""
+        for value in (*self.model.graph.input, *self.model.graph.output):
+            if value.name == name and value.type.tensor_type.HasField("shape"):
+                return len(value.type.tensor_type.shape.dim)
+        return None
+
     def array(self, name: str) -> Array:
         """The value of a constant, in the dtype it is stored in (ml_dtypes for bfloat16 and friends).
 

@@ -17,7 +17,7 @@ from .record import CONSTANT, Letter
 
 _GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
 
-_REARRANGING = frozenset(
+REARRANGING = frozenset(
     [
         *("Cast", "Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape"),
         *("Slice", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
@@ -99,7 +99,7 @@ def _state(op: Op, i: int, units: Block) -> None:
         if any(block.new.shape != block.old.shape for block in (units, *op.label(i))):
             op.omit(i)
         return
-    given = _given(op.walk.graph, name)
+    given = given_state(op.walk.graph, name)
     if given is not None and given not in op.walk.states:
         reason = f"starts from the graph's input '{given}', a state that the caller keeps"
         op.freeze([units, *op.label(i)], reason)
@@ -123,15 +123,15 @@ def _state(op: Op, i: int, units: Block) -> None:
             op.join(Block(own.axes, old, new), own)
 
 
-def _given(graph: Graph, name: str) -> str | None:
+def given_state(graph: Graph, name: str) -> str | None:
     """The input of the graph that a tensor is taken out of, if it is."""
     if name in graph.inputs:
         return name
     made = graph.producer.get(name)
-    if made is None or made.op not in _REARRANGING:
+    if made is None or made.op not in REARRANGING:
         return None
     sources = made.inputs if made.op == "Concat" else made.inputs[:1]
-    return next((given for source in sources if (given := _given(graph, source)) is not None), None)
+    return next((given for source in sources if (given := given_state(graph, source)) is not None), None)
 
 
 def _is_zero(op: Op, name: str) -> bool:
@@ -145,7 +145,7 @@ def _is_zero(op: Op, name: str) -> bool:
     if made.op == "ConstantOfShape":
         return not np.any(filling(made))
     sources = made.inputs if made.op == "Concat" else made.inputs[:1]
-    return made.op in _REARRANGING and all(_is_zero(op, source) for source in sources)
+    return made.op in REARRANGING and all(_is_zero(op, source) for source in sources)
 
 
 # ---------------------------------------------------------------- cost

@@ -214,6 +214,7 @@ def apply(  # noqa: PLR0913
         dims=timing.dims,
         sample=timing.sample,
         must_run=True,
+        allow_state=options.allow_state,
         progress=progress,
     )
     marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, original)
@@ -241,7 +242,15 @@ def _options(options: Options | None, given: dict[str, Any]) -> Options:
     return replace(options, **given) if options is not None else Options(**given)
 
 
-_REPLAYED = ("repair", "granularity", "allow_approximate", "simplify", "seed", "inbound_groups")
+_REPLAYED = (
+    "repair",
+    "granularity",
+    "allow_approximate",
+    "allow_state",
+    "simplify",
+    "seed",
+    "inbound_groups",
+)
 
 
 def _of_plan(made: dict[str, Any], weights: WeightSource, batch: int, memory: float) -> Options:

@@ -68,7 +68,13 @@ def begin(  # noqa: PLR0913
     sample = first_sample(data)
     timing = replace(timing, dims={**sample_sizes(data, original), **timing.dims}, sample=sample)
     found = loaded(
-        original, simplify=options.simplify, dims=timing.dims, sample=sample, must_run=True, progress=progress
+        original,
+        simplify=options.simplify,
+        dims=timing.dims,
+        sample=sample,
+        must_run=True,
+        allow_state=options.allow_state,
+        progress=progress,
     )
     marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, original)
     if marked is not None and options.metric in (None, "accuracy", "agreement"):

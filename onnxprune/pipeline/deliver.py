@@ -14,11 +14,14 @@ from ..contracts.reduction import Sparse
 from ..contracts.rewrite import NotApplied
 from ..contracts.timing import Timing
 from ..errors import ProofFailed
+from ..execution.sessions import open_session
 from ..graph import Array, Edits, Graph, Network
 from ..ops.layers import LINEAR
 from ..proof import same
+from ..proof.compare import relative_error
+from ..proof.whole import SAME
 from ..repair.initial import drawn
-from ..rewrites import grouped
+from ..rewrites import grouped, inside, narrowed
 from ..runtime import Feeds
 from ..types import Mask
 from .judge import size, speed_of
@@ -203,6 +206,33 @@ def _made_of(op: str) -> tuple[int, ...]:
     if row is None or row.recurrent or row.zero is not None:
         return _AFFINE.get(op, ())
     return row.weights if row.bias is None else (*row.weights, row.bias)
+
+
+# -------------------------------------------------------------------- states that the caller keeps
+
+
+def with_narrow_states(found: Delivered, feeds: Feeds) -> Delivered:
+    """With states that are as narrow as their layers, as inputs and as outputs.
+
+    Raises:
+        ProofFailed: that computes something else: a bug.
+    """
+    graph = found.network.graph
+    kept = inside(graph)
+    if not kept:
+        return found
+    small, entries = narrowed(graph, kept)
+    given = {n: np.ascontiguousarray(a[..., entries[n]]) if n in entries else a for n, a in feeds.items()}
+    states = {state.made: state.exit for state in kept}
+    expected = open_session(graph.tapped(tuple(states.values()))).run(feeds)
+    actual = open_session(small).run(given)
+    for name, value in actual.items():
+        if relative_error(expected[states.get(name, name)], value) > SAME:
+            hint = "this is a bug of onnxprune, please report it; nothing was written"
+            raise ProofFailed(f"narrower states changed '{name}'", where=graph.where, hint=hint)
+    widths = ", ".join(f"'{name}' has {len(index)} entries" for name, index in entries.items())
+    note = f"states are narrower, as inputs and as outputs: {widths}"
+    return replace(found, network=found.network.of(small), notes=(*found.notes, note))
 
 
 # -------------------------------------------------------------------- random weights

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -20,7 +20,7 @@ from ..execution.sessions import answering, open_session
 from ..graph import Facts, Graph, Network, load, require_finite, symbolic_dims
 from ..proof import same
 from ..reductions.channels import Analysis, Channels, ChannelSpace
-from ..rewrites import Cleaning, ComputedWeights, FlattenedBranches, KnownBranches
+from ..rewrites import Cleaning, ComputedWeights, FlattenedBranches, KnownBranches, StatesInside
 from ..rewrites.clean import GROWTH
 from ..runtime import Feeds, TensorSpec, random_feeds
 from ..types import Progress
@@ -87,6 +87,7 @@ def loaded(
     dims: Mapping[str, int] | None = None,
     sample: Feeds | None = None,
     must_run: bool = False,
+    allow_state: bool = False,
     progress: Progress = lambda _: None,
 ) -> Loaded:
     """Load a model, and rewrite it.
@@ -97,6 +98,7 @@ def loaded(
         dims: sizes of symbolic dimensions with which the model runs; others are guessed.
         sample: what to compare rewrites on; random inputs by default.
         must_run: whether a model that doesn't run on random integers is refused; else it is not rewritten.
+        allow_state: states that the caller keeps may become narrower.
         progress: called with what begins.
 
     Raises:
@@ -106,7 +108,11 @@ def loaded(
     original = model if isinstance(model, Graph) else load(model)
     check_dims(symbolic_dims(original), dims or {})
     with answering(original, dims):
-        return _loaded(original, simplify, dims, sample, must_run, progress)
+        found = _loaded(original, simplify, dims, sample, must_run, progress)
+        if not allow_state:
+            return found
+        network, notes = rewritten(found.network, [StatesInside()], sample)
+        return replace(found, network=network, notes=(*found.notes, *notes))
 
 
 def _loaded(

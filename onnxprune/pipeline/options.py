@@ -118,6 +118,7 @@ class Options(BudgetOptions):
         keep: Nodes or weights (with * and ?) to leave alone.
         granularity: What may go of attention: auto, head or width.
         allow_approximate: Also remove channels that a normalisation runs over; not exact.
+        allow_state: Narrow states of recurrent layers that are inputs and outputs; their caller must follow.
         simplify: Clean the graph first.
         evaluations: Effort for measuring groups at the outputs and comparing candidates; 0: none.
         memory: Bytes (GB on the command line) of activations to hold before they go to a temporary folder.
@@ -170,6 +171,13 @@ class Options(BudgetOptions):
     keep: Annotated[Sequence[str], Option(cli=list[str], metavar="PATTERN")] = ()
     granularity: Annotated[Granularity, Option(requires=_CHANNELS)] = "auto"
     allow_approximate: Annotated[bool, Option(requires=_CHANNELS)] = False
+    allow_state: Annotated[
+        bool,
+        Option(
+            requires=_CHANNELS,
+            unless=(Unless("masked", "what is masked keeps every shape", "leave out --masked"),),
+        ),
+    ] = False
     simplify: bool = True
     evaluations: Annotated[int, Option(flag="--evals", low=0)] = 200
     memory: Annotated[float, Option(low=0, decides=False, unit=1e9, metavar="GB")] = 2e9

@@ -35,7 +35,7 @@ from . import deliver
 from .evaluators import evaluators
 from .evidence import Evidence, Labelled
 from .finetune import after_repair, recorded
-from .judge import judged, require_worth
+from .judge import judged, require_worth, size
 from .load import Loaded, assumed_feeds
 from .phase import solved
 from .recipe import Phase, names
@@ -232,9 +232,10 @@ def _delivered(
     if not untouched:
         result = _in_form(run, result, found)
     setting.progress("Comparing with the original")
+    compared = result.network
     verdict = judged(
         loaded,
-        result.network,
+        compared,
         proofs,
         run.evidence,
         run.labels,
@@ -242,9 +243,12 @@ def _delivered(
         batch=options.batch,
         measure_latency=run.measure_latency,
     )
+    if options.allow_state:
+        result = deliver.with_narrow_states(result, run.feeds)
+        verdict = replace(verdict, after=size(result.network, setting.timing))
     verdict = replace(
         verdict,
-        drop=_drop(run, found, result.network, evaluators),
+        drop=_drop(run, found, compared, evaluators),
         omitted=tuple(o for one in found for o in one.candidate.omitted),
         warnings=_warnings(run, found, result),
     )

@@ -3,8 +3,9 @@
 In: a network. Out: a network with equal outputs; `pipeline.load` compares both in ONNX Runtime
 (`proof.same`) and drops a rewrite that differs.
 
-- before units are looked for: `clean` (onnxslim), `constants` (weights that the graph computes),
-  `branches` (an If whose condition is known, or whose branches hold weights);
+- before units are looked for: `clean` (onnxslim), `constants` (weights that the graph computes), `branches`
+  (an If whose condition is known, or whose branches hold weights), `states` (of recurrent layers, that the
+  caller keeps);
 - for a choice of units: `reuse` (a layer behind a narrow one that restores its channels), `grouped` (a
   grouped convolution in place of zeroed kernels);
 - a new one: a class that is called with a network (see `contracts.rewrite`), and an entry in
@@ -19,13 +20,17 @@ from .clean import Cleaning
 from .constants import ComputedWeights
 from .grouped import grouped
 from .reuse import Widened, widened
+from .states import StatesInside, inside, narrowed
 
 __all__ = [
     "Cleaning",
     "ComputedWeights",
     "FlattenedBranches",
     "KnownBranches",
+    "StatesInside",
     "Widened",
     "grouped",
+    "inside",
+    "narrowed",
     "widened",
 ]
