@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -15,7 +16,7 @@ from onnxprune import apply, finetune, prune
 from onnxprune.errors import Infeasible, InputError, UsageError
 from onnxprune.graph import Edits, Graph, infer
 from onnxprune.samples import load as samples_of
-from onnxprune.tuning import FinetuneOptions, trainable
+from onnxprune.tuning import FinetuneOptions, Pull, trainable
 from onnxprune.tuning.augment import augmented
 from onnxprune.tuning.checkpoint import load as read_state
 from onnxprune.tuning.deck import Deck
@@ -496,3 +497,89 @@ def test_prune_refuses_what_makes_no_sense(given, message):
     how = {"calib": {"image": images(40)}, "finetune": FinetuneOptions(), **HOW, **given}
     with pytest.raises(UsageError, match=message):
         prune(residual_net(), **how)
+
+
+# ---------------------------------------------------------------- schedules
+
+
+def widths(result):
+    return {g.id: int(result.choice.of(g).sum()) for one in result.solved for g in one.search.rated.groups}
+
+
+def test_layer_by_layer_reaches_the_same_widths():
+    x, told = images(200), []
+    how = {"ratio": 0.4, "criterion": "l2", "repair": "bias", "force": True, "measure_latency": False}
+    tuned = FinetuneOptions(updates=60, rate=1e-2)
+    once = prune(residual_net(), calib={"image": x}, finetune=tuned, **how)
+    tuned = replace(tuned, order="layers")
+    result = prune(residual_net(), calib={"image": x}, finetune=tuned, progress=told.append, **how)
+    assert widths(result) == widths(once)
+    assert result.verdict.exact
+    steps = [text for text in told if text.startswith("Layer ")]
+    assert [text.split(": ")[1] for text in steps] == ["stem", "wide", "thin"], "from the input on"
+    assert {n: result.graph.shape_of_constant(n) for n in result.graph.constants} == {
+        n: once.graph.shape_of_constant(n) for n in once.graph.constants
+    }
+    again = apply(residual_net(), result.plan, calib={"image": x}, measure_latency=False)
+    assert again.graph.serialized() == result.graph.serialized()
+
+
+def test_layer_by_layer_is_for_channels():
+    tuned = FinetuneOptions(updates=5, order="layers")
+    with pytest.raises(UsageError, match="where channels go alone"):
+        prune(residual_net(), sparsity=0.5, criterion="l1", calib={"image": images(60)}, finetune=tuned)
+
+
+@pytest.mark.parametrize("between", [0.0, 1.0])
+def test_what_is_left_is_tuned_between_steps(between):
+    told = []
+    tuned = FinetuneOptions(updates=20, rate=1e-2, between=between)
+    how = {**HOW, "repair": "bias", "steps": 3, "progress": told.append}
+    result = prune(residual_net(), calib={"image": images(120)}, finetune=tuned, **how)
+    assert result.verdict.exact
+    ends = [text for text in told if text.startswith("Fine-tuning: update") and _is_last(text)]
+    assert len(ends) == (3 if between else 1)
+
+
+def _is_last(text):
+    done, _, count = text.split("update ")[1].split(",")[0].partition(" of ")
+    return done == count
+
+
+@pytest.mark.parametrize("kind", ["l1", "group-l2"])
+def test_a_growing_penalty_ends_at_zero(kind):
+    r = np.random.default_rng(0)
+    weights = {"w": r.standard_normal((8, 4)).astype(np.float32)}
+    start, mask = weights["w"].copy(), np.zeros((8, 4), bool)
+    mask[3:5] = True
+    pull, norms = Pull(kind, {"w": mask}), []
+    for update in range(50):
+        pull.apply(weights, update, 50)
+        norms.append(float(np.abs(weights["w"][mask]).sum()))
+    assert norms[-1] < 2e-3 * np.abs(start[mask]).sum()
+    lost = -np.diff([np.abs(start[mask]).sum(), *norms])
+    assert lost[0] < lost[10], "it grows"
+    np.testing.assert_array_equal(weights["w"][~mask], start[~mask])
+    if kind == "group-l2":
+        early = np.abs(start[mask]).sum() / norms[-1]
+        np.testing.assert_allclose(weights["w"][mask] * early, start[mask], rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["l1", "group-l2"])
+def test_what_goes_is_pulled_to_zero_before(kind):
+    """The network is cut when it has learned to do without: nothing is lost with the cut."""
+    x = images(200)
+    how = {"ratio": 0.4, "criterion": "l2", "repair": "none", "force": True, "measure_latency": False}
+    tuned = FinetuneOptions(updates=1, rate=1e-3, between=20, regularize=kind)
+    result = prune(residual_net(), calib={"image": x}, finetune=tuned, **how)
+    plain = prune(residual_net(), **how)
+    assert result.verdict.exact
+    assert result.choice.digest == plain.choice.digest
+    cut = result.solved[-1].candidate.cut
+    (whole,) = dumped(cut.base.graph, {"image": x}, "logits")
+    (small,) = dumped(cut.network.graph, {"image": x}, "logits")
+    np.testing.assert_allclose(small, whole, atol=2e-2 * np.abs(whole).max())
+    other = images(64, seed=9)
+    assert error(result.graph, other) < 0.7 * error(plain.graph, other)
+    again = apply(residual_net(), result.plan, calib={"image": x}, measure_latency=False)
+    assert again.graph.serialized() == result.graph.serialized()

@@ -80,8 +80,8 @@ def begin(  # noqa: PLR0913
         known = stats if isinstance(stats, Stats) else calibration.load(stats)
         calibration.require_same(known, found.graph, "--stats", found.facts)
         evidence = replace(evidence, stats=known)
-    setting = Setting(found, options, timing, executor, progress)
-    return Run(setting, recipe, evidence, marked, measure_latency, finetune=finetune)
+    setting = Setting(found, options, timing, executor, progress, finetune)
+    return Run(setting, recipe, evidence, marked, measure_latency)
 
 
 def _require_samples(options: Options, finetune: FinetuneOptions, calib: object, labels: object) -> None:

@@ -195,7 +195,7 @@ def apply(  # noqa: PLR0913
     phases = replayed(plan, options, found.origin.where)
     _require_replayable(plan, made, found.origin.where)
     run = Run(
-        Setting(found, options, timing, None, progress),
+        Setting(found, options, timing, None, progress, tuned),
         phases,
         evidence,
         marked,
@@ -205,7 +205,6 @@ def apply(  # noqa: PLR0913
         {name: value for name, value in made.items() if name not in ("masked", "finetune")},
         {one.rewrite: one.sites for one in plan.rewrites},
         notes,
-        tuned,
     )
     return finish(run)
 

@@ -31,7 +31,8 @@ from ..tuning import FinetuneOptions
 from . import deliver
 from .evidence import Evidence, Labelled
 from .exams import exams
-from .finetune import after_repair, recorded
+from .finetune import recorded
+from .gradual import after_repair
 from .judge import judged, require_worth
 from .load import Loaded, assumed_feeds
 from .phase import solved
@@ -98,7 +99,6 @@ class Run:
         planned: what decides about the result, for the plan; by default what the options say.
         rewrites: of a plan that is replayed, by name: where they were made; `None` without a plan.
         notes: to hand on.
-        finetune: how the result is fine-tuned, if it is.
     """
 
     setting: Setting
@@ -111,7 +111,6 @@ class Run:
     planned: dict[str, Any] | None = None
     rewrites: dict[str, tuple[str, ...]] | None = None
     notes: tuple[str, ...] = ()
-    finetune: FinetuneOptions | None = None
 
     @cached_property
     def feeds(self) -> Feeds:
@@ -176,8 +175,9 @@ def continued(run: Run, found: list[Solved], promised: Exams | None = None) -> R
         search = opened(setting, phase, last.candidate.network, before, evidence)
         found.append(solved(search, promised))
     again = None
-    if run.finetune is not None and run.weights == "kept":
-        found[-1], again = after_repair(found[-1], run.setting.loaded.graph, run.finetune)
+    wanted = run.setting.finetune
+    if wanted is not None and run.weights == "kept":
+        found[-1], again = after_repair(found[-1], wanted, run.feeds)
         if promised is not None and again is not None:
             found[-1] = replace(found[-1], drop=lost(found[-1].candidate.graph, promised)[1])
     return _delivered(run, tuple(found), promised, again)
