@@ -74,21 +74,32 @@ def classes_of(graph, x):
     return dumped(graph, {"image": x}, "logits")[0].argmax(1)
 
 
+def centred(graph):
+    """The same network with the mean of its logits taken off, so that all classes occur."""
+    (mean,) = dumped(residual_net(), {"image": images(200, seed=3)}, "logits")
+    model = onnx.ModelProto.FromString(graph.serialized())
+    model.graph.node[-1].output[0] = "raw"
+    model.graph.initializer.append(numpy_helper.from_array(mean.mean(0).astype(np.float32), "mean"))
+    model.graph.node.append(helper.make_node("Sub", ["raw", "mean"], ["logits"], "centre"))
+    return Graph(model)
+
+
 @pytest.mark.parametrize("towards", ["labels", "both", "auto"])
 def test_learns_labels(small, towards, tmp_path):
     x, other = images(240), images(200, seed=9)
-    np.savez(tmp_path / "l.npz", image=x, labels=classes_of(residual_net(), x))
+    student, teacher = centred(small), centred(residual_net())
+    np.savez(tmp_path / "l.npz", image=x, labels=classes_of(teacher, x))
     result = finetune(
-        small,
-        residual_net() if towards != "labels" else None,
+        student,
+        teacher if towards != "labels" else None,
         labels=tmp_path / "l.npz",
         towards=towards,
         updates=120,
         rate=1e-2,
     )
-    right = classes_of(residual_net(), other)
-    before = (classes_of(small, other) == right).mean()
-    assert (classes_of(result.graph, other) == right).mean() > before
+    right = classes_of(teacher, other)
+    before = (classes_of(student, other) == right).mean()
+    assert (classes_of(result.graph, other) == right).mean() > before + 0.04
 
 
 def test_learns_values(tmp_path):
@@ -583,3 +594,55 @@ def test_what_goes_is_pulled_to_zero_before(kind):
     assert error(result.graph, other) < 0.7 * error(plain.graph, other)
     again = apply(residual_net(), result.plan, calib={"image": x}, measure_latency=False)
     assert again.graph.serialized() == result.graph.serialized()
+
+
+# ---------------------------------------------------------------- rewinding
+
+
+def test_weights_are_set_back():
+    """At the units that stay, as if the plan were applied to the earlier network."""
+    trained, earlier = residual_net(), residual_net(seed=1)
+    how = {"ratio": 0.4, "criterion": "l2", "measure_latency": False}
+    result = prune(trained, rewind=earlier, calib={"image": images(60)}, **how)
+    assert result.verdict.exact
+    again = apply(earlier, result.plan, measure_latency=False)
+    assert result.graph.serialized() == again.graph.serialized()
+    assert any("weights are those of" in note for note in result.verdict.warnings)
+
+
+def test_single_weights_are_set_back_and_trained_again(tmp_path):
+    """The lottery ticket: what is left of a trained network, from its beginning, learns labels."""
+    trained, earlier = residual_net(), residual_net(seed=1)
+    x = images(240)
+    np.savez(tmp_path / "l.npz", image=x, labels=classes_of(centred(trained), x))
+    tuned = FinetuneOptions(updates=150, rate=1e-2, towards="labels")
+    how = {"sparsity": 0.5, "criterion": "l1", "calib": {"image": x}, "labels": tmp_path / "l.npz"}
+    result = prune(trained, rewind=earlier, finetune=tuned, measure_latency=False, **how)
+    ticket = prune(trained, rewind=earlier, measure_latency=False, **how)
+    other = images(200, seed=9)
+    right = classes_of(centred(trained), other)
+    before, after = ((classes_of(r.graph, other) == right).mean() for r in (ticket, result))
+    assert after > before + 0.05
+    for name in names_of(result.graph).weights:
+        assert ((result.graph.array(name) == 0) == (ticket.graph.array(name) == 0)).all()
+    assert "finetune" not in result.plan.options
+
+
+def test_another_network_is_no_earlier_one():
+    other = build(
+        [make_node("Relu", ["image"], ["logits"])], {"image": ["N", 3, 9, 7]}, {"logits": ["N", 3, 9, 7]}, {}
+    )
+    with pytest.raises(InputError, match="another network than"):
+        prune(residual_net(), ratio=0.4, rewind=other, measure_latency=False)
+
+
+def test_rewinding_and_schedules_do_not_go_together():
+    tuned = FinetuneOptions(updates=2, order="layers")
+    with pytest.raises(UsageError, match="at the end alone"):
+        prune(
+            residual_net(),
+            ratio=0.4,
+            rewind=residual_net(seed=1),
+            finetune=tuned,
+            calib={"image": images(40)},
+        )

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..contracts.cut import without as without_units
 from ..contracts.finetuned import Finetuned
 from ..contracts.groups import Choice, Group
 from ..contracts.reduction import CannotCut, ChannelUnits
@@ -22,6 +23,27 @@ from ..tuning import FinetuneOptions
 from ..types import Mask
 from .finetune import towards_outputs, tuned, without
 from .search import Search, Solved, evidence_of, in_network
+
+
+def rewound(run: Solved, earlier: Network) -> Solved:
+    """The same cut of the network as it was earlier: its weights at the units that stay, nothing repaired.
+
+    Source: Frankle and Carbin 2019, The Lottery Ticket Hypothesis; of a later point of training: Renda,
+    Frankle and Carbin 2020, Comparing Rewinding and Fine-tuning.
+
+    Args:
+        run: what the last phase has come to.
+        earlier: the network that was cut, with other weights.
+
+    Raises:
+        UsageError: layers were added, which the earlier network has not.
+    """
+    if run.candidate.widened or run.search.base is not run.search.setting.loaded.network:
+        hint = "leave out --sparsity after channels, and --repair reuse"
+        raise UsageError("what was cut is not the network as it was loaded", where="--rewind", hint=hint)
+    cut = without_units(earlier, run.search.spaces, run.choice)
+    repaired = Repaired(cut.network, "none", notes=(f"weights are those of {earlier.where}",))
+    return replace(run, candidate=replace(run.candidate, cut=cut, repaired=repaired))
 
 
 def after_repair(

@@ -53,6 +53,7 @@ def prune(  # noqa: PLR0913
     measure_latency: bool = True,
     executor: Executor | None = None,
     finetune: FinetuneOptions | None = None,
+    rewind: str | os.PathLike[str] | Graph | None = None,
     progress: Progress = silent,
     **given: Any,
 ) -> Result:
@@ -69,6 +70,9 @@ def prune(  # noqa: PLR0913
         executor: where candidates are made, many at a time; here by default.
         finetune: fine-tune the result on `calib`, and how: towards the original's outputs, or towards half of
             the labels as well.
+        rewind: the same network with earlier weights: the result has these at the units that stay, and is
+            meant to be trained again, as by `finetune` towards labels. Its plan says what stays; `apply` it
+            to the earlier network.
         progress: told what begins.
         given: fields of `Options`: `macs=0.5`.
 
@@ -89,6 +93,7 @@ def prune(  # noqa: PLR0913
         measure_latency=measure_latency,
         executor=executor,
         finetune=finetune,
+        rewind=rewind,
         progress=progress,
     )
     return finish(run)

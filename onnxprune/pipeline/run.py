@@ -32,7 +32,7 @@ from . import deliver
 from .evidence import Evidence, Labelled
 from .exams import exams
 from .finetune import recorded
-from .gradual import after_repair
+from .gradual import after_repair, rewound
 from .judge import judged, require_worth
 from .load import Loaded, assumed_feeds
 from .phase import solved
@@ -175,11 +175,15 @@ def continued(run: Run, found: list[Solved], promised: Exams | None = None) -> R
         search = opened(setting, phase, last.candidate.network, before, evidence)
         found.append(solved(search, promised))
     again = None
+    if run.setting.rewind is not None:
+        found[-1] = rewound(found[-1], run.setting.rewind)
+        promised = None
     wanted = run.setting.finetune
     if wanted is not None and run.weights == "kept":
         found[-1], again = after_repair(found[-1], wanted, run.feeds)
         if promised is not None and again is not None:
             found[-1] = replace(found[-1], drop=lost(found[-1].candidate.graph, promised)[1])
+    again = None if run.setting.rewind is not None else again  # a plan has no earlier weights
     return _delivered(run, tuple(found), promised, again)
 
 
@@ -221,7 +225,7 @@ def _delivered(
         omitted=tuple(o for one in found for o in one.candidate.omitted),
         warnings=_warnings(run, found, result),
     )
-    if not options.force:
+    if not options.force and setting.rewind is None:  # what starts again is of no worth yet
         mode = found[-1].candidate.repaired.mode
         require_worth(verdict, loaded.origin.where, f"repair '{mode}'", in_place=result.in_place)
         if not result.in_place:

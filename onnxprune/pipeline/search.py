@@ -45,6 +45,7 @@ class Setting:
         executor: where candidates are made; here by default.
         progress: told what begins.
         finetune: how the result is fine-tuned, if it is.
+        rewind: the network with other weights, which the result starts from again.
     """
 
     loaded: Loaded
@@ -53,6 +54,7 @@ class Setting:
     executor: Executor | None
     progress: Progress
     finetune: FinetuneOptions | None = None
+    rewind: Network | None = None
 
 
 @dataclass(frozen=True, eq=False)
