@@ -6,9 +6,9 @@ from .errors import CheckFailed, Infeasible, InputError, OnnxpruneError, UsageEr
 
 if TYPE_CHECKING:
     from .pipeline import Prepared, Result, apply, compare
-    from .pipeline.finetune import Tuned, finetune
+    from .pipeline.api import prune
+    from .pipeline.finetuning import Tuned, finetune
     from .pipeline.load import prepare
-    from .pipeline.prune import prune
 
 __version__ = "0.1.0"
 
@@ -30,7 +30,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The pipeline, once somebody asks for it: a second of imports."""
+    """Import the pipeline on first use: it takes a second."""
     if name not in __all__:
         raise AttributeError(f"module 'onnxprune' has no attribute '{name}'")
     from . import pipeline

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 LONGEST = 2000
 """Characters of a message; names in files may have millions."""
@@ -38,6 +39,10 @@ class OnnxpruneError(Exception):
 
     Attributes:
         exit_code: the process exit code that the command line uses for this kind of error.
+
+    Example:
+        >>> str(InputError("is not an ONNX model", where="a.onnx", hint="export it again"))
+        'a.onnx: is not an ONNX model; export it again'
     """
 
     exit_code: ClassVar[int] = 2
@@ -65,8 +70,18 @@ class InputError(OnnxpruneError):
     """A file or value given by the user can't be used (exit code 2)."""
 
 
+class LoadFailed(InputError):
+    """ONNX Runtime doesn't take a model (exit code 2)."""
+
+
 class RunFailed(InputError):
-    """ONNX Runtime took a model, and a node failed on what it was fed (exit code 2)."""
+    """ONNX Runtime took a model, and a node failed on what it was fed (exit code 2).
+
+    Attributes:
+        feeds: arrays by input name, where they are known.
+    """
+
+    feeds: Mapping[str, Any] | None = None
 
 
 class UsageError(OnnxpruneError):

@@ -14,15 +14,15 @@ Floats = NDArray[np.float64]
 Shape = tuple[int, ...]
 
 Progress = Callable[[str], None]
-"""Told what begins: `Repairing weights: 3 of 8`; what stands before the colon is the stage."""
+"""Called with what begins: `Repairing weights: 3 of 8`. What precedes the colon is the stage."""
 
 
 @dataclass(frozen=True)
 class Cause:
-    """Why channels can't be removed.
+    """Why units can't be removed.
 
     Attributes:
-        by: index of the node in the way; -1 for a graph output.
+        by: index of the blocking node; -1 for a graph output.
         reason: in words.
         unblock: what would let them go, in words; "nothing", where nothing does.
     """

@@ -24,7 +24,7 @@ from onnxprune.contracts.traces import Unchanged
 from onnxprune.execution.expectation import normals
 from onnxprune.graph import Graph, Network
 from onnxprune.pipeline import Evidence, Loaded, Options
-from onnxprune.pipeline.maker import Making
+from onnxprune.pipeline.maker import CandidateMaker
 from onnxprune.reductions.channels import Channels
 from onnxprune.runtime import Session
 
@@ -84,7 +84,9 @@ def repaired(
     size = len(next(iter(batches[0].values()))) if batches else 1
     options = Options(repair=mode, seed=seed, batch=size)
     find = Channels().find
-    making = Making(loaded, cut.base, Unchanged(), cut.spaces, find, evidence, options, lambda _: None)
+    making = CandidateMaker(
+        loaded, cut.base, Unchanged(), cut.spaces, find, evidence, options, lambda _: None
+    )
     return making.candidate(cut.choice)
 
 

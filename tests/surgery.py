@@ -16,13 +16,14 @@ import onnx
 from nets import run
 from onnx import TensorProto, helper, numpy_helper
 
+from onnxprune.contracts.choices import Granularity
 from onnxprune.contracts.selection import keep_best
 from onnxprune.graph import Graph, infer
 from onnxprune.ops import RULES
 from onnxprune.ops.op import Rule
 from onnxprune.reductions.channels.analysis import Analysis
 from onnxprune.reductions.channels.cut import recorded
-from onnxprune.reductions.channels.find import Granularity, analyze
+from onnxprune.reductions.channels.find import analyze
 from onnxprune.types import Mask
 
 TOLERANCE = 2e-5
@@ -61,7 +62,8 @@ def operate(
     for group in analysis.groups:
         wanted = random.uniform(0.1, 1) if share is None else 1 - share
         kept[group.units] = keep_best(group, random.random(group.size), round(wanted * group.size))
-    return Surgery(graph, analysis, kept, recorded(graph, facts, analysis, kept, rules)[0])
+    pruned = graph if kept.all() else recorded(graph, facts, analysis, kept, rules)[0]
+    return Surgery(graph, analysis, kept, pruned)
 
 
 def check(surgery: Surgery, feeds: Mapping[str, np.ndarray], *, all_read: bool = False) -> None:

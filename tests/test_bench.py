@@ -10,11 +10,14 @@ import pytest
 from nets import Dims, Net
 from rich.console import Console
 
-from onnxprune.cli.options import parsed_dims
+from onnxprune.cli.output import Output
+from onnxprune.contracts.timing import sizes_by_name
+from onnxprune.contracts.verdict import Size, Speed, Verdict
 from onnxprune.cost.sizes import feeds_for, sizes
 from onnxprune.errors import InputError, UsageError
 from onnxprune.graph import load
 from onnxprune.profile.bench import compare, comparison_table, in_words, side_by_side
+from onnxprune.report import verdict_table
 from onnxprune.runtime import ExecutionOptions, Ratio, TensorSpec
 
 IMAGE = TensorSpec("image", np.dtype(np.float32), ("batch", 3, "size", 8))
@@ -147,8 +150,14 @@ def test_json():
 
 
 def test_dims_as_typed():
-    assert parsed_dims(["n=3", "a=b=4"]) == {"n": 3, "a=b": 4}
-    assert parsed_dims(None) == {}
+    assert sizes_by_name(["n=3", "a=b=4"]) == {"n": 3, "a=b": 4}
     for text in ("n", "n=", "=3", "n=x", "n=0", "n=-1"):
         with pytest.raises(UsageError):
-            parsed_dims([text])
+            sizes_by_name([text])
+
+
+@pytest.mark.parametrize(("low", "high", "said"), [(0.7, 1.4, True), (0.97, 1.02, False), (0.4, 0.8, False)])
+def test_a_verdict_says_where_noise_forbids_one(low, high, said, capsys):
+    size = Size(1, 1, 1)
+    Output(quiet=False).show(verdict_table(Verdict(size, size, speed=Speed(1.0, 1.0, 0.99, low, high))))
+    assert ("too noisy to say" in capsys.readouterr().out) is said

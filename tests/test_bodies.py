@@ -88,7 +88,7 @@ def test_turns_that_nothing_tells_count_once_and_that_is_said() -> None:
     graph = turning("Loop", known=False)
     assert sum(macs(graph, infer(graph)).values()) == B * WIDTH * WIDTH
     (told,) = uncounted(graph, infer(graph))
-    assert str(told) == "Loop (turns are not known: they count once)"
+    assert str(told) == "Loop (its number of iterations is not known: one is counted)"
 
 
 def test_turns_are_those_of_a_chosen_size() -> None:

@@ -9,7 +9,16 @@ from branches import both, branch, detector, layers, networks
 from nets import Net, run
 from surgery import check, operate
 
-from onnxprune.graph import Edits, Graph, flattened, holds_weights, infer, is_flattened, make_node, sunk
+from onnxprune.graph import (
+    Edits,
+    Graph,
+    flattened,
+    holds_weights,
+    infer,
+    is_flattened,
+    make_node,
+    unflattened,
+)
 
 
 def canonical(model: onnx.ModelProto) -> bytes:
@@ -42,8 +51,8 @@ def test_there_and_back(name: str) -> None:
     assert is_flattened(flat)
     assert not is_flattened(graph)
     onnx.checker.check_model(flat.model, full_check=True)
-    assert canonical(sunk(flat).model) == canonical(graph.model)
-    assert sunk(graph) is graph
+    assert canonical(unflattened(flat).model) == canonical(graph.model)
+    assert unflattened(graph) is graph
     assert flat.parameters() == graph.parameters()
     assert sum(n.op_type != "Identity" for n in flat.model.graph.node) == graph.operators().total()
 
@@ -97,7 +106,7 @@ def test_channels_in_branches_go(name: str) -> None:
     surgery = operate(graph.model, seed=3)
     expected = {"networks": [6, 7, 12, 16], "nested": [6, 7, 9, 10]}[name]
     assert sorted(g.size for g in surgery.analysis.groups) == expected
-    back = sunk(surgery.pruned)
+    back = unflattened(surgery.pruned)
     onnx.checker.check_model(back.model, full_check=True)
     assert back.operators() == Graph(n.finished()).operators()
     assert back.parameters() < 0.5 * surgery.original.parameters()
@@ -118,7 +127,7 @@ def test_what_was_inserted_in_a_branch_goes_back_into_it() -> None:
     reader = flat.readers[inside.outputs[0]][0][0]
     edits.before[reader.index] = [more]
     edits.rewire[reader.index, 0] = "abs.new"
-    back = sunk(flat.edited(edits))
+    back = unflattened(flat.edited(edits))
     (chooser,) = [node for node in back.nodes if node.op == "If"]
     assert "Abs" in {m.op_type for m in chooser.attrs["then_branch"].node}
     assert "Abs" not in {node.op for node in back.nodes}
@@ -131,7 +140,7 @@ def test_a_tensor_that_others_read_stays_outside() -> None:
     n = networks()
     flat = flattened(Graph(n.finished()))
     inside = [node for node in flat.nodes if node.op == "Conv"][1].outputs[0]
-    back = sunk(flat.tapped([inside]))
+    back = unflattened(flat.tapped([inside]))
     feeds = n.feeds()[0]
     assert back.outputs[-1] == inside
     np.testing.assert_array_equal(run(back.model, feeds)[-1], run(flat.tapped([inside]).model, feeds)[-1])

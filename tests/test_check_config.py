@@ -220,7 +220,7 @@ def test_two_models_with_one_name(project):
         (["folder"], "folder: is a directory; name an .onnx file"),
         (["--baseline", "model.onnx", "--update"], "--baseline model.onnx: can't be written to"),
         (["no.onnx"], "no.onnx: no such file"),
-        (["--format", "json=no/folder.json"], "no/folder.json: can't be written"),
+        (["--format", "json=no/folder.json"], "no/folder.json: its folder does not exist"),
     ],
 )
 def test_wrong_options(project, arguments, message):

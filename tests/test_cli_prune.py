@@ -292,7 +292,7 @@ class TestInspect:
             if node.op_type in ("Conv", "Gemm"):
                 assert node.name in out
         assert "is the graph output" in out
-        assert "largest win" in out
+        assert "largest gain" in out
 
     def test_json(self, here, capsys):
         assert run(["inspect", "model.onnx", "--json"]) == 0

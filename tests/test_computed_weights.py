@@ -33,6 +33,16 @@ def reshaped(n: Net, *shape: int) -> str:
     return str(n.Reshape(n.weight(shape[0], int(np.prod(shape[1:]))), list(shape)))
 
 
+def turned(n: Net, *shape: int) -> str:
+    """In another order, shape and precision, one after the other."""
+    half = n.Transpose(n.weight(*shape).astype(np.float16).T)
+    return str(n.Cast(n.Identity(n.Reshape(half, [0, -1, *shape[2:]])), to=TensorProto.FLOAT))
+
+
+def scaled(n: Net, *shape: int) -> str:
+    return str(n.Mul(n.weight(*shape), np.float32(2)))
+
+
 def standardised(n: Net, *shape: int) -> str:
     w, axes = n.const(n.weight(*shape)), list(range(1, len(shape)))
     return str(n.Sub(w, n.ReduceMean(w, axes=axes)))
@@ -42,7 +52,7 @@ def constant(n: Net, *shape: int) -> str:
     return n.const(n.weight(*shape))
 
 
-COMPUTED = {f.__name__: f for f in (cast, dequantised, reshaped, standardised)}
+COMPUTED = {f.__name__: f for f in (cast, dequantised, reshaped, turned, scaled, standardised)}
 
 
 def residual(n: Net, w: Weight) -> str:
@@ -116,6 +126,46 @@ def test_the_surgery_is_that_of_the_oracle(name: str, kind: str) -> None:
     assert {b.cause.reason for b in surgery.analysis.blocked} <= {f"is the graph output '{net._outputs[0]}'"}
     for feeds in net.feeds():
         check(surgery, feeds, all_read=True)
+
+
+@pytest.mark.parametrize("kind", ["cast", "reshaped", "turned"])
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("repair", ["none", "fold"])
+def test_they_are_scored_and_repaired_as_what_they_stand_for(name: str, kind: str, repair: str) -> None:
+    """The same as with plain weights comes out, stored as before."""
+    found = {}
+    for weight in (COMPUTED[kind], constant):
+        net = network(name, weight)
+        found[weight] = onnxprune.prune(
+            Graph(model_of(net)),
+            macs=0.6,
+            calib=samples(net),
+            simplify=False,
+            repair=repair,
+            force=True,
+            measure_latency=False,
+        )
+    one, plain = found.values()
+    assert one.verdict.exact
+    assert one.repaired.mode == plain.repaired.mode == repair
+    assert one.plan.options["criterion"] == "obs"
+    (drift,), (expected,) = (list(r.verdict.drift.relative.values()) for r in (one, plain))
+    assert drift == pytest.approx(expected, abs=0.03)
+    stored = {t.data_type for t in one.model.graph.initializer if np.prod(t.dims) > 40}
+    assert stored == {TensorProto.FLOAT if kind == "reshaped" else TensorProto.FLOAT16}
+    assert len(one.graph.nodes) == len(one.prepared.original.nodes)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_what_cannot_be_told_is_scored_by_its_filters(name: str) -> None:
+    """Samples are there, and of no layer it is known what it multiplies by: that is no lack of samples."""
+    net = network(name, scaled)
+    calib = samples(net)
+    result = onnxprune.prune(
+        Graph(model_of(net)), macs=0.6, calib=calib, simplify=False, force=True, measure_latency=False
+    )
+    assert result.verdict.exact
+    assert result.plan.options["criterion"] == "obs"
 
 
 @pytest.mark.parametrize("criterion", sorted(set(CRITERIA) - {"bn-scale"}))

@@ -9,15 +9,18 @@ import numpy as np
 import onnx
 import pytest
 from calibration import build, channels, dumped, gathered, images, in_batches, residual_net, rows_of
+from nets import Net
 from onnx.helper import make_node
 
 from onnxprune import samples
 from onnxprune.contracts import rules
+from onnxprune.contracts.reduction import CannotRate
 from onnxprune.criteria import CRITERIA, Context, Criterion, get, names
 from onnxprune.criteria.lasso import minimised
 from onnxprune.criteria.obs import Elimination, Obs
 from onnxprune.errors import UsageError
 from onnxprune.graph import Edits, Graph, Network
+from onnxprune.pipeline import prune
 from onnxprune.reductions.weights import Kernels, Weights
 
 EVERYTHING = frozenset({"consumers", "norms", "pooled", "zeros", "kernels", "slopes", "curvature"})
@@ -135,8 +138,67 @@ def test_apoz(residual):
 
 
 def test_apoz_refuses_a_group_without_relu():
-    with pytest.raises(UsageError, match=r"no ReLU follows 'first'.*--keep 'first'"):
-        get("apoz").scores(context(chain(act="Sigmoid"), pixels(), name="x"))
+    found = context(chain(act="Sigmoid"), pixels(), name="x")
+    with pytest.raises(CannotRate, match=r"no ReLU follows 'first'; use another criterion") as refused:
+        get("apoz").scores(found)
+    assert refused.value.groups == {group.id for group in found.groups}
+
+
+def behind(between) -> Net:
+    n = Net("relu behind")
+    x = between(n, n.conv(n.input("batch", 3, 8, 8), 12))
+    n.output(n.Flatten(x) if len(n.shape(x)) > 2 else x)
+    return n
+
+
+BETWEEN = {
+    "MaxPool": lambda n, x: n.conv(n.Relu(n.MaxPool(x, kernel_shape=[2, 2])), 4),
+    "GlobalAveragePool": lambda n, x: n.conv(n.Relu(n.GlobalAveragePool(x)), 4),
+    "Transpose": lambda n, x: n.MatMul(n.Relu(n.Transpose(x, perm=[0, 2, 3, 1])), n.weight(12, 4)),
+    "Flatten": lambda n, x: n.gemm(n.Relu(n.Flatten(n.GlobalAveragePool(x))), 4),
+    "Max": lambda n, x: n.conv(n.Max(x, np.float32(0)), 4),
+}
+
+
+@pytest.mark.parametrize("between", BETWEEN)
+def test_apoz_finds_the_relu_behind(between):
+    n = behind(BETWEEN[between])
+    model = n.finished()
+    data = np.random.default_rng(0).standard_normal((40, 3, 8, 8)).astype(np.float32)
+    found = prune(
+        Graph(model),
+        ratio=0.5,
+        criterion="apoz",
+        calib={model.graph.input[0].name: data},
+        repair="none",
+        measure_latency=False,
+        force=True,
+    )
+    assert found.verdict.exact
+    assert not found.verdict.warnings or not any("no ReLU" in w for w in found.verdict.warnings)
+
+
+@pytest.mark.parametrize("options", [{"ratio": 0.5}, {"macs": 0.7}, {"macs": 0.7, "steps": 3}])
+def test_groups_that_a_criterion_says_nothing_of_stay_whole(options):
+    n = Net("one without")
+    x = n.Relu(n.conv(n.input("batch", 3, 8, 8), 12))
+    x = n.Sigmoid(n.conv(x, 16))
+    n.output(n.conv(x, 4))
+    model = n.finished()
+    data = np.random.default_rng(0).standard_normal((80, 3, 8, 8)).astype(np.float32)
+    found = prune(
+        Graph(model),
+        criterion="apoz",
+        calib={model.graph.input[0].name: data},
+        measure_latency=False,
+        force=True,
+        **options,
+    )
+    (group,) = found.solved[-1].search.rated.groups
+    assert group.size == 12
+    assert found.choice.cuts(group)
+    assert any("--criterion apoz: no ReLU follows '" in w for w in found.verdict.warnings)
+    assert found.verdict.exact
 
 
 @pytest.mark.parametrize("low", [0.0, -1.0])

@@ -102,6 +102,38 @@ def test_several_files_are_all_there_or_none_after_the_next_run(fresh, tmp_path)
     assert ends == {False, True}
 
 
+def deliver_apart(root, text):
+    with Delivery() as delivery:
+        delivery.write(root / "a" / "plan", f"plan {text}".encode())
+        delivery.write(root / "b" / ".." / "b" / "report", f"report {text}".encode())
+        delivery.write(root / "b" / "model", f"model {text}".encode())
+
+
+def state_apart(root):
+    return [(root / name).read_text() for name in ("a/plan", "b/report", "b/model")]
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_files_in_several_folders_are_all_there_or_none_after_the_next_runs_there(first, tmp_path):
+    """A folder in two spellings is one; of two, whichever is looked at first does not stay alone."""
+    old, new = ([f"{name} {text}" for name in ("plan", "report", "model")] for text in ("old", "new"))
+    ends = set()
+
+    def prepare():
+        shutil.rmtree(tmp_path)
+        for name in ("a", "b"):
+            (tmp_path / name).mkdir(parents=True)
+        deliver_apart(tmp_path, "old")
+
+    for _ in killed_at_each_call(lambda: deliver_apart(tmp_path, "new"), prepare):
+        for folder in (first, {"a": "b", "b": "a"}[first], first):
+            sweep(tmp_path / folder)
+        assert state_apart(tmp_path) in (old, new)
+        assert (names(tmp_path / "a"), names(tmp_path / "b")) == ({"plan"}, {"report", "model"})
+        ends.add(state_apart(tmp_path) == new)
+    assert ends == {False, True}
+
+
 @pytest.mark.parametrize("fresh", [True, False])
 @pytest.mark.parametrize(
     "error", [OSError(errno.ENOSPC, "No space left"), KeyboardInterrupt(), MemoryError()]
@@ -172,6 +204,7 @@ def test_a_journal_moves_nothing_that_is_not_ours(tmp_path):
     part = ".x.0123456789ab.onnxprune-part"
     (tmp_path / "sub" / part).write_text("evil")
     moves = f'[["../other", "a", null], ["{part}", "../victim", null], ["other", "victim", null]]'
+    moves = f'{{"moves": {moves}, "leading": null, "others": ["/etc/hosts", "../victim"]}}'
     (tmp_path / "sub" / ".delivery.0123456789ab.onnxprune-journal").write_text(moves)
     write_atomic(tmp_path / "sub" / "new", b"")
     assert names(tmp_path / "sub") == {"new"}

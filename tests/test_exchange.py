@@ -15,10 +15,10 @@ from onnxprune.graph import Graph
 from onnxprune.pipeline import Options, prune
 from onnxprune.pipeline.begin import begin
 from onnxprune.pipeline.costs import after_exchange as exchanged
-from onnxprune.pipeline.costs import route
+from onnxprune.pipeline.costs import allocation_problem
 from onnxprune.pipeline.run import start
 from onnxprune.strategies import exchange
-from onnxprune.strategies.meeting import Route, within
+from onnxprune.strategies.limits import AllocationProblem, widest_within
 
 MODELS = Path(__file__).parents[1] / "models"
 
@@ -40,12 +40,12 @@ CALIB = [{INPUT: np.random.default_rng(1).standard_normal((200, 3, 4, 4)).astype
 def started(calib=CALIB, **options):
     """The units, the way down, and what stays of each group where nothing is exchanged."""
     search = start(begin(GRAPH, Options(macs=SHARE, **options), calib=calib))
-    way = route(search)
-    return search, way, widths(way, within(way))
+    problem = allocation_problem(search)
+    return search, problem, widths(problem, widest_within(problem))
 
 
-def widths(way: Route, choice: Choice) -> list[int]:
-    return [int(choice.of(ladder.group).sum()) for ladder in way.allocation.ladders]
+def widths(problem: AllocationProblem, choice: Choice) -> list[int]:
+    return [int(choice.of(ladder.group).sum()) for ladder in problem.allocation.ladders]
 
 
 @pytest.fixture
@@ -54,8 +54,8 @@ def judged(monkeypatch):
     calls: list[list[int]] = []
 
     def install(says):
-        def losses(way, judges, choice):
-            found = widths(way, choice)
+        def losses(problem, judges, choice):
+            found = widths(problem, choice)
             calls.append(found)
             return np.broadcast_to(says(found), (len(judges),)).astype(float)
 
@@ -68,17 +68,17 @@ def judged(monkeypatch):
 @pytest.mark.parametrize("wanted", range(3))
 def test_the_group_that_matters_gets_width(judged, wanted):
     judged(lambda found: -found[wanted] / 100)
-    search, way, before = started(round_to=2)
-    choice = within(exchanged(search, way))
-    assert widths(way, choice)[wanted] > before[wanted]
-    assert way.allocation.share(choice) <= SHARE
+    search, problem, before = started(round_to=2)
+    choice = widest_within(exchanged(search, problem))
+    assert widths(problem, choice)[wanted] > before[wanted]
+    assert problem.allocation.share(choice) <= SHARE
 
 
 def test_what_only_some_parts_say_is_not_believed(judged):
     """The mean is better, but only as one part is better by far."""
-    search, way, before = started()
+    search, problem, before = started()
     judged(lambda found: np.where(np.arange(8) == 3, -9.0, 0.1) * (found != before))
-    assert widths(way, within(exchanged(search, way))) == before
+    assert widths(problem, widest_within(exchanged(search, problem))) == before
 
 
 def test_effort_is_bounded(judged):
@@ -92,8 +92,8 @@ def test_effort_is_bounded(judged):
 def test_what_is_dear_to_run_is_not_tried_often(judged, monkeypatch):
     calls = judged(lambda found: 0.0)
     monkeypatch.setattr(exchange, "EFFORT", 1.0)
-    search, way, _ = started()
-    assert exchanged(search, way).allocation is way.allocation
+    search, problem, _ = started()
+    assert exchanged(search, problem).allocation is problem.allocation
     assert not calls
 
 
@@ -104,16 +104,16 @@ def test_what_is_dear_to_run_is_not_tried_often(judged, monkeypatch):
 )
 def test_without_samples_to_judge_on_nothing_is_tried(judged, options):
     calls = judged(lambda found: 0.0)
-    search, way, _ = started(**options)
-    assert exchanged(search, way).allocation is way.allocation
+    search, problem, _ = started(**options)
+    assert exchanged(search, problem).allocation is problem.allocation
     assert not calls
 
 
 def test_for_latency_nothing_is_tried(judged):
     """Every candidate would have to be measured against the clock."""
     calls = judged(lambda found: 0.0)
-    _, way, _ = started()
-    timed = replace(way, limits=(read("--latency", 0.5),))
+    _, problem, _ = started()
+    timed = replace(problem, limits=(read("--latency", 0.5),))
     assert exchange.exchanged(timed, [None, None], 10) is timed
     assert not calls
 
@@ -140,5 +140,5 @@ def test_digits_lose_less_with_it(monkeypatch):
         return result.verdict.drift.relative["logits"]
 
     with_it = drift()
-    monkeypatch.setattr("onnxprune.pipeline.costs.exchanged", lambda way, _judges, _count: way)
+    monkeypatch.setattr("onnxprune.pipeline.costs.exchanged", lambda problem, _judges, _count: problem)
     assert with_it < 0.95 * drift()

@@ -146,7 +146,7 @@ def test_a_rate_is_found(small):
 
 
 def test_judges_on_samples_that_are_not_fitted(small, monkeypatch):
-    room = sys.modules["onnxprune.pipeline.finetune"]
+    room = sys.modules["onnxprune.pipeline.finetuning"]
     parts = {}
     made = room.split
 
@@ -432,6 +432,11 @@ def test_options_are_checked():
         FinetuneOptions(rate=2.0)
     with pytest.raises(UsageError, match="--batch"):
         FinetuneOptions(batch=0)
+
+
+def test_schedules_are_for_prune(small):
+    with pytest.raises(UsageError, match="--order: is about what pruning removes"):
+        finetune(small, residual_net(), {"image": images(20)}, order="layers")
 
 
 def test_epochs_are_turned_into_updates(small):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -78,3 +79,13 @@ def test_a_module_without_a_layer_is_caught(package):
     done = lint_imports(package.parent)
     assert done.returncode == 1
     assert "onnxprune.helpers" in done.stdout
+
+
+def test_only_the_proof_makes_what_is_proved():
+    makers = {
+        path.relative_to(ROOT / "onnxprune").parts[0]
+        for path in (ROOT / "onnxprune").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) == "Proved"
+    }
+    assert makers == {"proof"}

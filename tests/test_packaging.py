@@ -51,4 +51,4 @@ def test_errors_of_the_command_line_are_told_from_bugs(capsys):
     from onnxprune.cli import run
 
     assert run(["prune", "--zzz"]) == 2
-    assert capsys.readouterr().err.startswith("onnxprune: No such option: --zzz; see")
+    assert capsys.readouterr().err.startswith("onnxprune: Unknown option: --zzz; see")

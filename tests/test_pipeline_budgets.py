@@ -14,17 +14,17 @@ from onnxprune import pipeline
 from onnxprune.cli import run
 from onnxprune.contracts.groups import Choice
 from onnxprune.contracts.selection import keep_best
+from onnxprune.contracts.timing import Timing
 from onnxprune.cost import quantities
 from onnxprune.cost.macs import macs
 from onnxprune.cost.memory import peak
 from onnxprune.cost.sizes import sizes
 from onnxprune.errors import CheckFailed, Infeasible, UsageError
-from onnxprune.execution.timing import Timing
 from onnxprune.graph import Graph, Network, infer
 from onnxprune.pipeline import pareto, prune
 from onnxprune.pipeline.latency import profiled
 from onnxprune.reductions.channels import Channels
-from onnxprune.runtime import ExecutionOptions, Session
+from onnxprune.runtime import Session
 from onnxprune.runtime.latency import Timings
 
 
@@ -118,7 +118,7 @@ class TestCosts:
 
     def test_below_the_floor(self):
         with pytest.raises(Infeasible) as caught:
-            cut(size="2kB")
+            cut(size="1kB")
         assert caught.value.where == "--size"
         assert "kB is the least, with every group as narrow as it may be (most in '" in str(caught.value)
         with pytest.raises(Infeasible, match=r"can't be reached: at least .* \(most in 'Conv"):
@@ -135,7 +135,7 @@ class TestCosts:
             ({"ratio": 0.5, "macs": 0.5}, "--ratio: can't be combined with --macs"),
             ({"macs": 1.5}, "--macs: 1.5 is not between 0 and 1"),
             ({"size": "8 apples"}, "--size: .*no unit"),
-            ({"macs": 0.5, "metric": "accuracy"}, "--metric: says nothing without --max-drop"),
+            ({"macs": 0.5, "metric": "accuracy"}, "--metric: has no effect without --max-drop"),
             ({"macs": 0.5, "round_to": 0}, "--round-to: 0 is not above zero"),
             ({"macs": 0.5, "steps": 0}, "--steps: 0 is not above zero"),
             ({"select": "count:3", "steps": 2}, "--steps: goes with a share, not with --select"),
@@ -195,10 +195,9 @@ def clock(monkeypatch, tmp_path):
     monkeypatch.setattr(quantities, "latency", fake.latency)
     monkeypatch.setenv("ONNXPRUNE_CACHE", str(tmp_path / "cache"))
     ready = pipeline.prepare(GRAPH)
-    options = ExecutionOptions(threads=1)
-    timing = Timing(options, table_out=tmp_path / "table.json")
+    timing = Timing(threads=1, table_out=tmp_path / "table.json")
     profiled(ready.channels, timing, measure=fake.kernels)
-    return fake, Timing(options, table_in=tmp_path / "table.json")
+    return fake, Timing(threads=1, table_in=tmp_path / "table.json")
 
 
 class TestLatency:
@@ -407,10 +406,10 @@ class TestCommand:
         ("options", "code", "words"),
         [
             (["--size", "1kB"], 3, "is the least"),
-            (["--macs", "0.5", "--round-to", "some"], 2, "--round-to: 'some' is neither a number"),
+            (["--macs", "0.5", "--round-to", "some"], 2, "Invalid value for --round-to"),
             (["--latency", "5 miles"], 2, "no unit of latency"),
-            (["--macs", "0.5", "--provider", "Nope", "--profile-out", "t.json"], 2, "Nope"),
-            (["--latency", "0.5", "--profile-in", "nowhere.json"], 2, "No such file"),
+            (["--macs", "0.5", "--provider", "Nope"], 2, "Nope"),
+            (["--latency", "0.5", "--profile-in", "nowhere.json"], 2, "nowhere.json: no such file"),
             (["--macs", "0.5", "--dim", "n"], 2, "--dim: 'n' is not NAME=SIZE"),
             ([], 2, "no budget is given"),
         ],
@@ -422,6 +421,44 @@ class TestCommand:
         assert not (here / "s.onnx").exists()
 
 
+def narrow(width: int) -> Graph:
+    n = Net("narrow")
+    x = n.input("batch", 3, 6, 6)
+    for _ in range(3):
+        x = n.Relu(n.conv(x, width, kernel=(3, 3), pads=[1] * 4))
+    n.output(n.conv(x, 10))
+    return Graph(n.finished())
+
+
+@pytest.mark.parametrize("width", [16, 32, 40])
+@pytest.mark.parametrize("share", [0.15, 0.1, 0.05])
+@pytest.mark.parametrize("cost", ["macs", "params", "size"])
+def test_rounding_alone_stands_in_no_budgets_way(width, share, cost):
+    """Widths that kernels like leave more than a sixth: below them there are halves, and a word on it."""
+    if cost == "size":
+        share += 0.15  # the file is more than its weights
+    result = prune(narrow(width), measure_latency=False, **{cost: share})
+    kept = [int(result.choice.of(g).sum()) for s in result.solved[0].search.spaces for g in s.groups]
+    assert any("channels that kernels like: nothing wider meets" in w for w in result.verdict.warnings) == (
+        min(kept) < 16 if width > 16 else min(kept) < 8
+    )
+    if cost == "macs":
+        assert 0.6 * share < result.verdict.after.macs / result.verdict.before.macs <= share
+
+
+def test_narrower_than_kernels_like_only_where_it_must_be():
+    result = prune(narrow(32), measure_latency=False, macs=0.3)
+    assert {int(result.choice.of(g).sum()) for s in result.solved[0].search.spaces for g in s.groups} == {16}
+    assert not any("kernels like" in w for w in result.verdict.warnings)
+
+
+def test_multiples_that_are_asked_for_are_kept():
+    with pytest.raises(Infeasible, match="lower --min-channels or --round-to"):
+        prune(narrow(32), measure_latency=False, macs=0.15, round_to=16)
+    with pytest.raises(Infeasible, match="lower --min-channels or --round-to"):
+        prune(narrow(32), measure_latency=False, macs=0.05, min_channels=8)
+
+
 def test_sizes_are_of_one_sample():
     assert sizes(GRAPH) == {"batch": 1}
 
@@ -431,7 +468,7 @@ def test_sizes_are_of_one_sample():
     [("--inbound-groups", {"inbound_groups": 2}), ("--sparsity-among", {"sparsity_among": "layer"})],
 )
 def test_an_option_that_says_nothing_with_a_budget_is_refused(option, settings):
-    with pytest.raises(UsageError, match=f"^{option}: says nothing without"):
+    with pytest.raises(UsageError, match=f"^{option}: has no effect without"):
         prune(GRAPH, macs=0.7, **settings)
 
 

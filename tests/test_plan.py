@@ -13,8 +13,10 @@ from onnx import numpy_helper
 
 import onnxprune
 from onnxprune import plan as plans
+from onnxprune.contracts.options import declared
 from onnxprune.errors import InputError
 from onnxprune.graph import Graph
+from onnxprune.pipeline.options import BudgetOptions, Options
 
 
 def residual(seed: str = "plan", width: int = 12) -> onnx.ModelProto:
@@ -96,6 +98,69 @@ class TestWriting:
     def test_a_file_can_be_read(self, result, tmp_path):
         (tmp_path / "plan.json").write_text(plans.dumps(result.plan))
         assert plans.read(tmp_path / "plan.json") == result.plan
+
+
+DECIDE = {
+    "sparsity_among": "layer",
+    "inbound_groups": 2,
+    "steps": 3,
+    "schedule": "cubic",
+    "masked": True,
+    "repair": "bias",
+    "round_to": 8,
+    "min_channels": 2,
+    "keep": ["Conv*"],
+    "granularity": "head",
+    "allow_approximate": True,
+    "simplify": False,
+    "evaluations": 7,
+    "seed": 5,
+}
+"""Options that decide about the result, with values other than their defaults."""
+
+DO_NOT = {"pareto", "memory", "batch", "force"}
+
+
+class TestOptions:
+    def test_each_decides_or_does_not(self):
+        """An option that is added says which: what decides and is not recorded can't be replayed."""
+        own = {d.name for d in declared(Options)} - {d.name for d in declared(BudgetOptions)}
+        assert own == {*DECIDE, *DO_NOT, "criterion"}
+
+    @pytest.mark.parametrize("name", DECIDE)
+    def test_what_decides_is_recorded(self, name):
+        assert Options(**{name: DECIDE[name]}).recorded("l1")[name] == DECIDE[name]
+        assert Options().recorded("l1").get(name) != DECIDE[name]
+
+    def test_what_does_not_decide_is_not_recorded(self):
+        given = Options(pareto=3, memory=1e9, batch=4, force=True).recorded("l1")
+        assert given == Options().recorded("l1")
+        assert not DO_NOT & {*given}
+
+    def test_the_metric_is_recorded_by_its_name(self):
+        def mine(outputs, labels):
+            return 1.0
+
+        assert "metric" not in Options(macs=0.5).recorded("l1")
+        assert Options(max_drop=0.1).recorded("l1")["metric"] is None
+        assert Options(max_drop=0.1, metric="agreement").recorded("l1")["metric"] == "agreement"
+        assert Options(max_drop=0.1, metric=mine).recorded("l1")["metric"] == "mine"
+
+    def test_attention_is_cut_again_as_it_was(self):
+        """Heads go whole, or equally much of the width of each: a plan says which was asked for."""
+        n = Net("granularity")
+        x = n.input("batch", 5, 8)
+        q, k, v = (n.Transpose(n.Reshape(n.dense(x, 32), [0, 0, 4, 8]), perm=[0, 2, 1, 3]) for _ in range(3))
+        scores = n.Softmax(n.MatMul(q, n.Transpose(k, perm=[0, 1, 3, 2])), axis=-1)
+        y = n.Reshape(n.Transpose(n.MatMul(scores, v), perm=[0, 2, 1, 3]), [0, 0, 32])
+        n.output(n.dense(y, 3))
+        model = n.finished()
+        made = {g: prune(model, granularity=g, force=True) for g in ("head", "width")}
+        assert {g: made[g].plan.options["granularity"] for g in made} == {"head": "head", "width": "width"}
+        assert made["head"].plan.groups != made["width"].plan.groups
+        for found in made.values():
+            again = apply(model, plans.loads(plans.dumps(found.plan)))
+            assert again.model == found.model
 
 
 class TestVersionOne:

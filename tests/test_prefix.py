@@ -11,7 +11,7 @@ import pytest
 from nets import Net, run
 from repairs import operated, samples, values
 
-from onnxprune.execution.prefix import Prefix, Shelf
+from onnxprune.execution.prefix import ActivationStore, Prefix
 from onnxprune.graph import Graph
 from onnxprune.repair import Task
 from onnxprune.repair.sequential import fold
@@ -46,8 +46,8 @@ def test_pieces_give_what_the_whole_graph_gives(cuts):
     batches = samples(n, 3)
     names = [o for node in graph.nodes for o in node.outputs if node.op != "Constant"]
     wanted = [dict(zip(names, values(graph, feeds, *names), strict=True)) for feeds in batches]
-    shelf = Shelf(1e9)
-    prefix = Prefix(batches, shelf)
+    store = ActivationStore(1e9)
+    prefix = Prefix(batches, store)
     edges = [0, *cuts, len(graph.nodes)]
     seen = set()
     for low, high in itertools.pairwise(edges):
@@ -58,7 +58,7 @@ def test_pieces_give_what_the_whole_graph_gives(cuts):
             for name in taps:
                 np.testing.assert_allclose(found[name], expected[name], atol=1e-5, err_msg=name)
         seen |= set(taps)
-    shelf.close()
+    store.close()
     assert len(seen) >= 8
 
 
@@ -67,7 +67,7 @@ def test_the_rest_gives_what_the_whole_graph_gives(cut):
     n = branched()
     graph = Graph(n.finished())
     batches = samples(n, 3)
-    prefix = Prefix(batches, Shelf(1e9))
+    prefix = Prefix(batches, ActivationStore(1e9))
     for _ in prefix.advance(graph, graph.nodes[:cut], graph.nodes[cut:], []):
         pass
     for feeds, found in zip(batches, prefix.probe(graph, graph.outputs), strict=True):
@@ -80,7 +80,7 @@ def test_a_tensor_of_before_can_be_seen_while_something_later_reads_it():
     graph = Graph(n.finished())
     batches = samples(n, 2)
     first = next(node for node in graph.nodes if node.op == "Relu")
-    prefix = Prefix(batches, Shelf(1e9))
+    prefix = Prefix(batches, ActivationStore(1e9))
     list(prefix.advance(graph, graph.nodes[: first.index + 1], graph.nodes[first.index + 1 :], []))
     again = prefix.advance(graph, (), graph.nodes[first.index + 1 :], [first.outputs[0]])
     for feeds, found in zip(batches, again, strict=True):
@@ -91,17 +91,17 @@ def test_a_tensor_of_before_can_be_seen_while_something_later_reads_it():
 def test_arrays_beyond_the_budget_go_to_files_and_back(folder):
     random = np.random.default_rng(0)
     arrays = [random.standard_normal((5, k)).astype(np.float32) for k in (1, 40, 7, 30)]
-    shelf = Shelf(budget=200)
-    kept = [shelf.put(a) for a in arrays]
+    store = ActivationStore(budget=200)
+    kept = [store.put(a) for a in arrays]
     assert [isinstance(k, np.memmap) for k in kept] == [False, True, False, True]
     for a, k in zip(arrays, kept, strict=True):
         np.testing.assert_array_equal(a, k)
     assert len(list(folder.glob("*/*"))) == 2
-    shelf.drop(kept[1])
+    store.drop(kept[1])
     assert len(list(folder.glob("*/*"))) == 1
-    shelf.drop(kept[2])
-    assert not isinstance(shelf.put(arrays[2]), np.memmap)
-    shelf.close()
+    store.drop(kept[2])
+    assert not isinstance(store.put(arrays[2]), np.memmap)
+    store.close()
     assert not list(folder.iterdir())
 
 

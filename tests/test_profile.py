@@ -11,22 +11,22 @@ import pytest
 from nets import Net
 
 from onnxprune.contracts.groups import Choice
+from onnxprune.contracts.timing import Timing
 from onnxprune.cost.latency import latency_model
 from onnxprune.cost.macs import macs
 from onnxprune.cost.rate import Rate, fitting
 from onnxprune.cost.sizes import sizes
 from onnxprune.errors import InputError
-from onnxprune.execution.timing import Timing
 from onnxprune.graph import Graph, Network, infer
 from onnxprune.pipeline.latency import latency_cost, profiled
-from onnxprune.profile import Setting, Stopwatch, Table, cached, layers, load, profile, remember
+from onnxprune.profile import MachineSetting, Stopwatch, Table, cached, layers, load, profile, remember
 from onnxprune.profile.fit import Point, bound, fitted, follows
-from onnxprune.profile.widths import Offset, liked, rounded, variants
+from onnxprune.profile.widths import Offset, preferred_multiple, rounded, variants
 from onnxprune.reductions.channels import Channels
 from onnxprune.runtime import ExecutionOptions, Session, kernel_seconds
 from onnxprune.runtime.kernels import _totals
 
-HERE = Setting("CPUExecutionProvider", 1, True, "1.0", "a fake")
+HERE = MachineSetting("CPUExecutionProvider", 1, True, "1.0", "a fake")
 
 
 def network(width: int = 64) -> Graph:
@@ -199,13 +199,13 @@ class TestWidths:
         ],
     )
     def test_liked(self, per_mac, multiple):
-        assert liked([Offset(1.0, per_mac)]) == multiple
+        assert preferred_multiple([Offset(1.0, per_mac)]) == multiple
 
     def test_heavy_layers_decide(self):
         picky, easy = {0: 1.0, 8: 1.5, 16: 1.0}, {0: 1.0, 8: 1.0, 16: 1.0}
-        assert liked([Offset(10.0, picky), Offset(1.0, easy)]) == 16
-        assert liked([Offset(0.1, picky), Offset(10.0, easy)]) == 1
-        assert liked([]) == 1
+        assert preferred_multiple([Offset(10.0, picky), Offset(1.0, easy)]) == 16
+        assert preferred_multiple([Offset(0.1, picky), Offset(10.0, easy)]) == 1
+        assert preferred_multiple([]) == 1
 
 
 class TestProfile:
@@ -310,7 +310,7 @@ class TestTable:
         remember(Table(HERE, {"a": 1.0}))
         remember(Table(HERE, {"b": 2.0}))
         assert cached(HERE) == Table(HERE, {"a": 1.0, "b": 2.0})
-        elsewhere = Setting("CPUExecutionProvider", 2, True, "1.0", "a fake")
+        elsewhere = MachineSetting("CPUExecutionProvider", 2, True, "1.0", "a fake")
         assert cached(elsewhere) == Table(elsewhere)
         next((tmp_path / "cache" / "latency").iterdir()).write_text("{")
         assert cached(HERE) == Table(HERE)

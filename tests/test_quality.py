@@ -9,7 +9,7 @@ from nets import Net
 from onnxprune.errors import InputError, UsageError
 from onnxprune.quality.drift import accuracy, top_classes
 from onnxprune.quality.loss import Expected, Loss
-from onnxprune.quality.metrics import Classes, Closeness, Custom, Marks, dropped, imported
+from onnxprune.quality.metrics import Classes, Closeness, Custom, MetricValue, dropped, imported
 from onnxprune.runtime import Session
 
 
@@ -31,7 +31,7 @@ def batches():
 class TestClasses:
     def test_right_answers(self):
         labels = np.where(np.arange(30) < 10, WORST, BEST)
-        marks = Classes("accuracy", batches, labels).marks(scaled(1))
+        marks = Classes("accuracy", batches, labels).evaluate(scaled(1))
         np.testing.assert_array_equal(marks.right, np.arange(30) >= 10)
         assert marks.score == pytest.approx(2 / 3)
 
@@ -45,7 +45,7 @@ class TestClasses:
         feeds = {"x1": np.ones((5, *shape[1:]), np.float32)}
         assert top_classes(scaled(1, shape), [feeds]) is None
         with pytest.raises(InputError, match=r"no output .* --metric module:function"):
-            Classes("accuracy", lambda: [feeds], np.zeros(5, int)).marks(scaled(1, shape))
+            Classes("accuracy", lambda: [feeds], np.zeros(5, int)).evaluate(scaled(1, shape))
 
     def test_axes_of_length_one_may_follow(self):
         feeds = {"x1": X[:, :, None, None]}
@@ -54,14 +54,14 @@ class TestClasses:
 
 class TestCloseness:
     def test_relative_error(self):
-        exam = Closeness(batches, scaled(1))
-        assert exam.marks(scaled(1)).score == 1
-        assert exam.marks(scaled(0.9)).score == pytest.approx(0.9)
+        evaluator = Closeness(batches, scaled(1))
+        assert evaluator.evaluate(scaled(1)).score == 1
+        assert evaluator.evaluate(scaled(0.9)).score == pytest.approx(0.9)
 
 
 class TestCustom:
-    def marks(self, function, labels=None):
-        return Custom("mine:score", function, batches, labels).marks(scaled(2))
+    def evaluate(self, function, labels=None):
+        return Custom("mine:score", function, batches, labels).evaluate(scaled(2))
 
     def test_a_number(self):
         labels = np.arange(30)
@@ -71,12 +71,12 @@ class TestCustom:
             seen.update(outputs, labels=given)
             return np.float32(0.25)
 
-        assert self.marks(function, labels).score == 0.25
+        assert self.evaluate(function, labels).score == 0.25
         np.testing.assert_array_equal(seen["mul3"], 2 * X)
         assert seen["labels"] is labels
 
     def test_right_or_wrong(self):
-        marks = self.marks(lambda outputs, _: outputs["mul3"].argmax(axis=1) == BEST)
+        marks = self.evaluate(lambda outputs, _: outputs["mul3"].argmax(axis=1) == BEST)
         assert marks.score == 1
         assert marks.right.shape == (30,)
 
@@ -92,7 +92,7 @@ class TestCustom:
     )
     def test_what_is_no_metric(self, function, words):
         with pytest.raises(UsageError, match=words) as caught:
-            self.marks(function)
+            self.evaluate(function)
         assert caught.value.where == "--metric mine:score"
 
 
@@ -100,7 +100,7 @@ class TestDrop:
     def test_answers_are_compared_one_by_one(self):
         before, after = np.ones(200, bool), np.ones(200, bool)
         before[:2], after[2:7] = False, False
-        found = dropped("accuracy", Marks.of(before), Marks.of(after))
+        found = dropped("accuracy", MetricValue.of(before), MetricValue.of(after))
         assert found.value == pytest.approx(3 / 200)
         assert found.before == 0.99
         assert found.low < 3 / 200 < found.high
@@ -108,7 +108,7 @@ class TestDrop:
         assert found.samples == 200
 
     def test_scores_alone(self):
-        found = dropped("mine", Marks(0.8), Marks(0.75))
+        found = dropped("mine", MetricValue(0.8), MetricValue(0.75))
         assert found.value == pytest.approx(0.05)
         assert found.low is None
 
@@ -122,7 +122,7 @@ class TestImported:
     @pytest.mark.parametrize(
         ("text", "words"),
         [
-            ("f1", "no such metric; say accuracy, agreement, or module:function"),
+            ("f1", "no such metric; use accuracy, agreement, or module:function"),
             ("no_such_module_here:f", "can't be imported"),
             ("math:no_such_function", "can't be imported"),
             ("math:pi", "not a function"),

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from repairs import operated, repaired, samples
 from test_ops import dynamic_product, qdq_conv
 
-from onnxprune.conversions.stored import Code, decoded
+from onnxprune.conversions.stored import Integers, decoded
 from onnxprune.criteria import Context, get
 from onnxprune.graph import Graph
 from onnxprune.pipeline import prepare
@@ -150,7 +150,7 @@ def test_what_is_stored_comes_back(dtype):
     values = np.arange(100, 124).reshape(4, 3, 2).astype(dtype)
     for size, axis in ((1, 1), (3, 1), (4, 0), (2, -1)):
         scale, zero = np.linspace(0.1, 0.7, size).astype(np.float32), np.arange(size).astype(dtype)
-        code = Code("q", ("v", "s", "z"), (values, scale, zero), {"axis": axis})
+        code = Integers("q", ("v", "s", "z"), (values, scale, zero), {"axis": axis})
         np.testing.assert_array_equal(code.integers(code.floats()), values)
         far = code.integers(code.floats() + 1e12)
         np.testing.assert_array_equal(far, np.full_like(values, np.iinfo(dtype).max))
@@ -161,7 +161,7 @@ def test_layers_of_integers_are_told_of():
     n.output(n.Cast(dynamic_product(n, n.Relu(n.dense())), to=TensorProto.FLOAT))
     found = repaired(operated(n.finished()), "fold", samples(n, 4))
     (left_out,) = found.omitted
-    assert "1 layers as they are that compute with integers" in str(left_out)
+    assert "1 integer layers unchanged" in str(left_out)
     n = Net("floats")
     n.output(n.conv(n.conv(n.conv()), 5))
     found = repaired(operated(n.finished()), "fold", samples(n, 4))
@@ -191,7 +191,7 @@ def test_what_a_repair_makes_that_can_not_be_run_is_given_up():
     assert index == 1
     assert found.mode == "bias"
     assert found.after < found.before
-    assert "repair by fold was given up" in found.notes[0]
+    assert "repair by fold failed" in found.notes[0]
 
 
 def test_several_inputs_outputs_and_symbolic_shapes():

@@ -11,7 +11,7 @@ from repairs import operated, repaired, samples, values
 
 from onnxprune.calibration import DEFAULT_NEEDS
 from onnxprune.conversions import unpacked
-from onnxprune.conversions.integers import lifted, lowered
+from onnxprune.conversions.integers import with_float_layers, with_integer_layers
 from onnxprune.criteria import Context, get
 from onnxprune.graph import Graph, Network
 from onnxprune.pipeline import prepare, prune
@@ -79,7 +79,7 @@ CASES = {
 def test_the_float_layer_gives_what_the_integers_give(case):
     n = CASES[case]()
     graph = Graph(n.finished())
-    floats, layers = lifted(graph)
+    floats, layers = with_float_layers(graph)
     assert [layer.node.op for layer in layers] == [n.op for n in graph.nodes if n.op.endswith("Integer")]
     (feeds,) = samples(n, 1)
     (name,) = graph.outputs
@@ -91,7 +91,7 @@ def test_the_float_layer_gives_what_the_integers_give(case):
 def test_back_again_nothing_has_changed(case):
     n = CASES[case]()
     graph = Graph(n.finished())
-    again = lowered(*lifted(graph))
+    again = with_integer_layers(*with_float_layers(graph))
     (feeds,) = samples(n, 1)
     np.testing.assert_array_equal(values(graph, feeds, *graph.outputs), values(again, feeds, *graph.outputs))
     assert again.operators() == graph.operators()
@@ -144,7 +144,7 @@ def test_a_weight_that_two_layers_read_stays_as_it_is():
     for data in (x_q, x_q):
         y = n.MatMulInteger(data, weight, x_zero, points.reshape(()))
         n.output(n.Mul(n.Cast(y, to=TensorProto.FLOAT), n.Mul(x_scale, scale.reshape(()))))
-    assert len(lifted(Graph(n.finished()))[1]) == 1
+    assert len(with_float_layers(Graph(n.finished()))[1]) == 1
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if "each" not in case])
@@ -159,7 +159,7 @@ def test_scores_are_those_of_the_float_layer(case):
         (found,) = get("wanda").scores(Context(space, gathered(space, DEFAULT_NEEDS, batches)))
         return found
 
-    floats = prepare(lifted(graph)[0]).graph  # without the nodes that give nothing any more
+    floats = prepare(with_float_layers(graph)[0]).graph  # without the nodes that give nothing any more
     a, b = scores(graph), scores(floats)
     np.testing.assert_allclose(a, b, rtol=0.1, atol=0.03 * b.max())
 

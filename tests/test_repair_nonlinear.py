@@ -9,9 +9,9 @@ from repairs import Columns, least_squares, operated, samples, values
 
 from onnxprune.graph import Graph
 from onnxprune.quality.loss import Judge
-from onnxprune.repair import Task, targets
+from onnxprune.repair import Task, sequential, targets
 from onnxprune.repair.fitted import fitted_layers
-from onnxprune.repair.nonlinear import Rows, refitted
+from onnxprune.repair.nonlinear import FitRows, refitted
 from onnxprune.repair.regression import Sums, fit
 from onnxprune.repair.response import Shortcut, function, shortcut
 from onnxprune.repair.sequential import fold
@@ -147,7 +147,7 @@ def test_less_is_lost_behind_f_on_rows_that_were_not_fitted(f, groups):
     start = np.zeros((groups, 4, 8))
     own, other = slice(None, 400), slice(400, None)
     found, whole = linear(p[:, own], y[:, own], start)
-    rows = [Rows(p[:, part], y[:, part], shortcut[:, part]) for part in (slice(150), slice(150, 400))]
+    rows = [FitRows(p[:, part], y[:, part], shortcut[:, part]) for part in (slice(150), slice(150, 400))]
     better = refitted(found, start, whole, rows, f, biased=True)
     held = p[:, other], y[:, other], shortcut[:, other]
     assert lost(better, f, *held) < 0.97 * lost(found, f, *held)
@@ -157,7 +157,7 @@ def test_where_f_is_linear_least_squares_were_right_already():
     p, y, shortcut = problem()
     start = np.zeros((1, 4, 8))
     found, whole = linear(p, y, start)
-    again = refitted(found, start, whole, [Rows(p, y, shortcut)], lambda x: 3 * x, biased=True)
+    again = refitted(found, start, whole, [FitRows(p, y, shortcut)], lambda x: 3 * x, biased=True)
     np.testing.assert_allclose(again.weights, found.weights, atol=0.05 * np.abs(found.weights).max())
     np.testing.assert_allclose(again.bias, found.bias, atol=1e-2)
 
@@ -172,7 +172,7 @@ def test_what_f_does_not_tell_apart_asks_for_nothing():
     assert flat.mean() > 0.2
     other = np.where(flat, y - np.float32(0.5), y)
     fits = [
-        refitted(found, start, whole, [Rows(p, wish, shortcut)], relu, biased=True) for wish in (y, other)
+        refitted(found, start, whole, [FitRows(p, wish, shortcut)], relu, biased=True) for wish in (y, other)
     ]
     np.testing.assert_allclose(fits[0].weights, fits[1].weights, atol=1e-6)
     np.testing.assert_allclose(fits[0].bias, fits[1].bias, atol=1e-6)
@@ -187,7 +187,7 @@ def test_where_f_is_not_finite_the_linear_fit_stays():
     def unbounded(x):
         return np.where(x > 0.5, np.float32(np.inf), x)
 
-    assert refitted(found, start, whole, [Rows(p, y, shortcut)], unbounded, biased=True) is found
+    assert refitted(found, start, whole, [FitRows(p, y, shortcut)], unbounded, biased=True) is found
 
 
 def test_weights_that_are_gone_stay_away_behind_f():
@@ -199,7 +199,7 @@ def test_weights_that_are_gone_stay_away_behind_f():
         s.add(p[:, part], y[:, part])
     halves = tuple(s.covariance() for s in sums)
     found = fit(halves, start, np.zeros((1, 4)), support=support)
-    rows = [Rows(p, y, shortcut)]
+    rows = [FitRows(p, y, shortcut)]
     whole = halves[0].joined(halves[1])
     better = refitted(found, start, whole, rows, relu, biased=True, support=support)
     assert (better.weights[~support] == 0).all()
@@ -214,9 +214,27 @@ def test_a_fit_that_can_have_no_bias_gets_none():
         s.add(p[:, part], y[:, part])
     halves = tuple(s.covariance(centred=False) for s in sums)
     found = fit(halves, start, np.zeros((1, 4)))
-    better = refitted(found, start, halves[0].joined(halves[1]), [Rows(p, y, shortcut)], relu, biased=False)
+    whole = halves[0].joined(halves[1])
+    better = refitted(found, start, whole, [FitRows(p, y, shortcut)], relu, biased=False)
     assert not better.bias.any()
     assert lost(better, relu, p, y, shortcut) < lost(found, relu, p, y, shortcut)
+
+
+@pytest.mark.parametrize("behind", ["relu", "hard swish"])
+def test_layers_of_a_network_are_fitted_through_what_follows_them(behind, monkeypatch):
+    """Behind the function less is lost than with the linear fit alone."""
+    n = Net("fitted through")
+    n.output(FUNCTIONS[behind](n, n.conv(n.Relu(n.conv(out=16)), 12)))
+    task, batches = Task.of(operated(n.finished())), samples(n, 24)
+
+    def lost(network):
+        both = [[values(g, f, *g.outputs)[0] for g in (task.origin.graph, network.graph)] for f in batches]
+        return sum(float(np.square(a - b).sum()) for a, b in both)
+
+    through, _ = fold(task, batches)
+    monkeypatch.setattr(sequential, "refitted", lambda found, *_, **__: found)
+    alone, _ = fold(task, batches)
+    assert lost(through) < 0.97 * lost(alone) < lost(task.network)
 
 
 # ---------------------------------------------------------------- shortcuts

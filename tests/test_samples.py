@@ -24,7 +24,7 @@ import onnxprune.runtime.memory
 from onnxprune import samples
 from onnxprune.errors import InputError, UsageError
 from onnxprune.graph import Graph, Npz
-from onnxprune.samples import PRESETS, Preprocessing
+from onnxprune.samples import Preprocessing
 
 
 def model(**inputs):
@@ -189,17 +189,17 @@ def test_images(photos):
 
 def test_image_presets(photos):
     graph = model(x=(TensorProto.FLOAT, ["N", 3, 6, 6]))
-    how = PRESETS["imagenet"]
+    how = Preprocessing("imagenet")
     (batch,) = samples.load(photos, graph, preprocessing=how).batches()
-    expected = (np.array([1, 0.2, 0]) - how.mean) / how.std
+    expected = (np.array([1, 0.2, 0]) - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
     np.testing.assert_allclose(batch["x"][0, :, 3, 3], expected, rtol=1e-5)
-    (raw,) = samples.load(photos, graph, preprocessing=PRESETS["raw"]).batches()
+    (raw,) = samples.load(photos, graph, preprocessing=Preprocessing("raw")).batches()
     np.testing.assert_allclose(raw["x"][0, :, 3, 3], [255, 51, 0])
 
 
 def test_images_with_colours_last_or_as_integers(photos):
     graph = model(x=(TensorProto.UINT8, ["N", 6, 5, 3]))
-    (batch,) = samples.load(photos, graph, preprocessing=PRESETS["raw"]).batches()
+    (batch,) = samples.load(photos, graph, preprocessing=Preprocessing("raw")).batches()
     assert batch["x"].dtype == np.uint8
     assert batch["x"][0, 2, 2].tolist() == [255, 51, 0]
 
@@ -209,13 +209,13 @@ def test_images_as_integers_are_not_squeezed_into_zero_and_one(photos):
     (batch,) = samples.load(photos, graph).batches()
     assert batch["x"][0, :, 2, 2].tolist() == [255, 51, 0]
     with pytest.raises(UsageError, match=r"pixels would go from -2.*try --preset raw"):
-        samples.load(photos, graph, preprocessing=PRESETS["imagenet"])
+        samples.load(photos, graph, preprocessing=Preprocessing("imagenet"))
 
 
 def test_three_means_for_grey_images(photos):
     graph = model(x=(TensorProto.FLOAT, ["N", 1, 4, 4]))
     with pytest.raises(UsageError, match=r"--mean: 3 numbers for images of one colour"):
-        samples.load(photos, graph, preprocessing=PRESETS["imagenet"])
+        samples.load(photos, graph, preprocessing=Preprocessing("imagenet"))
 
 
 def test_colours_come_first_where_both_ends_could_be_colours(photos):
@@ -678,7 +678,7 @@ def test_images_for_a_model_that_takes_opacity(tmp_path):
     np.testing.assert_array_equal(batch["x"][0], pixels.transpose(2, 0, 1))
     np.testing.assert_array_equal(batch["x"][1, 3], 255)
     with pytest.raises(UsageError, match=r"3 numbers for images of three colours and opacity; .* or 4"):
-        samples.load(tmp_path, graph, preprocessing=PRESETS["imagenet"])
+        samples.load(tmp_path, graph, preprocessing=Preprocessing("imagenet"))
     last = model(x=(TensorProto.FLOAT, ["N", 6, 5, 4]))
     assert [b["x"].shape for b in samples.load(tmp_path, last).batches()] == [(2, 6, 5, 4)]
 

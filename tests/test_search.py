@@ -9,31 +9,32 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
+from onnxprune.contracts.point import ParetoPoint
 from onnxprune.contracts.verdict import Size, Speed
 from onnxprune.errors import UsageError
 from onnxprune.quality.interval import drop_interval
 from onnxprune.report.pareto import pareto_table, plot
-from onnxprune.strategies.edge import Effort, edge
-from onnxprune.strategies.pareto import Point, curve
+from onnxprune.strategies.bisection import Effort, bisect
+from onnxprune.strategies.pareto import curve
 from onnxprune.strategies.refusal import drop_refused, no_gain, too_tight
 from onnxprune.strategies.schedule import schedule
 
 
 class TestEdge:
     def test_a_cost_budget_ends_just_within(self):
-        found = edge(lambda t: t**2, lambda v: v / 0.3 - 1, inside=0.05, outside=1.0, effort=Effort(20))
+        found = bisect(lambda t: t**2, lambda v: v / 0.3 - 1, inside=0.05, outside=1.0, effort=Effort(20))
         assert found.best.candidate == pytest.approx(0.3, rel=0.01)
         assert found.best.excess <= 0
 
     def test_a_drop_runs_the_other_way(self):
-        found = edge(
+        found = bisect(
             lambda t: 0.02 * (1 - t) ** 3, lambda d: d - 0.01, inside=0.99, outside=0.05, effort=Effort(20)
         )
         assert found.best.at == pytest.approx(1 - 0.5 ** (1 / 3), abs=0.01)
         assert all(t.at >= found.best.at for t in found.within)
 
     def test_good_enough_is_enough(self):
-        found = edge(
+        found = bisect(
             lambda t: t,
             lambda v: v / 0.6 - 1,
             inside=0.1,
@@ -43,7 +44,7 @@ class TestEdge:
         assert [t.at for t in found.trials] == pytest.approx([0.58])
 
     def test_interpolation_needs_few(self):
-        found = edge(
+        found = bisect(
             lambda t: t + 0.1,
             lambda v: v / 0.6 - 1,
             inside=0.1,
@@ -54,19 +55,19 @@ class TestEdge:
         assert 0.57 <= found.best.candidate <= 0.6
 
     def test_nothing_within(self):
-        found = edge(lambda t: t + 1, lambda v: v - 0.5, inside=0.1, outside=1.0, effort=Effort(4))
+        found = bisect(lambda t: t + 1, lambda v: v - 0.5, inside=0.1, outside=1.0, effort=Effort(4))
         assert found.best is None
         assert found.trials[-1].at == 0.1
         assert found.closest.candidate == 1.1
         assert len(found.trials) == 5
 
     def test_the_safe_end_saves_the_day(self):
-        found = edge(lambda t: t, lambda v: v - 0.1001, inside=0.1, outside=1.0, effort=Effort(3))
+        found = bisect(lambda t: t, lambda v: v - 0.1001, inside=0.1, outside=1.0, effort=Effort(3))
         assert found.best.at == 0.1
 
     def test_an_executor_changes_nothing(self):
         def run(executor):
-            return edge(
+            return bisect(
                 lambda t: t**3,
                 lambda v: v - 0.2,
                 inside=0.0,
@@ -84,7 +85,7 @@ class TestEdge:
         random = np.random.default_rng(0)
         for _ in range(50):
             bumps = random.normal(0, 0.05, 2000)
-            found = edge(
+            found = bisect(
                 lambda t, b=bumps: t + b[int(t * 1999)],
                 lambda v: v - 0.5,
                 inside=0.0,
@@ -95,7 +96,7 @@ class TestEdge:
             assert 0.3 < found.best.at < 0.7
 
     def test_confirmation_steps_back(self):
-        found = edge(lambda t: t, lambda v: v - 0.52, inside=0.0, outside=1.0, effort=Effort(10))
+        found = bisect(lambda t: t, lambda v: v - 0.52, inside=0.0, outside=1.0, effort=Effort(10))
         confirmed = found.confirmed(lambda v: v <= 0.51)
         assert confirmed.at <= 0.51
         assert confirmed.at < found.best.at
@@ -166,11 +167,11 @@ class TestPareto:
     def test_a_plot_without_matplotlib(self, monkeypatch, tmp_path):
         monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
         with pytest.raises(UsageError, match="matplotlib"):
-            plot([Point("a", 0.5, 0.9, None)], tmp_path / "p.png", cost="MACs", quality="accuracy")
+            plot([ParetoPoint("a", 0.5, 0.9, None)], tmp_path / "p.png", cost="MACs", quality="accuracy")
 
     def test_a_plot(self, tmp_path):
         pytest.importorskip("matplotlib")
-        choices = [Point("a", 0.5, 0.9, None), Point("b", 0.7, 0.8, None, dominated=True)]
+        choices = [ParetoPoint("a", 0.5, 0.9, None), ParetoPoint("b", 0.7, 0.8, None, dominated=True)]
         plot(choices, tmp_path / "p.svg", cost="MACs", quality="accuracy")
         assert (tmp_path / "p.svg").stat().st_size > 1000
         with pytest.raises(UsageError, match="can't be drawn"):

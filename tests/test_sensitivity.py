@@ -11,18 +11,18 @@ from nets import Net
 from onnxprune import samples
 from onnxprune.contracts.budget import Budget
 from onnxprune.contracts.groups import Choice, Group
+from onnxprune.contracts.timing import Timing
 from onnxprune.contracts.traces import Unchanged
 from onnxprune.cost.macs import one_sample_macs
 from onnxprune.cost.model import macs_model
 from onnxprune.criteria import get
-from onnxprune.execution.timing import Timing
 from onnxprune.graph import Graph
 from onnxprune.pipeline import Evidence, Options, prepare
 from onnxprune.pipeline.costs import _ladders
 from onnxprune.pipeline.evidence import HELD_BACK, measured, split
 from onnxprune.pipeline.recipe import Phase
 from onnxprune.pipeline.search import Search, Setting
-from onnxprune.quality.loss import Judge, telling
+from onnxprune.quality.loss import Judge, compared_outputs
 from onnxprune.reductions.channels import Channels
 from onnxprune.repair import predicted
 from onnxprune.strategies import curves
@@ -170,6 +170,27 @@ def test_evaluations_are_bounded_and_the_middle_comes_first(job):
     assert [[steps[g].counts[r] for r in rungs] for g, rungs in enumerate(found)] == [[6], [6]]
 
 
+def test_a_quarter_half_and_three_quarters_of_each_group_are_taken_out(job):
+    """Of 12 channels 9, 6 and 3 stay; with fewer evaluations what little is gone goes before what much is."""
+    ready, evidence = job
+    steps = made(ready)
+    counts = [
+        [
+            sorted(steps[g].counts[r] for r in rungs)
+            for g, rungs in enumerate(losses_of(ready, steps, evidence.stats, evidence.choose.batches(), n))
+        ]
+        for n in (100, 4, 3)
+    ]
+    assert counts == [[[3, 6, 9], [3, 6, 9]], [[6, 9], [6, 9]], [[6, 9], [6]]]
+
+
+def test_a_group_with_few_widths_is_measured_at_each_once(job):
+    ready, evidence = job
+    steps = [Ladder(x.group, x.scores, round_to=n) for x, n in zip(made(ready), (6, 12), strict=True)]
+    found = losses_of(ready, steps, evidence.stats, evidence.choose.batches(), 100)
+    assert [[*rungs] for rungs in found] == [[1], []]
+
+
 def test_curves_follow_what_was_measured(job):
     ready, evidence = job
     scores = tuple(np.arange(1.0, g.size + 1) for g in ready.channels.groups)
@@ -235,6 +256,6 @@ def test_what_saturates_is_heard_before(job):
     ready, _ = job
     graph = ready.graph
     (softmax,) = (n for n in graph.nodes if n.op == "Softmax")
-    assert telling(graph) == (*graph.outputs, softmax.inputs[0])
+    assert compared_outputs(graph) == (*graph.outputs, softmax.inputs[0])
     x = {graph.inputs[0]: np.random.default_rng(2).standard_normal((9, 3, 4, 4)).astype(np.float32)}
     assert Judge(graph, [x]).loss(graph) == pytest.approx(0, abs=1e-9)

@@ -11,8 +11,8 @@ from faults import limit_protobuf
 from nets import Net
 
 from onnxprune.cli import run
-from onnxprune.errors import InputError
-from onnxprune.execution.sessions import blaming, open_session
+from onnxprune.errors import InputError, ProofFailed, RunFailed
+from onnxprune.execution.sessions import answering, blaming, open_session
 from onnxprune.graph import Edits, Graph, external_files, infer, load, save
 from onnxprune.graph.encoding import encoded, encoded_size
 from onnxprune.pipeline import prune
@@ -149,3 +149,69 @@ def test_an_error_that_is_told_already_stays():
 
 def test_facts_of_a_large_file_need_no_weights(small_limit, outside):
     assert infer(load(outside)).shapes == infer(Graph(classifier())).shapes
+
+
+def test_a_failed_run_says_what_it_was_fed():
+    graph = contradicting()
+    feeds = {graph.inputs[0]: np.ones((1, 3, 4, 4), np.float32)}
+    with pytest.raises(RunFailed) as failed:
+        open_session(graph).run(feeds)
+    assert failed.value.feeds is not None
+    np.testing.assert_array_equal(failed.value.feeds[graph.inputs[0]], feeds[graph.inputs[0]])
+
+
+def picky(count: int) -> Graph:
+    """A Reshape that one batch size fits, and no other."""
+    n = Net("picky")
+    n.output(n.Reshape(n.input("batch", 3, 4), [count, 12]))
+    return Graph(n.finished())
+
+
+def fed(graph: Graph, batch: int) -> dict[str, np.ndarray]:
+    return {graph.inputs[0]: np.ones((batch, 3, 4), np.float32)}
+
+
+def test_what_was_made_of_a_model_that_runs_is_a_bug():
+    model = Graph(classifier())
+    with (
+        pytest.raises(ProofFailed, match="the model runs, but not what was made of it") as bug,
+        answering(model),
+    ):
+        open_session(contradicting()).run({model.inputs[0]: np.ones((1, 3, 4, 4), np.float32)})
+    assert bug.value.exit_code == 70
+
+
+def test_a_made_graph_that_cannot_be_loaded_is_a_bug():
+    broken = classifier()
+    broken.graph.node[0].input[1] = "nowhere"
+    with pytest.raises(ProofFailed, match="the model runs"), answering(Graph(classifier())):
+        open_session(Graph(broken))
+
+
+def test_what_the_model_cannot_run_either_is_not():
+    """It is asked on what failed: on other inputs the model may run."""
+    model = picky(2)
+    with pytest.raises(RunFailed, match="Reshape"), answering(model, {"batch": 2}):
+        open_session(model.tapped([])).run(fed(model, 3))
+
+
+def test_parts_are_asked_about_on_all_samples():
+    """What a part was fed says nothing of the model: its samples do."""
+    model = picky(2)
+    with pytest.raises(RunFailed, match="Reshape"), answering(model, batches=[fed(model, 2), fed(model, 3)]):
+        raise RunFailed("a part failed")
+    with pytest.raises(ProofFailed, match="a part failed"), answering(model, batches=[fed(model, 2)]):
+        raise RunFailed("a part failed")
+
+
+def test_too_little_memory_is_nobodys_bug():
+    with pytest.raises(InputError, match="not enough memory"), answering(Graph(classifier())):
+        raise InputError("not enough memory to run it")
+
+
+def test_a_hint_of_sizes_is_not_lost():
+    model = picky(2)
+    hinted = RunFailed("no", hint="give --dim")
+    hinted.feeds = fed(model, 3)
+    with pytest.raises(RunFailed, match="give --dim"), answering(model):
+        raise hinted

@@ -333,3 +333,24 @@ def test_a_rule_that_only_reads_a_value_does_not_answer_for_it() -> None:
     wrong = operate(n.finished(), rules={**RULES, "Mul": answers})
     with pytest.raises(AssertionError):
         check(wrong, n.feeds()[0])
+
+
+def biased_twice(joined: bool) -> Net:
+    """Two layers that share a bias; their channels go together, or each for itself."""
+    n = Net("shared bias")
+    x, bias = n.input("batch", 3, 4, 4), n.const(n.weight(12))
+    parts = [n.Conv(x, n.weight(12, 3, 1, 1), bias) for _ in range(2)]
+    y = n.Add(*parts) if joined else n.Concat(n.Relu(parts[0]), n.Sigmoid(parts[1]), axis=1)
+    n.output(n.conv(n.Relu(y), 5))
+    return n
+
+
+@pytest.mark.parametrize("joined", [True, False])
+def test_a_shared_bias_stays_one_where_its_readers_go_on_reading_the_same(joined):
+    n = biased_twice(joined)
+    model = n.finished()
+    surgery = operate(model, seed=3)
+    check(surgery, n.feeds()[0])
+    before, after = ([t.name for t in m.graph.initializer] for m in (model, surgery.pruned.model))
+    assert surgery.removed
+    assert (set(before) == set(after)) is joined

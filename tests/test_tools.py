@@ -39,3 +39,9 @@ def test_the_benchmark_of_repair_prunes_to_the_share(tool):
     ((share, choice),) = bench.choices(search, [0.5])
     assert share == 0.5
     assert not choice.removes_nothing()
+
+
+def test_the_tables_of_options_are_up_to_date(tool):
+    reference = tool("options_reference")
+    text = reference.PAGE.read_text("utf-8")
+    assert reference.page(text) == text, "run tools/options_reference.py"

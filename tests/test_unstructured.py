@@ -150,6 +150,14 @@ def test_of_equal_weights_the_first_stay_and_the_share_is_met(among):
         np.testing.assert_array_equal(row, np.arange(row.size) < 0.7 * row.size - 1e-9)
 
 
+def perceptron() -> onnx.ModelProto:
+    """Three layers of one tap each: a convolution of 1x1, and two products."""
+    n = Net("perceptron")
+    pooled = n.Flatten(n.GlobalAveragePool(n.Relu(n.conv(n.input("batch", 3, 5, 3), 12))))
+    n.output(n.gemm(n.Relu(n.gemm(pooled, 10)), 6))
+    return n.finished()
+
+
 class TestRepair:
     """Weights that are left are solved again on their support, towards the original's outputs."""
 
@@ -166,8 +174,17 @@ class TestRepair:
         for name, array in matrices(plain.model).items():
             assert not matrices(fitted.model)[name][array == 0].any()
 
-    def test_from_statistics(self):
+    def test_taps_are_not_repaired_from_statistics_of_channels(self):
+        """A 3x3 kernel: how its taps go together is in no sum over channels."""
         model = classifier()
+        samples = load_samples(self.samples(model), Graph(model))
+        stats = pipeline.calibrated(pipeline.loaded(Graph(model), simplify=False), samples, ["wanda"])
+        with pytest.raises(UsageError, match="can't be repaired from statistics of channels; give --calib"):
+            prune(model, 0.5, criterion="l1", repair="auto", stats=stats)
+        assert prune(model, 0.5, criterion="l1", repair="none", stats=stats).repaired.mode == "none"
+
+    def test_from_statistics(self):
+        model = perceptron()
         samples = self.samples(model)
         stats = pipeline.calibrated(
             pipeline.loaded(Graph(model), simplify=False), load_samples(samples, Graph(model)), ["wanda"]
@@ -230,12 +247,12 @@ X = {classifier().graph.input[0].name: np.zeros((1, 3, 5, 3), np.float32)}
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"criterion": "obs"}, "single weights go by l1, l2, wanda, random, not by obs"),
+        ({"criterion": "obs"}, "obs can't rate single weights; l1, l2, wanda, random can"),
         ({"criterion": "wanda"}, "'wanda' needs samples"),
-        ({"masked": True}, "says nothing without"),
+        ({"masked": True}, "has no effect without"),
         ({"masked": True, "ratio": 0.5}, "in place already"),
-        ({"granularity": "head"}, "--granularity: says nothing without"),
-        ({"round_to": 8}, "--round-to: says nothing without"),
+        ({"granularity": "head"}, "--granularity: has no effect without"),
+        ({"round_to": 8}, "--round-to: has no effect without"),
         ({"sparsity": 1.0}, "not between 0 and 1"),
         ({"keep": ["nobody"]}, "no node or weight has such a name"),
     ],

@@ -16,9 +16,13 @@ from test_cli_prune import WIDTH, here, prune
 from test_traps import TRAPS
 
 from onnxprune.cli import run
+from onnxprune.cli.output import Output
 from onnxprune.contracts.weights import Weight
-from onnxprune.graph import Graph
+from onnxprune.graph import Graph, Network
+from onnxprune.reductions.channels import Channels
 from onnxprune.reductions.channels.weights import weights
+from onnxprune.report import inspection, inspection_tables
+from onnxprune.report.inspection import Inspection
 from onnxprune.report.outcome import shape_after
 
 __all__ = ["here"]
@@ -128,3 +132,31 @@ def test_tables_say_what_would_unblock(tmp_path, monkeypatch, capsys):
     out = " ".join(capsys.readouterr().out.split())
     assert "what would unblock them" in out
     assert "--allow-approximate, which is not exact" in out
+
+
+def inspected(model) -> Inspection:
+    return inspection(Channels().find(Network(Graph(model))))
+
+
+def test_layers_that_read_stored_weights_are_of_their_shape_and_size():
+    n = Net("stored")
+    scale = np.float32(0.01)
+    integers = n.random.integers(-99, 99, (16, 32)).astype(np.int8)
+    x = n.Relu(n.MatMul(n.input("batch", 16), n.DequantizeLinear(integers, scale, np.int8(0))))
+    half = n.Cast(n.weight(32, 5).astype(np.float16), to=1)
+    n.output(n.MatMul(x, half))
+    first, second = inspected(n.finished()).layers
+    assert (first.shape, first.params) == ((16, 32), 512)
+    assert (second.shape, second.params) == ((32, 5), 160)
+
+
+@pytest.mark.parametrize(
+    ("batch", "words"), [("batch", "MACs with batch=1"), (10, "MACs for its batch of 10,")]
+)
+def test_a_fixed_batch_is_told(batch, words, capsys):
+    n = Net("fixed")
+    n.output(n.gemm(n.Relu(n.gemm(n.input(batch, 4), 8)), 3))
+    found = inspected(n.finished())
+    assert found.size.macs == (10 if batch == 10 else 1) * (4 * 8 + 8 * 3)
+    Output(quiet=False).show(inspection_tables(found))
+    assert words in capsys.readouterr().out

@@ -7,7 +7,7 @@ from nets import Net
 
 from onnxprune import prune
 from onnxprune.graph import Graph
-from onnxprune.strategies.meeting import WASTE
+from onnxprune.strategies.limits import WASTE
 
 
 def single_group() -> Graph:

@@ -17,10 +17,10 @@ from pathlib import Path
 from onnxprune import samples
 from onnxprune.pipeline import Options
 from onnxprune.pipeline.begin import begin
-from onnxprune.pipeline.costs import after_exchange, route
+from onnxprune.pipeline.costs import after_exchange, allocation_problem
 from onnxprune.pipeline.run import start
 from onnxprune.quality.loss import Judge
-from onnxprune.strategies.meeting import within
+from onnxprune.strategies.limits import widest_within
 
 MODELS = Path(__file__).parents[1] / "models"
 DIGITS = [
@@ -54,13 +54,13 @@ def measured(model: Path, calib: Path, heldout: Path, share: float) -> tuple[flo
     """Losses without and with it, seconds to choose without it, and seconds more with it."""
     started = time.perf_counter()
     search = start(begin(model, Options(macs=share, round_to=8), calib=str(calib)))
-    way = route(search)
+    problem = allocation_problem(search)
     plain = time.perf_counter()
-    better = after_exchange(search, way)
+    better = after_exchange(search, problem)
     done = time.perf_counter()
     loaded = search.setting.loaded
     judge = Judge(loaded.graph, samples.load(heldout, loaded.original).batches(BATCH))
-    before, after = (judge.loss(search.maker.candidate(within(w)).graph) for w in (way, better))
+    before, after = (judge.loss(search.maker.candidate(widest_within(w)).graph) for w in (problem, better))
     return before, after, plain - started, done - plain
 
 

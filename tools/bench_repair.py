@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onnxprune.contracts.choices import Mode
 from onnxprune.contracts.groups import Choice
 from onnxprune.cost.model import macs_model
 from onnxprune.execution.sessions import open_session
@@ -25,11 +26,10 @@ from onnxprune.pipeline.begin import begin
 from onnxprune.pipeline.run import start
 from onnxprune.pipeline.search import Search
 from onnxprune.quality.drift import accuracy
-from onnxprune.repair import Mode
 from onnxprune.runtime import Session
 from onnxprune.strategies.allocation import Allocation
 from onnxprune.strategies.curves import plain
-from onnxprune.strategies.widths import LIKED, Widths
+from onnxprune.strategies.widths import DEFAULT_MULTIPLE, Widths
 
 MODELS = Path(__file__).parents[1] / "models"
 BATCH = 32
@@ -52,7 +52,7 @@ def searched(path: Path, images: np.ndarray, mode: Mode) -> Search:
 def choices(search: Search, shares: Sequence[float]) -> Iterator[tuple[float, Choice]]:
     """What the default criterion leaves for each share of the MACs."""
     space, base = search.rated, search.base
-    ladders = plain(space.groups, search.scores(), Widths(LIKED))
+    ladders = plain(space.groups, search.scores(), Widths(DEFAULT_MULTIPLE))
     allocation = Allocation(ladders, macs_model(base.graph, base.facts, space.effect))
     for share in shares:
         yield share, allocation.choice(share)

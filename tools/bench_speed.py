@@ -29,20 +29,20 @@ from onnxprune.contracts.groups import Choice, Group
 from onnxprune.contracts.maker import Candidate
 from onnxprune.contracts.reduction import Cut
 from onnxprune.contracts.repaired import Repaired
+from onnxprune.contracts.timing import Timing
 from onnxprune.cost.macs import macs
 from onnxprune.cost.model import Cost, macs_model
-from onnxprune.cost.quantities import Beside, read
+from onnxprune.cost.quantities import CostMeter, read
 from onnxprune.cost.sizes import feeds_for, sizes
 from onnxprune.errors import OnnxpruneError
-from onnxprune.execution.timing import Timing
 from onnxprune.graph import Graph, infer
 from onnxprune.pipeline import Prepared, prepare
 from onnxprune.pipeline.latency import latency_cost, profiled
 from onnxprune.profile import Profile
-from onnxprune.runtime import ExecutionOptions, Ratio, Session, latency, ratio
+from onnxprune.runtime import Ratio, Session, latency, ratio
 from onnxprune.strategies.allocation import Allocation
 from onnxprune.strategies.curves import plain
-from onnxprune.strategies.meeting import Route, within
+from onnxprune.strategies.limits import AllocationProblem, widest_within
 from onnxprune.strategies.widths import Widths
 
 MODELS = Path(__file__).parent.parent / "models"
@@ -112,7 +112,7 @@ class Row:
     macs: int
     multiple: int
     follows: float
-    liked: Mapping[str, Any]
+    preferred: Mapping[str, Any]
     naive: Mapping[str, Any]
     latency: Mapping[str, Any]
     memory_bound: Sequence[str] = field(default_factory=list)
@@ -146,7 +146,7 @@ def row(name: str, model: Any, timing: Timing, seconds: float) -> Row:
     fast = within_latency(ready, scores, drive, found, timing)
     results = [multiple, naive, *([fast] if isinstance(fast, Graph) else [])]
     ratios = measured(ready.graph, results, timing, seconds)
-    told = [
+    shown = [
         {"macs": count(r, dims) / before, "ratio": asdict(x), "of_ideal": count(r, dims) / before / x.value}
         for r, x in zip(results, ratios, strict=True)
     ]
@@ -157,9 +157,9 @@ def row(name: str, model: Any, timing: Timing, seconds: float) -> Row:
         macs=before,
         multiple=found.multiple,
         follows=found.share("compute"),
-        liked=told[0],
-        naive=told[1],
-        latency=told[2] if isinstance(fast, Graph) else {"refused": fast},
+        preferred=shown[0],
+        naive=shown[1],
+        latency=shown[2] if isinstance(fast, Graph) else {"refused": fast},
         memory_bound=[f"{x.name} ({x.ops}, {x.share:.0%})" for x in heavy],
         seconds=time.perf_counter() - began,
     )
@@ -201,9 +201,11 @@ def within_latency(ready: Prepared, scores: Any, cost: Cost, found: Profile, tim
     path = Allocation(plain(ready.channels.groups, scores, allowed), cost)
     limits = (read("--latency", LATENCY_SHARE),)
     cutter = Cutter(ready)
-    way = Route(ready.network, path, cutter, allowed, limits, Beside(ready.network, timing))
+    problem = AllocationProblem(
+        ready.network, path, cutter, allowed, limits, CostMeter(ready.network, timing)
+    )
     try:
-        return cutter.cut(within(way)).network.graph
+        return cutter.cut(widest_within(problem)).network.graph
     except OnnxpruneError as error:
         return str(error)
 
@@ -223,7 +225,7 @@ def markdown(rows: Sequence[Row]) -> str:
         lasts = r.latency.get("refused") or spelled(r.latency, False)
         lines.append(
             f"| {r.name} | {r.milliseconds:.2f} | {r.macs / 1e6:.0f} M | {r.multiple} | {r.follows:.0%} "
-            f"| {spelled(r.liked)} | {spelled(r.naive)} | {lasts} | {', '.join(r.memory_bound[:3])} |"
+            f"| {spelled(r.preferred)} | {spelled(r.naive)} | {lasts} | {', '.join(r.memory_bound[:3])} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -248,7 +250,6 @@ def main() -> None:
     parser.add_argument("--only", default="", help="networks whose name holds this")
     parser.add_argument("--out", type=Path, help="Markdown; a JSON file goes beside it")
     args = parser.parse_args()
-    options = ExecutionOptions(threads=args.threads)
     wide: list[tuple[str, Graph, dict[str, int]]] = [
         (f"{path.stem} x{args.widen}", Graph(widened(path, args.widen, args.size)), {})
         for path in sorted(MODELS.glob("digits-*.onnx"))
@@ -259,7 +260,9 @@ def main() -> None:
         if args.only not in name:
             continue
         try:
-            rows.append(row(name, model, Timing(options, dims, args.batch), args.seconds))
+            rows.append(
+                row(name, model, Timing(threads=args.threads, dims=dims, batch=args.batch), args.seconds)
+            )
         except OnnxpruneError as error:
             print(f"{name}: {error}")
             continue

@@ -20,8 +20,8 @@ from board import digits, lines
 from board.task import Task
 
 from onnxprune import prune
+from onnxprune.contracts.timing import Timing
 from onnxprune.errors import OnnxpruneError
-from onnxprune.execution.timing import Timing
 from onnxprune.graph import load
 from onnxprune.pipeline import Result
 from onnxprune.runtime import ExecutionOptions, Ratio, Session, latency, ratio
@@ -83,7 +83,7 @@ def main() -> None:
     work = Path(tempfile.gettempdir()) / "onnxprune-scoreboard"
     parser.add_argument("--work", type=Path, default=work, help="folder of the scoreboard, with its wheels")
     args = parser.parse_args()
-    timing = Timing(ExecutionOptions(threads=args.threads))
+    timing = Timing(threads=args.threads)
     print("| model | asked for | latency, ratio | points |\n| --- | --- | --- | ---: |")
     for name in args.only:
         task = lines.orientation(args.work) if name == "orientation" else digits.digits(name)

@@ -20,6 +20,7 @@ import numpy as np
 from pages import replaced, table
 
 from onnxprune import pipeline
+from onnxprune.contracts.choices import Mode
 from onnxprune.contracts.groups import Choice
 from onnxprune.cost.model import macs_model
 from onnxprune.criteria import CRITERIA, Context, Criterion
@@ -30,7 +31,6 @@ from onnxprune.pipeline.evidence import measured
 from onnxprune.pipeline.run import start
 from onnxprune.pipeline.search import Search
 from onnxprune.reductions.channels import Channels
-from onnxprune.repair import Mode
 from onnxprune.runtime import Session
 from onnxprune.strategies.allocation import Allocation
 from onnxprune.strategies.curves import plain as ladders

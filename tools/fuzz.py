@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Run commands on mutated models, samples, plans, statistics, tables, configurations and baselines.
 
-    tools/fuzz.py [--inputs 2000] [--seed 0] [--jobs 2] [--kind KIND] [--out FILE] [--replay FILE]
+    tools/fuzz.py [--inputs 2000] [--minutes M] [--seed 0] [--jobs 2] [--kind KIND] [--out FILE]
+    tools/fuzz.py --replay FILE
 
 Each input is one case: a seed with up to four mutations, drawn by hypothesis. A run is unclean if it hangs,
 crashes, takes much memory, ends in a traceback or "a bug", prints control characters, commands to a log of a
@@ -107,6 +108,9 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--inputs", type=int, default=2000)
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="stop then, and tell how far it is"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--kind", default="", choices=["", "model", "bytes", "files"])
@@ -128,12 +132,14 @@ def main() -> int:
     else:
         wanted = drawn(options.inputs, options.seed, options.kind)
     start = time.monotonic()
-    size = max(1, min(25, -(-len(wanted) // options.jobs)))
+    size = max(1, min(10, -(-len(wanted) // options.jobs)))
     parts = [(wanted[k : k + size], good) for k in range(0, len(wanted), size)]
     codes: Counter[str] = Counter()
     found: list[Found] = []
+    inputs = 0
     with multiprocessing.get_context("fork").Pool(options.jobs) as pool:
-        for more, new in pool.imap(_share, parts):
+        for (share, _), (more, new) in zip(parts, pool.imap(_share, parts), strict=True):
+            inputs += len(share)
             codes += more
             found += new
             for one in new:
@@ -141,11 +147,13 @@ def main() -> int:
                 said = f"{', '.join(one.faults)}: {' '.join(one.run.arguments)}"
                 print(f"{said}\n  {told[:300]!a}\n  {line(one.case)}", flush=True)
             if sys.stderr.isatty():
-                print(f"\r{codes.total()} runs, {len(found)} unclean", end="", file=sys.stderr)
+                print(f"\r{inputs} inputs, {len(found)} unclean runs", end="", file=sys.stderr)
+            if time.monotonic() - start > 60 * options.minutes:
+                break
     kinds = Counter(one.signature for one in found)
     took = time.monotonic() - start
     ended = ", ".join(f"{count} with {code}" for code, count in sorted(codes.items()))
-    print(f"{len(wanted)} inputs, {codes.total()} runs in {took:.0f} s ({ended})")
+    print(f"{inputs} inputs, {codes.total()} runs in {took:.0f} s ({ended})")
     print(f"{len(found)} unclean, {len(kinds)} kinds")
     for signature, count in kinds.most_common():
         print(f"{count:5} {signature}")

@@ -204,8 +204,8 @@ def select(
     votes: list[Index | None] = [None if (v < 0).any() else v for v in axis_votes(keys_a, keys_b)]
 
     def fitting(axes: Sequence[Index | None]) -> tuple[Index, ...] | None:
-        within = all(v is None or v.max() < a.shape[k] for k, v in enumerate(axes))
-        kept = complete(keys_a, keys_b, axes) if within else None
+        widest_within = all(v is None or v.max() < a.shape[k] for k, v in enumerate(axes))
+        kept = complete(keys_a, keys_b, axes) if widest_within else None
         return kept if kept is not None and agree(take(a, kept), b, exact) else None
 
     told = fitting(votes)

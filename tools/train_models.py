@@ -328,7 +328,7 @@ def count_macs(model: nn.Sequential) -> int:
 
 
 def accuracy(path: Path, image: npt.NDArray[np.float32], labels: Labels) -> float:
-    """Measure in ONNX Runtime which part of the digits the model names rightly."""
+    """Measure in ONNX Runtime the model's accuracy on the digits."""
     session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
     (logits,) = session.run(["logits"], {"image": image})
     return float(np.mean(logits.argmax(axis=1) == labels))

@@ -1,12 +1,17 @@
-"""Samples run through a graph once; what is left of them is sums.
+"""Calibration: samples run through a graph once, and sums over them are kept.
 
-In: a graph, requests (which sums of which tensors), samples. Out: `Stats`, which add up over shards.
-The reductions are appended to the graph itself (`emitter`), so memory grows with channels, not with samples.
+In: a network, requests (which sums of which tensors), batches of samples. Out: `Stats`, float64 sums that
+add up over disjoint samples. The reductions are nodes of the graph itself, so memory grows with channels,
+not with samples.
 
-- a new kind of sum: `emitter`, a field of `contracts.stats.Moments` and a `Need` in `places`;
-- what a loss feels of units: `slopes`, from gradients at gates; `aim`: the loss;
-- another way to know sums: as `expectation` does from BatchNormalization;
-- statistics in files: `files`.
+- `places`: which sums the needs of a criterion ask for, and at how many positions; `emitter`: the nodes
+  that compute them; `meter`: adds them up over batches; `run`: one pass;
+- `slopes`: what a loss loses with units, from gradients at gates; `aim`: the loss;
+- `files`: statistics in files; `sound`: whether they can be what they claim to be.
+
+A new kind of sum is a `Need` and a field of `Moments` in `contracts.stats`, its nodes in `emitter`, and a
+row in `tests/test_moments.py`. To calibrate elsewhere, run `onnxprune calibrate` on parts of the samples
+and merge the files.
 """
 
 from __future__ import annotations

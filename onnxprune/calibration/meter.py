@@ -22,14 +22,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..contracts.request import Kernel, Kind, Request
+from ..contracts.request import Kernel, Request
 from ..contracts.stats import Moments
 from ..errors import InputError
 from ..graph import Array, Graph, appended
 from ..samples.core import batch_size
 from .emitter import POSITIONS, SAMPLED_SINCE, Emitter
 
-__all__ = ["POSITIONS", "Kernel", "Kind", "Meter", "Request"]
+__all__ = ["POSITIONS", "Kernel", "Meter", "Request"]
 
 
 class Meter:
@@ -80,13 +80,13 @@ class Meter:
         """Add what the graph gave for one batch.
 
         Raises:
-            InputError: a tensor holds NaN or infinity, after which no sum means anything.
+            InputError: a tensor holds NaN or infinity, which would spoil every sum.
         """
         for name, tensor in self._tensors.items():
             value = outputs[tensor]
             if value.ndim < 2 and not np.isfinite(value).all():
                 where = self.requests[int(name.partition(".")[0])].tensor
-                hint = "leave the sample out, or mend the model"
+                hint = "leave the sample out, or correct the model"
                 raise InputError(f"'{where}' holds NaN or infinity on some sample", hint=hint)
             if name.endswith(".pooled"):
                 self._pooled.setdefault(name, []).append(value)

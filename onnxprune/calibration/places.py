@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from ..contracts.reduction import Key, Wanted
-from ..contracts.request import Kind, Request
+from ..contracts.request import Request, SumKind
 from ..contracts.stats import ENOUGH, Need
 from ..cost.macs import macs
 from ..graph import Facts, Graph, Network, Shape, input_specs
@@ -28,7 +28,7 @@ MIN_POSITIONS = 2
 
 
 MAX_POSITIONS = 32
-"""No more than so many are: neighbours are alike, and another sample says more."""
+"""At most so many are looked at: neighbours are alike, and another sample adds more."""
 
 
 NEAR = 8
@@ -52,7 +52,7 @@ def requests(
         positions: Gram matrices and zeros look at this many positions of each sample; 0: at all; `None`: at
             as many as keep Gram matrices within `GRAM_SHARE` of the network itself.
         samples: how many there will be, if that is known: with few of them more positions of each are looked
-            at, for a Gram matrix of fewer rows than channels says little.
+            at, as a Gram matrix of fewer rows than channels is of little use.
     """
     graph, facts = network.graph, network.facts
     shapes = {key: shape for key in wanted.kinds if (shape := facts.shapes.get(key[0])) is not None}
@@ -81,7 +81,7 @@ def requests(
     return result
 
 
-def _affordable(kinds: frozenset[Kind], width: int) -> frozenset[Kind]:
+def _affordable(kinds: frozenset[SumKind], width: int) -> frozenset[SumKind]:
     """Without a Gram matrix that would be too large: with its diagonal in its place."""
     if "gram" not in kinds or width <= GRAM_LIMIT:
         return kinds

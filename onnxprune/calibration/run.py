@@ -39,14 +39,25 @@ def measure(
         seed: of the positions to look at.
         source: where the samples came from, in words.
         options: how to run.
-        progress: told how many samples are done.
+        progress: called with how many samples are done.
 
     Raises:
         InputError: there is no sample, or one does not fit the model.
+
+    Example:
+        >>> import numpy as np
+        >>> from onnxprune.contracts.request import Request
+        >>> from onnxprune.graph import load
+        >>> graph = load("models/digits-plain.onnx")
+        >>> request = Request("image", 1, (1, 1, 28, 28), frozenset({"sum", "squares"}))
+        >>> batches = [{"image": np.full((4, 1, 28, 28), 0.5, np.float32)}] * 2
+        >>> stats = measure(graph, {("image", 1): request}, batches)
+        >>> stats.samples, float(stats.of(("image", 1)).mean[0])
+        (8, 0.5)
     """
     meter = Meter(graph, tuple(wanted.values()), seed)
     session = open_session(meter.graph, options) if wanted else None
-    count, alone = 0, isinstance(batches, Batches) and batches.samples.manner.complete
+    count, alone = 0, isinstance(batches, Batches) and batches.samples.division.complete
     for feeds in batches:
         if session is not None:
             try:
@@ -66,7 +77,7 @@ def measure(
 
 
 def _blamed(error: InputError, feeds: Mapping[str, Array], source: str) -> InputError:
-    """The error, told of an input if it began there."""
+    """The error, attributed to an input if it began there."""
     for name, array in feeds.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             reason = f"a sample of input '{name}' holds NaN or infinity"

@@ -6,8 +6,9 @@ from dataclasses import fields
 
 import numpy as np
 
-from ..contracts.stats import Floats, Moments, Slopes, Stats
+from ..contracts.stats import Moments, Slopes, Stats
 from ..graph import Facts
+from ..types import Floats
 
 TOLERANCE = 1e-3
 """Relative; the runtime adds products up in 32 bits."""

@@ -1,9 +1,19 @@
-"""The CI gate: what models measure, against limits and baselines, and how two of them differ.
+"""The CI gate: what models measure, against limits and baselines; and how two models differ.
 
-Files come in and a `Report` or a `Diff` goes out; `formats` turns them into text. Nothing here prunes.
+In: files and a configuration. Out: a `Report` or a `Diff`; `formats` makes text of them. Nothing here
+prunes.
+
+- `settings`, `selection`, `limits`: what is checked, by which limits; `baseline`, `git`: what it is
+  compared with;
+- `measure`, `metrics`, `dead`, `speed`, `files`: the numbers; `gate`, `verdict`: the judgement;
+- `diff`, `layers`, `same`: what changed between two models.
+
+A new metric is a row in `metrics.METRICS`, its number in `measure`, and its limit in
+`schemas/check.schema.json`. A new output format is a module in `formats` with an entry in `FORMATS` (and
+in `ERRORS`).
 """
 
-from .gate import Options, check
+from .gate import Options, check, require_outputs_apart
 from .measure import Measurement, Subject, measure, open_model
 from .settings import Settings, find, read
 from .verdict import Finding, Outcome, Report
@@ -21,4 +31,5 @@ __all__ = [
     "measure",
     "open_model",
     "read",
+    "require_outputs_apart",
 ]

@@ -59,7 +59,7 @@ class Baseline(Protocol):
         """Models that have a baseline and aren't among those checked."""
 
     def deleted(self, meant: Callable[[Path], bool]) -> tuple[str, ...]:
-        """What to tell of models that were there and aren't any more.
+        """Messages on models that were there and aren't any more.
 
         Args:
             meant: whether the configuration would mean a file.

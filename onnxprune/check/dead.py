@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..graph import Array, Graph, Node, lifted
+from ..graph import Array, Graph, Node, body_graphs
 from ..ops.layers import LINEAR, Layout
 
 _COPIES = frozenset({"Cast", "DequantizeLinear", "Identity"})
@@ -25,7 +25,7 @@ def _dead(graph: Graph, seen: dict[tuple[int, Layout | int], object]) -> int:
     """`seen`: weights that have been counted, by identity and by how they were read."""
     total = 0
     for node in graph.nodes:
-        total += sum(_dead(body, seen) for _, body in lifted(graph, node))
+        total += sum(_dead(body, seen) for _, body in body_graphs(graph, node))
         found = _weight(graph, node)
         if found is None:
             continue

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from ..errors import InputError
 from ..execution.sessions import blaming
 from ..graph import Graph, dtype_of, nbytes_of, type_text
-from .layers import Layer, layers, operator_changes, pair
+from .layers import ModelLayer, layers, operator_changes, pair
 from .measure import Measurement, Subject, measure
 from .same import different_weights, structure
 
@@ -28,8 +28,8 @@ class LayerChange:
         new: after.
     """
 
-    old: Layer | None
-    new: Layer | None
+    old: ModelLayer | None
+    new: ModelLayer | None
 
     @property
     def name(self) -> str:
@@ -124,7 +124,7 @@ def _relation(old: Subject, new: Subject) -> tuple[Relation, tuple[int, int] | N
     return ("same graph, other weights" if weights[0] else "identical"), weights
 
 
-def _content(layer: Layer | None) -> tuple[Any, ...] | None:
+def _content(layer: ModelLayer | None) -> tuple[Any, ...] | None:
     """All but the name."""
     return (layer.op, layer.shape, layer.dtype, layer.params, layer.size, layer.macs) if layer else None
 

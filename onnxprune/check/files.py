@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..graph import data_files, external_files
 
 LEVEL = 6
-"""Of zlib: what `gzip` does unless told otherwise."""
+"""Of zlib: the default of `gzip`."""
 
 _CHUNK = 1 << 20
 _POINTER_LIMIT = 1024  # bytes; git-lfs takes nothing larger for a pointer

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import InputError, UsageError
+from ..graph import files_of, require_apart
 from . import baseline as baselines
 from .baseline import Another, Baseline, Before, Recorded, at_revision, recorded
 from .git import revision
@@ -20,7 +21,7 @@ from .speed import Speed, speed
 from .verdict import Outcome, Report, judge
 
 Progress = Callable[[str], None]
-"""Told what begins."""
+"""Called with what begins."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Options:
         update: write the baseline file anew.
         ratchet: lower what the baseline file says where models became better.
         measure: costly metrics to report although nothing limits them.
+        outputs: files that reports go to: none may be one that is read.
     """
 
     baseline: Path | None = None
@@ -40,6 +42,7 @@ class Options:
     update: bool = False
     ratchet: bool = False
     measure: frozenset[str] = frozenset()
+    outputs: tuple[Path, ...] = ()
 
 
 def check(
@@ -54,13 +57,15 @@ def check(
         settings: the configuration.
         named: the models; by default all that are configured.
         options: what to compare with and what to write.
-        progress: told what begins.
+        progress: called with what begins.
 
     Raises:
         UsageError: options contradict one another, or nothing says what to check.
+        Overwrites: an output is a file that is read.
         InputError: a model, the baseline or the configuration can't be read.
     """
     options = options or Options()
+    require_outputs_apart(options.outputs, named, [settings.source, options.baseline])
     file = _baseline_file(settings, options)
     if (options.update or options.ratchet) and options.baseline is None:
         _require_inside(file, settings.root)
@@ -69,6 +74,7 @@ def check(
         hint = "name a model, or add [[tool.onnxprune.check.models]] with a path to pyproject.toml"
         raise UsageError("nothing to check", where=where, hint=hint)
     models = select(settings, named)
+    require_outputs_apart(options.outputs, [model.path for model in models], [file])
     everything = {m.key for m in models} | (known(settings) if named and settings.entries else set())
     current = recorded(file, everything)
     costly = {m.key: _costly(m, options) for m in models}
@@ -96,6 +102,33 @@ def check(
         notes.append(f"wrote {file}: commit it" if changed else f"{file} is up to date")
     warnings = tuple(_warnings(outcomes, base, file, options))
     return Report(tuple(outcomes), warnings, tuple(notes), repository(Path.cwd()))
+
+
+def require_outputs_apart(
+    outputs: Sequence[Path], models: Sequence[Path], files: Sequence[Path | None] = ()
+) -> None:
+    """Refuse reports that would be written over what is read.
+
+    Args:
+        outputs: files that reports go to.
+        models: that are read, with the files of their weights.
+        files: what else is read.
+
+    Raises:
+        Overwrites: a report would be.
+        InputError: a report can't be written.
+    """
+    if outputs:
+        parts = [part for model in models for part in _parts(model)]
+        require_apart([*parts, *(file for file in files if file is not None)], outputs)
+
+
+def _parts(model: Path) -> tuple[Path, ...]:
+    """A model with the files of its weights; what is wrong with it is for whoever measures it to say."""
+    try:
+        return files_of(model)
+    except InputError:
+        return (model,)
 
 
 def _baseline_file(settings: Settings, options: Options) -> Path:

@@ -13,7 +13,7 @@ from .measure import Subject
 
 
 @dataclass(frozen=True)
-class Layer:
+class ModelLayer:
     """A node that multiplies or holds weights.
 
     Attributes:
@@ -35,12 +35,12 @@ class Layer:
     macs: int
 
 
-def layers(subject: Subject) -> tuple[Layer, ...]:
+def layers(subject: Subject) -> tuple[ModelLayer, ...]:
     """The layers of a model, in the order of its graph; those in bodies of If, Loop and Scan as well."""
     return tuple(_layers(subject.graph, subject.facts, "", {}))
 
 
-def _layers(graph: Graph, facts: Facts, prefix: str, taken: dict[int, object]) -> Iterator[Layer]:
+def _layers(graph: Graph, facts: Facts, prefix: str, taken: dict[int, object]) -> Iterator[ModelLayer]:
     """`taken`: constants that belong to a layer already, by identity."""
     costs = macs(graph, facts)
     for node in graph.nodes:
@@ -52,7 +52,7 @@ def _layers(graph: Graph, facts: Facts, prefix: str, taken: dict[int, object]) -
         if (node.index in costs and not has_bodies(node)) or params:
             taken.update((id(graph.constants[name]), graph.constants[name]) for name in own)
             weight = max(constants, key=graph.count, default=None)
-            yield Layer(
+            yield ModelLayer(
                 f"{prefix}{_name(node)}",
                 node.op,
                 graph.shape_of_constant(weight) if weight else (),
@@ -63,7 +63,9 @@ def _layers(graph: Graph, facts: Facts, prefix: str, taken: dict[int, object]) -
             )
 
 
-def pair(old: Sequence[Layer], new: Sequence[Layer]) -> Iterator[tuple[Layer | None, Layer | None]]:
+def pair(
+    old: Sequence[ModelLayer], new: Sequence[ModelLayer]
+) -> Iterator[tuple[ModelLayer | None, ModelLayer | None]]:
     """Match layers of two models: `None` stands for a layer that the other model doesn't have.
 
     Equal names are the same layer. What is left is aligned by operator and rank, in the order of the graphs:
@@ -88,7 +90,7 @@ def operator_changes(old: Graph, new: Graph) -> dict[str, tuple[int, int]]:
     return {op: (before[op], after[op]) for op in sorted({*before, *after}) if before[op] != after[op]}
 
 
-def _kind(layer: Layer) -> tuple[str, int]:
+def _kind(layer: ModelLayer) -> tuple[str, int]:
     return layer.op, len(layer.shape)
 
 

@@ -17,7 +17,7 @@ class Metric:
         key: its name in configuration files and reports.
         title: its name for people.
         kind: what it counts.
-        costly: needs the weights, or runs the model: measured only where somebody asks for it.
+        costly: needs the weights, or runs the model: measured only on request.
         recorded: means the same on every machine, so that a baseline file may hold it.
     """
 

@@ -45,6 +45,10 @@ def parse(value: str | float, kind: Kind, where: str) -> float:
 
     Raises:
         InputError: it is no such quantity.
+
+    Example:
+        >>> parse("12 MB", Kind.BYTES, "size"), parse("3.2 GMACs", Kind.COUNT, "macs")
+        (12000000.0, 3200000000.0)
     """
     if isinstance(value, str):
         found = _QUANTITY.fullmatch(value)
@@ -74,7 +78,12 @@ def text(value: float, kind: Kind) -> str:
 
 
 def change(value: float, baseline: float, kind: Kind) -> str:
-    """How a quantity changed, for people: `+12.3 kB (+1.2%)`, or `±0`."""
+    """How a quantity changed, for people.
+
+    Example:
+        >>> change(1_038_000, 1_000_000, Kind.BYTES), change(5, 5, Kind.COUNT)
+        ('+38 kB (+3.8%)', '±0')
+    """
     delta = value - baseline
     if delta == 0:
         return "±0"

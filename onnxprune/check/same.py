@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
-from ..graph import Array, Graph, is_value, lifted
+from ..graph import Array, Graph, body_graphs, is_value
 
 
 def structure(graph: Graph) -> str:
@@ -33,10 +33,10 @@ def structure(graph: Graph) -> str:
             digest.update(value.type.SerializeToString(deterministic=True))
     for node, proto in zip(graph.nodes, graph.model.graph.node, strict=True):
         if node.outputs and node.outputs[0] in graph.constants:
-            continue  # a Constant node: told where it is read
+            continue  # a Constant node: listed where it is read
         plain = [a for a in proto.attribute if not a.HasField("g") and not a.graphs]
         attributes = sorted(a.SerializeToString(deterministic=True) for a in plain)
-        attributes += [f"{name}:{structure(body)}".encode() for name, body in lifted(graph, node)]
+        attributes += [f"{name}:{structure(body)}".encode() for name, body in body_graphs(graph, node)]
         links = (
             [refer(name) for name in (*node.inputs, *node.captured)],
             [refer(name) for name in node.outputs],
@@ -54,7 +54,7 @@ def different_weights(old: Graph, new: Graph) -> tuple[int, int]:
 
 
 def _weights(graph: Graph, seen: dict[int, object]) -> Iterator[tuple[Graph, str]]:
-    """Constants in the order in which they are read, in bodies too; `seen`: those told, by identity."""
+    """Constants in the order in which they are read, in bodies too; `seen`: those listed, by identity."""
 
     def new(names: Iterable[str]) -> Iterator[tuple[Graph, str]]:
         for name in names:
@@ -64,7 +64,7 @@ def _weights(graph: Graph, seen: dict[int, object]) -> Iterator[tuple[Graph, str
 
     for node in graph.nodes:
         yield from new((*node.inputs, *node.captured))
-        for _, body in lifted(graph, node):
+        for _, body in body_graphs(graph, node):
             yield from _weights(body, seen)
     yield from new(graph.outputs)
 

@@ -9,15 +9,15 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
 from ..graph import contents, text
 from . import limits
 from .limits import Rules
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
 
 FILE = "onnxprune.toml"
 PROJECT = "pyproject.toml"
@@ -135,6 +135,10 @@ def _inner(data: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _validate(table: Mapping[str, Any], source: str) -> None:
+    if not table:
+        return
+    from jsonschema import Draft202012Validator
+
     schema = importlib.resources.files("onnxprune") / "schemas" / "check.schema.json"
     validator = Draft202012Validator(json.loads(schema.read_text(encoding="utf-8")))
     first = min(validator.iter_errors(table), key=lambda e: list(map(str, e.absolute_path)), default=None)

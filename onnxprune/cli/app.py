@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Annotated
 
-import typer
+from cyclopts import App, CycloptsError, Parameter
 from rich.console import Console
 
 from .. import __version__
-from ..errors import InputError, OnnxpruneError, harmless, shortened
-from ..execution.sessions import require_runs
-from ..graph import load
-from . import apply, bench, calibrate, check, diff, inspect, profile, prune, validate
+from ..errors import OnnxpruneError, harmless, shortened
 
 _BUG = 70
 """What `sysexits.h` calls an internal software error: never taken for a verdict on a model."""
@@ -28,6 +23,7 @@ _STAGES = {
     "check": "measuring the model",
     "criteria": "scoring channels",
     "execution": "running the model",
+    "gradients": "computing gradients",
     "graph": "reading or changing the model",
     "profile": "timing layers",
     "proof": "proving the surgery",
@@ -37,45 +33,35 @@ _STAGES = {
     "rewrites": "cleaning the graph",
     "runtime": "running the model",
     "samples": "reading samples",
+    "tuning": "fine-tuning",
 }
 """Room of the package -> what goes on there."""
 
-app = typer.Typer(
+COMMANDS = {
+    "inspect": "Show every layer and weight, its group of channels, and what blocks it.",
+    "prune": "Remove whole channels until a budget is met.",
+    "finetune": "Fine-tune a model towards the outputs of its original, labels, or both.",
+    "calibrate": "Gather statistics of samples, to prune with later or elsewhere.",
+    "apply": "Replay a plan on its model, or on a checkpoint.",
+    "validate": "Compare two models side by side in ONNX Runtime.",
+    "bench": "Time models in turns in ONNX Runtime.",
+    "profile": "Time every layer, at the width it has and at narrower ones.",
+    "check": "Check models against the limits in pyproject.toml or onnxprune.toml.",
+    "diff": "Show what changed from one model to another.",
+}
+"""Each is a function in a module of its own, imported when it is called."""
+
+app = App(
     name="onnxprune",
     help="Make an ONNX model smaller and faster: remove whole channels, repair the rest, prove it.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    version=f"onnxprune {__version__}",
+    default_parameter=Parameter(negative=(), show_default=False),
+    help_format="plaintext",
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )
-for command in (
-    inspect.inspect,
-    prune.prune,
-    calibrate.calibrate,
-    apply.apply,
-    validate.validate,
-    bench.bench,
-    profile.profile,
-    check.check,
-    diff.diff,
-):
-    app.command()(command)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"onnxprune {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    _version: Annotated[
-        bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
-    ] = False,
-) -> None:
-    """Options of no command."""
+for _name, _help in COMMANDS.items():
+    app.command(f"onnxprune.cli.{_name}:{_name}", name=_name, help=_help)
 
 
 def run(arguments: list[str]) -> int:
@@ -87,21 +73,22 @@ def run(arguments: list[str]) -> int:
     """
     stderr = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
-        code = int(app(arguments, prog_name="onnxprune", standalone_mode=False) or 0)
+        if not arguments:
+            app.help_print([])
+            return 2
+        code = int(app(arguments, exit_on_error=False, print_error=False) or 0)
         text = "interrupted" if code == _INTERRUPTED else ""
     except OnnxpruneError as error:
         code, text = error.exit_code, str(error)
-    except typer.TyperException as error:
+    except CycloptsError as error:
         code, text = 2, _wrong_usage(error)
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         code, text = _INTERRUPTED, "interrupted"
     except MemoryError as error:
         code, text = 3, f"out of memory while {_stage(error)}; {_ROOM}"
     except Exception as error:
         if os.environ.get("ONNXPRUNE_DEBUG"):
             raise
-        if refusal := _refused(arguments):
-            return _said(stderr, refusal.exit_code, str(refusal))
         kind = harmless(shortened(" ".join(f"{type(error).__name__}: {error}".split())))
         code = _BUG
         text = f"a bug in onnxprune ({kind}); please report it with the traceback of ONNXPRUNE_DEBUG=1"
@@ -114,24 +101,6 @@ def _said(stderr: Console, code: int, text: str) -> int:
     return code
 
 
-def _refused(arguments: list[str]) -> OnnxpruneError | None:
-    """Why ONNX Runtime can't run one of the models that a command was given; `None` if it can.
-
-    A model may contradict itself in ways that only running it shows (shapes, mostly), and rules may stumble
-    over that. What happens on models that run is a bug.
-    """
-    given = [
-        a for before, a in zip(["", *arguments], arguments, strict=False) if before not in ("-o", "--output")
-    ]
-    for name in given:
-        if name.endswith(".onnx") and Path(name).is_file():
-            try:
-                require_runs(load(name))
-            except InputError as refusal:
-                return refusal
-    return None
-
-
 def _stage(error: BaseException) -> str:
     """What was going on where an error comes from: the innermost room of the package that says so."""
     found, trace = "working", error.__traceback__
@@ -142,8 +111,8 @@ def _stage(error: BaseException) -> str:
     return found
 
 
-def _wrong_usage(error: typer.TyperException) -> str:
-    """What is wrong with the options, and which help says what is right; nothing after the help itself."""
-    text = " ".join(error.format_message().split()).rstrip(".")
-    context = getattr(error, "ctx", None)
-    return f"{text}; see '{context.command_path} --help'" if text and context else text
+def _wrong_usage(error: CycloptsError) -> str:
+    """What is wrong with the options, and which help says what is right."""
+    text = " ".join(str(error).split()).rstrip("., ")
+    command = " ".join(["onnxprune", *(error.command_chain or ())])
+    return f"{text}; see '{command} --help'"

@@ -5,36 +5,51 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from ..contracts.choices import WeightSource
+from ..contracts.sampling import Calibration
+from ..pipeline.options import Options
+from .declared import Of, command
+from .output import Output
+from .parameters import Out, Quiet, ReportOut
 
-from .. import pipeline
-from .output import Output, check_target, files_of
-from .prune import deliver
-from .sampling import BatchSize, Labels, sampled
 
-
-@sampled
+@command
 def apply(
-    model: Annotated[Path, typer.Argument(help="ONNX file.")],
-    plan: Annotated[Path, typer.Argument(help="Plan that 'prune --plan-out' wrote.")],
-    out: Annotated[Path, typer.Option("--output", "-o", help="Where the pruned model goes.")],
-    calib: pipeline.Calibration | None = None,
-    labels: Labels = None,
-    batch: BatchSize = 32,
-    weights: Annotated[
-        pipeline.Weights, typer.Option(help="Of the model as they are, or drawn anew to train from scratch.")
-    ] = "kept",
-    seed: Annotated[int | None, typer.Option(help="Of random weights; by default the plan's.")] = None,
-    report_out: Annotated[
-        Path | None, typer.Option("--report", help="Write all that is known as JSON.")
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
+    model: Path,
+    plan: Path,
+    /,
+    *,
+    out: Out,
+    calib: Calibration | None = None,
+    labels: Path | None = None,
+    batch: Annotated[int, Of(Options)] = 32,
+    weights: WeightSource = "kept",
+    seed: int | None = None,
+    report_out: ReportOut = None,
+    quiet: Quiet = False,
 ) -> None:
-    """Replay a plan on its model, or on a checkpoint with the same weights' names and shapes."""
-    check_target([*files_of(model), plan], out, report_out)
+    """Replay a plan on its model, or on a checkpoint with the same weights' names and shapes.
+
+    Args:
+        model: ONNX file.
+        plan: Plan that 'prune --plan-out' wrote.
+        out: Where the pruned model goes.
+        calib: Samples.
+        labels: An .npz of inputs and 'labels', to measure accuracy on.
+        batch: Samples that run together.
+        weights: Of the model as they are, or drawn anew to train from scratch.
+        seed: Of random weights; by default the plan's.
+        report_out: Write all that is known as JSON.
+        quiet: Print only errors.
+    """
+    from ..pipeline.api import apply as replay
+    from ..pipeline.outputs import check_outputs
+    from .delivery import deliver
+
+    check_outputs([out, report_out], models=[model], calib=calib, files=[plan, labels])
     output = Output(quiet)
     with output.progress() as progress:
-        result = pipeline.apply(
+        result = replay(
             model,
             plan,
             calib=calib,

@@ -2,32 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from cyclopts import Parameter
+from cyclopts.validators import Number
 
-from ..profile.bench import comparison_table, side_by_side
-from ..runtime import ExecutionOptions
-from .options import Batch, Dims, Provider, Threads, parsed_dims
-from .output import Output, as_json
+from ..contracts.timing import Timing
+from .declared import Of, command
+from .output import Output, as_json, print_text
 
 
+@command
 def bench(
-    models: Annotated[
-        list[Path], typer.Argument(metavar="MODEL...", help="ONNX files; all against the first.")
-    ],
-    provider: Provider = "CPUExecutionProvider",
-    threads: Threads = 0,
-    batch: Batch = None,
-    dim: Dims = None,
-    seconds: Annotated[float, typer.Option(min=0.0, help="How long to measure each model.")] = 2.0,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    models: list[Path],
+    /,
+    *,
+    provider: Annotated[str, Of(Timing)] = "CPUExecutionProvider",
+    threads: Annotated[int, Of(Timing)] = 0,
+    batch: Annotated[int | None, Of(Timing)] = None,
+    dims: Annotated[Mapping[str, int] | None, Of(Timing)] = None,
+    seconds: Annotated[float, Parameter(validator=Number(gte=0))] = 2.0,
+    json: bool = False,
 ) -> None:
-    """Time models in turns in ONNX Runtime, and say what the difference is worth."""
+    """Time models in turns in ONNX Runtime, and say what the difference is worth.
+
+    Args:
+        models: ONNX files; all against the first.
+        provider: The execution provider of ONNX Runtime.
+        threads: Threads within an operator.
+        batch: Size of first axes without a fixed size.
+        dims: Sizes of symbolic dimensions.
+        seconds: How long to measure each model.
+        json: Print JSON.
+    """
+    from ..profile.bench import comparison_table, side_by_side
+    from ..runtime import ExecutionOptions
+
     options = ExecutionOptions(provider, threads)
-    found = side_by_side(models, options, dims=parsed_dims(dim), batch=batch, seconds=seconds)
+    found = side_by_side(models, options, dims=dims or {}, batch=batch, seconds=seconds)
     if json:
-        typer.echo(as_json(found.data()))
+        print_text(as_json(found.data()))
     else:
         Output(quiet=False).show(comparison_table(found))

@@ -6,54 +6,60 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from cyclopts import Parameter
 from rich.console import Console
 from rich.text import Text
 
-from ..check import Options, Report, find, read
+from ..check import Options, Report, find, read, require_outputs_apart
 from ..check import check as run_check
 from ..check.formats import ERRORS, FORMATS, table
 from ..check.metrics import METRICS
 from ..errors import InputError, OnnxpruneError, UsageError, harmless
-from ..graph import write_atomic
+from ..graph import Overwrites, write_atomic
+from .declared import command
+from .output import print_text
 
 _COSTLY = tuple(key for key, metric in METRICS.items() if metric.costly)
 
 
+@command
 def check(
-    models: Annotated[list[Path] | None, typer.Argument(help="By default all that are configured.")] = None,
-    config: Annotated[
-        Path | None, typer.Option(help="The file with the limits; by default the nearest one.")
-    ] = None,
-    baseline: Annotated[Path | None, typer.Option(help="Compare with this model or baseline file.")] = None,
-    baseline_ref: Annotated[
-        str | None, typer.Option(help="Compare with the models of this git revision.")
-    ] = None,
-    update: Annotated[bool, typer.Option("--update", help="Write what is measured as the baseline.")] = False,
-    ratchet: Annotated[
-        bool, typer.Option("--ratchet", help="Lower the baseline where models became better.")
-    ] = False,
-    measure: Annotated[
-        list[str] | None, typer.Option(help=f"Measure this, too: {', '.join(_COSTLY)}.")
-    ] = None,
-    output: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--format",
-            help=f"One of {', '.join(FORMATS)}; NAME=FILE writes a file. May be given several times.",
-        ),
-    ] = None,
-) -> None:
-    """Check models against the limits in pyproject.toml or onnxprune.toml."""
+    models: list[Path] | None = None,
+    /,
+    *,
+    config: Path | None = None,
+    baseline: Path | None = None,
+    baseline_ref: str | None = None,
+    update: bool = False,
+    ratchet: bool = False,
+    measure: Annotated[list[str] | None, Parameter(metavar="METRIC")] = None,
+    output: Annotated[list[str] | None, Parameter(name="--format", metavar="NAME[=FILE]")] = None,
+) -> int:
+    """Check models against the limits in pyproject.toml or onnxprune.toml.
+
+    Args:
+        models: By default all that are configured.
+        config: The file with the limits; by default the nearest one.
+        baseline: Compare with this model or baseline file.
+        baseline_ref: Compare with the models of this git revision.
+        update: Write what is measured as the baseline.
+        ratchet: Lower the baseline where models became better.
+        measure: Measure this, too: latency or memory_peak. May be repeated.
+        output: A format of the report; NAME=FILE writes a file. May be repeated.
+    """
     outputs = _outputs(output or ["table"])
     for key in measure or ():
         if key not in _COSTLY:
             raise UsageError(
                 f"unknown metric '{key}'", where="--measure", hint=f"known: {', '.join(_COSTLY)}"
             )
-    options = Options(baseline, baseline_ref, update, ratchet, frozenset(measure or ()))
+    files = tuple(file for _, file in outputs if file is not None)
+    options = Options(baseline, baseline_ref, update, ratchet, frozenset(measure or ()), files)
+    require_outputs_apart(files, models or (), [config, baseline])
     try:
         report = _report(config, models or [], options)
+    except Overwrites:
+        raise
     except OnnxpruneError as error:
         for name, file in outputs:
             if name in ERRORS:
@@ -61,8 +67,7 @@ def check(
         raise
     for name, file in outputs:
         _write(report, name, file)
-    if report.failed:
-        raise typer.Exit(1)
+    return int(report.failed)
 
 
 def _report(config: Path | None, models: list[Path], options: Options) -> Report:
@@ -110,7 +115,7 @@ def _put(text: str, file: Path | None) -> None:
     if file is not None:
         write_atomic(file, text.encode())
     else:
-        typer.echo(text, nl=False)
+        print_text(text, end="")
 
 
 def _text(report: Report, name: str) -> str:

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from cyclopts import Parameter
 from rich.console import Console
 
 from ..check import Subject, open_model
@@ -14,25 +14,37 @@ from ..check.diff import diff as compare
 from ..check.formats.diff import diff_json, diff_markdown, diff_table, diff_text
 from ..check.git import revision
 from ..errors import UsageError
+from .declared import command
+from .output import print_text
 
 
+@command
 def diff(
-    old: Annotated[str, typer.Argument(help="A model, or REVISION:PATH to read it from git.")],
-    new: Annotated[str, typer.Argument(help="The model to compare with it; REVISION:PATH as well.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, with all layers.")] = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    old: str,
+    new: str,
+    /,
+    *,
+    as_json: Annotated[bool, Parameter(name="--json")] = False,
+    as_markdown: Annotated[bool, Parameter(name="--markdown")] = False,
 ) -> None:
-    """Show what changed from one model to another: sizes, layers, operators, inputs and outputs, metadata."""
+    """Show what changed from one model to another: sizes, layers, operators, inputs and outputs, metadata.
+
+    Args:
+        old: A model, or REVISION:PATH to read it from git.
+        new: The model to compare with it; REVISION:PATH as well.
+        as_json: Print JSON, with all layers.
+        as_markdown: Print Markdown.
+    """
     if as_json and as_markdown:
         raise UsageError("give one of --json and --markdown")
     with tempfile.TemporaryDirectory(prefix="onnxprune-") as folder:
         found = compare(_open(old, Path(folder, "old")), _open(new, Path(folder, "new")))
     if as_json or as_markdown:
-        typer.echo(diff_json(found) if as_json else diff_markdown(found), nl=False)
+        print_text(diff_json(found) if as_json else diff_markdown(found), end="")
     elif (console := Console()).is_terminal:
         console.print(diff_table(found))
     else:
-        typer.echo(diff_text(found), nl=False)
+        print_text(diff_text(found), end="")
 
 
 def _open(name: str, folder: Path) -> Subject:

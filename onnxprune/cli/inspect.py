@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from ..contracts.choices import Granularity
+from ..contracts.timing import Timing
+from ..pipeline.options import Options
+from .declared import Of, command
+from .output import Output, as_json, print_text
 
-from ..pipeline import prepare
-from ..report import inspection, inspection_tables
-from .options import Approximate, Attention, Dims, parsed_dims
-from .output import Output, as_json
 
-
+@command
 def inspect(
-    model: Annotated[Path, typer.Argument(help="ONNX file.")],
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
-    simplify: Annotated[bool, typer.Option(help="Clean the graph first, as 'prune' does.")] = False,
-    granularity: Attention = "auto",
-    allow_approximate: Approximate = False,
-    dim: Dims = None,
+    model: Path,
+    /,
+    *,
+    json: bool = False,
+    simplify: bool = False,
+    granularity: Annotated[Granularity, Of(Options)] = "auto",
+    allow_approximate: Annotated[bool, Of(Options)] = False,
+    dims: Annotated[Mapping[str, int] | None, Of(Timing)] = None,
 ) -> None:
-    """Show every layer and weight, its group of channels, what blocks it, and what would unblock it."""
-    sizes = parsed_dims(dim)
+    """Show every layer and weight, its group of channels, what blocks it, and what would unblock it.
+
+    Args:
+        model: ONNX file.
+        json: Print JSON instead of tables.
+        simplify: Clean the graph first, as 'prune' does.
+        granularity: What may go of attention: auto, head or width.
+        allow_approximate: Channels may go that a normalisation runs over: not exact.
+        dims: Sizes of symbolic dimensions.
+    """
+    from ..pipeline.load import prepare
+    from ..report import inspection, inspection_tables
+
     output = Output(quiet=json)
     with output.progress() as progress:
         ready = prepare(
@@ -30,11 +44,11 @@ def inspect(
             simplify=simplify,
             granularity=granularity,
             allow_approximate=allow_approximate,
-            dims=sizes,
+            dims=dims or {},
             progress=progress,
         )
-    found = inspection(ready.channels, sizes)
+    found = inspection(ready.channels, dims or {})
     if json:
-        typer.echo(as_json(found.data()))
+        print_text(as_json(found.data()))
     else:
         output.show(inspection_tables(found))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -17,8 +17,7 @@ from rich.segment import Segment
 from rich.status import Status
 from rich.text import Text
 
-from ..errors import InputError, UsageError, harmless
-from ..graph import external_files, write_atomic
+from ..errors import harmless
 from ..types import Progress
 
 _FILE_WIDTH = 160  # of tables that go into a file or another program: wide enough for names in one piece
@@ -135,58 +134,6 @@ def _finite(data: Any) -> Any:
     return data
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    write_atomic(path, text.encode())
-
-
-def files_of(model: Path) -> list[Path]:
-    """A model and its external data.
-
-    Raises:
-        InputError: there is no such file, or it is not an ONNX model.
-    """
-    return [model, *(model.parent / name for name in external_files(model))]
-
-
-def check_target(inputs: Iterable[Path], *targets: Path | None) -> None:
-    """Refuse outputs that would overwrite an input or can't be written, before any work is done.
-
-    Raises:
-        UsageError: an output is an input, or two outputs are the same file.
-        InputError: a folder is missing or can't be written to.
-    """
-    seen = {file.resolve(): "an input" for file in inputs}
-    for target in filter(None, targets):
-        if str(target) == "-":
-            hint = "name a file; './-' for one of that name"
-            raise UsageError("files can't be written to standard output", where="-", hint=hint)
-        if not target.name:
-            raise InputError("is a directory", where=str(target), hint="name a file")
-        same = seen.get(target.resolve())
-        if same is not None:
-            raise UsageError(
-                f"is {same}", where=str(target), hint="choose another name; originals are never touched"
-            )
-        seen[target.resolve()] = f"also another output ({target})"
-        folder = target.parent
-        if not folder.is_dir():
-            raise InputError("its folder does not exist", where=str(target))
-        probe(target)
-        if target.exists() and not target.is_file():
-            reason = "is a directory" if target.is_dir() else "is a device, not a file"
-            raise InputError(reason, where=str(target), hint="name a file")
-
-
-def probe(target: Path) -> None:
-    """Find out whether a file can be made beside `target`.
-
-    Raises:
-        InputError: it can't.
-    """
-    trial = target.with_name(f".{target.name}.probe")
-    try:
-        trial.touch()
-        trial.unlink()
-    except OSError as error:
-        raise InputError(f"can't be written ({error.strerror})", where=str(target)) from None
+def print_text(text: str, *, end: str = "\n") -> None:
+    """Print a text as it is."""
+    sys.stdout.write(f"{text}{end}")

@@ -5,34 +5,47 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from cyclopts import Parameter
+from cyclopts.validators import Number
 
-from ..pipeline import prepare
-from ..pipeline.latency import profiled
-from ..profile import profile_table
-from .options import Batch, Dims, ProfileIn, ProfileOut, Provider, Threads, timed
-from .output import Output, as_json
+from ..contracts.timing import Timing
+from ..pipeline.options import Options
+from .declared import Of, command
+from .output import Output, as_json, print_text
+from .parameters import Quiet
 
 
+@command
 def profile(
-    model: Annotated[Path, typer.Argument(help="ONNX file.")],
-    provider: Provider = "CPUExecutionProvider",
-    threads: Threads = 0,
-    batch: Batch = None,
-    dim: Dims = None,
-    profile_in: ProfileIn = None,
-    profile_out: ProfileOut = None,
-    simplify: Annotated[bool, typer.Option(help="Clean the graph first, as 'prune' does.")] = True,
-    limit: Annotated[int | None, typer.Option(min=1, help="Show only so many layers, the heaviest.")] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    model: Path,
+    /,
+    *,
+    timing: Timing,
+    simplify: Annotated[bool, Of(Options)] = True,
+    limit: Annotated[int | None, Parameter(validator=Number(gte=1))] = None,
+    json: bool = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Time every layer in ONNX Runtime, at the width it has and at narrower ones."""
+    """Time every layer in ONNX Runtime, at the width it has and at narrower ones.
+
+    Args:
+        model: ONNX file.
+        timing: How latency is measured.
+        simplify: Clean the graph first.
+        limit: Show only so many layers, the heaviest.
+        json: Print JSON.
+        quiet: No progress.
+    """
+    from ..pipeline.latency import profiled
+    from ..pipeline.load import prepare
+    from ..pipeline.outputs import check_outputs
+    from ..profile import profile_table
+
+    check_outputs([timing.table_out], models=[model], files=[timing.table_in])
     with Output(quiet or json).progress() as progress:
-        timing = timed(provider, threads, batch, dim, profile_in, profile_out)
         ready = prepare(model, simplify=simplify, dims=timing.dims, progress=progress)
         found = profiled(ready.channels, timing, progress=progress)
     if json:
-        typer.echo(as_json(found.data()))
+        print_text(as_json(found.data()))
     else:
         Output(quiet=False).show(profile_table(found, limit=limit))

@@ -5,38 +5,50 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from cyclopts import Parameter
+from cyclopts.validators import Number
 
-from .. import pipeline
+from ..contracts.sampling import Calibration
 from ..errors import CheckFailed
-from ..report import verdict_data, verdict_table
-from .output import Output, as_json
-from .sampling import BatchSize, Labels, sampled
+from ..pipeline.options import Options
+from .declared import Of, command
+from .output import Output, as_json, print_text
+from .parameters import Quiet
 
 
-@sampled
+@command
 def validate(
-    original: Annotated[Path, typer.Argument(help="ONNX file.")],
-    pruned: Annotated[Path, typer.Argument(help="ONNX file that should do the same.")],
-    calib: pipeline.Calibration | None = None,
-    labels: Labels = None,
-    rtol: Annotated[float | None, typer.Option(min=0, help="Largest relative error of any output.")] = None,
-    batch: BatchSize = 32,
-    seed: Annotated[int, typer.Option(help="Of random inputs.")] = 0,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
+    original: Path,
+    pruned: Path,
+    /,
+    *,
+    calib: Calibration | None = None,
+    labels: Path | None = None,
+    rtol: Annotated[float | None, Parameter(validator=Number(gte=0))] = None,
+    batch: Annotated[int, Of(Options)] = 32,
+    seed: Annotated[int, Of(Options)] = 0,
+    json: bool = False,
+    quiet: Quiet = False,
 ) -> None:
-    """Compare two models side by side in ONNX Runtime; exit code 1 if they differ by more than --rtol."""
-    verdict = pipeline.compare(
-        original,
-        pruned,
-        calib=calib,
-        labels=labels,
-        batch=batch,
-        seed=seed,
-    )
+    """Compare two models side by side in ONNX Runtime; exit code 1 if they differ by more than --rtol.
+
+    Args:
+        original: ONNX file.
+        pruned: ONNX file that should do the same.
+        calib: Samples.
+        labels: An .npz of inputs and 'labels', to measure accuracy on.
+        rtol: Largest relative error of any output.
+        batch: Samples that run together.
+        seed: Of random inputs.
+        json: Print JSON instead of a table.
+        quiet: Print only errors.
+    """
+    from ..pipeline.judge import compare
+    from ..report import verdict_data, verdict_table
+
+    verdict = compare(original, pruned, calib=calib, labels=labels, batch=batch, seed=seed)
     if json:
-        typer.echo(as_json(verdict_data(verdict)))
+        print_text(as_json(verdict_data(verdict)))
     else:
         notes = (f"note: {warning}" for warning in verdict.warnings)
         Output(quiet).show(verdict_table(verdict), *notes)

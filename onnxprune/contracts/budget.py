@@ -1,4 +1,4 @@
-"""A budget: how much may stay and how much may be lost; and what people say for it (`0.5`, `50%`, `8MB`)."""
+"""Budgets: limits on costs and on the loss of quality, and how their text is read (`0.5`, `50%`, `8MB`)."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class Limit:
         )
 
     def __str__(self) -> str:
-        """As one would say it: `0.5 of the latency`, or `8 MB`."""
+        """For messages: `0.5 of the latency`, or `8 MB`."""
         return self.written(self.share if self.share is not None else self.amount or 0.0)
 
     def written(self, value: float) -> str:
@@ -89,11 +89,11 @@ class Limit:
 
 @dataclass(frozen=True)
 class Uniform:
-    """The same for every group, whatever it costs.
+    """A budget without a cost: the same share or rule for every group.
 
     Attributes:
         option: that asks for it: `--ratio`, `--select`, `--inbound` or `--sparsity`.
-        keep: the share of the units to keep; `None` where a rule says it.
+        keep: the share of the units to keep; `None` where a rule decides.
         rule: which units of a group stay, from their scores.
     """
 
@@ -133,10 +133,17 @@ def limit(text: str, quantity: Quantity) -> Limit:
 
     Raises:
         UsageError: it is neither, or the share is not between 0 and 1.
+
+    Example:
+        >>> size = Quantity("file size", "--size", BYTES, "8MB")
+        >>> limit("8MB", size).amount, limit("50%", size).share
+        (8000000.0, 0.5)
+        >>> str(limit("0.25", size))
+        '0.25 of the file size'
     """
     option = quantity.option
     number, unit = _parts(
-        text, option, f"say a share such as 0.5 or 50%, or an amount such as {quantity.example}"
+        text, option, f"give a share such as 0.5 or 50%, or an amount such as {quantity.example}"
     )
     if unit in ("", "%"):
         hint = f"an amount has a unit, such as {quantity.example}"
@@ -153,7 +160,7 @@ def share(text: str, *, option: str) -> float:
     Raises:
         UsageError: it is not a share.
     """
-    hint = "say a share such as 0.5 or 50%"
+    hint = "give a share such as 0.5 or 50%"
     number, unit = _parts(text, option, hint)
     if unit not in ("", "%"):
         raise UsageError(f"'{text}' is not a share", where=option, hint=hint)
@@ -165,8 +172,12 @@ def drop(text: str, *, option: str = "--max-drop") -> float:
 
     Raises:
         UsageError: it is not a drop.
+
+    Example:
+        >>> drop("1%"), drop("0.5pt"), drop("0.02")
+        (0.01, 0.005, 0.02)
     """
-    hint = "say a drop such as 0.01, 1% or 1pt"
+    hint = "give a drop such as 0.01, 1% or 1pt"
     number, unit = _parts(text, option, hint)
     if unit not in ("", "%", "pt", "pts", "pp"):
         raise UsageError(f"'{text}' is not a drop", where=option, hint=hint)
@@ -182,7 +193,7 @@ def _parts(text: str, option: str, hint: str) -> tuple[float, str]:
         raise UsageError(f"'{text}' is not a number with an optional unit", where=option, hint=hint)
     number = float(found[1])
     if not math.isfinite(number):
-        raise UsageError(f"'{text}' is not a number that means anything", where=option, hint=hint)
+        raise UsageError(f"'{text}' is not a finite number", where=option, hint=hint)
     return number, found[2]
 
 
@@ -193,7 +204,7 @@ def _inside(value: float, text: str, option: str, hint: str | None) -> float:
 
 
 def _scale(unit: str, quantity: Quantity, text: str, option: str) -> float:
-    """What a unit stands for; its case matters only where it tells units apart."""
+    """What a unit stands for; its case matters only where it distinguishes units."""
     if unit in quantity.units:
         return quantity.units[unit]
     same = {scale for spelling, scale in quantity.units.items() if spelling.lower() == unit.lower()}

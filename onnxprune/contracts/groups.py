@@ -18,7 +18,7 @@ import numpy as np
 
 from ..types import Cause, Floats, Mask, Units
 
-Kind = Literal["channel", "head", "kernel", "weight"]
+UnitKind = Literal["channel", "head", "kernel", "weight"]
 """What the units of a group are."""
 
 
@@ -54,7 +54,7 @@ class Group:
 
     id: str
     name: str
-    kind: Kind
+    kind: UnitKind
     size: int
     layers: tuple[str, ...] = ()
     lanes: tuple[Lanes, ...] = ()
@@ -70,6 +70,14 @@ class Choice:
 
     Attributes:
         kept: id of a group -> bool (size,), whether each unit stays. A group that isn't there stays whole.
+
+    Example:
+        >>> first, second = (Group(id=name, name=name, kind="channel", size=4) for name in "ab")
+        >>> choice = Choice({"a": np.array([True, False, True, True])})
+        >>> choice.cuts(first), choice.cuts(second)
+        (True, False)
+        >>> choice.of(second)
+        array([ True,  True,  True,  True])
     """
 
     kept: Mapping[str, Mask] = field(default_factory=lambda: MappingProxyType({}))

@@ -40,7 +40,7 @@ class Candidate:
 
 
 class Maker(Protocol):
-    """Makes choices real, and remembers them, so that nothing is made twice. All that a strategy can do."""
+    """Cuts and repairs choices, and caches the results. Strategies reach networks through this alone."""
 
     def cut(self, choice: Choice) -> Cut:
         """The network without what a choice removes, not repaired.

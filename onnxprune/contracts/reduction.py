@@ -1,8 +1,8 @@
-"""What a way to take units out of a network says to everybody else.
+"""The interface of a reduction: its units, the masked reference, the cut and the trace.
 
 A `Reduction` finds its units in a network; they are a `Space`. For any `Choice` among them the space gives
-the *masked reference*, the original in which what goes reads zero, and the *cut*, the network without it.
-They share no code, so that the proof compares two things. A `Trace` says how tensors before and after
+the *masked reference*, the original in which removed units read zero, and the *cut*, the network without
+them. They share no code, so that the proof compares two things. A `Trace` says how tensors before and after
 correspond.
 """
 
@@ -14,6 +14,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from ..errors import UsageError
 from ..graph import Array, Network, Shape
 from ..ops.layers import LinearLayer
 from ..types import Cause, Floats, Mask, Units
@@ -21,7 +22,7 @@ from .effect import Effect
 from .gates import WantedGates
 from .groups import Blocked, Choice, Group
 from .plan import PlannedReduction
-from .request import Kernel, Kind
+from .request import Kernel, SumKind
 from .stats import Need, Stats
 from .weights import Weight
 
@@ -153,7 +154,7 @@ class Wanted:
         gates: what is asked of the loss.
     """
 
-    kinds: Mapping[Key, frozenset[Kind]]
+    kinds: Mapping[Key, frozenset[SumKind]]
     kernels: Mapping[Key, tuple[Key, Kernel]] = field(default_factory=dict)
     gates: WantedGates = field(default_factory=WantedGates)
 
@@ -163,7 +164,7 @@ class Wanted:
     def __or__(self, other: Wanted) -> Wanted:
         """What either asks for."""
         keys = [*self.kinds, *(key for key in other.kinds if key not in self.kinds)]
-        nothing: frozenset[Kind] = frozenset()
+        nothing: frozenset[SumKind] = frozenset()
         kinds = {key: self.kinds.get(key, nothing) | other.kinds.get(key, nothing) for key in keys}
         return Wanted(kinds, {**self.kernels, **other.kernels}, self.gates | other.gates)
 
@@ -205,15 +206,15 @@ class Space(Protocol):
 
     @property
     def groups(self) -> Sequence[Group]:
-        """The groups of units that may go."""
+        """The groups of units that may be removed."""
 
     @property
     def blocked(self) -> Sequence[Blocked]:
-        """What may not, and why."""
+        """What may not be removed, and why."""
 
     @property
     def weights(self) -> Sequence[Weight]:
-        """What can become of every weight that a node reads, in the order of the nodes."""
+        """The state of every weight that a node reads, in the order of the nodes."""
 
     @property
     def effect(self) -> Effect:
@@ -223,7 +224,7 @@ class Space(Protocol):
         """The same without these groups, which stay whole."""
 
     def wanted(self, needs: frozenset[Need]) -> Wanted:
-        """What to gather so that these needs are met."""
+        """The statistics that these needs require."""
 
     def at(self, tensors: Collection[str]) -> frozenset[str]:
         """Ids of the groups with units in any of these tensors."""
@@ -235,10 +236,10 @@ class Space(Protocol):
         """The index of the first node that gives another value where units of a group read zero."""
 
     def mask(self, reference: Network, choice: Choice) -> Network:
-        """The masked reference: zero is read for what goes. `reference` may be masked for others already."""
+        """The masked reference: removed units read zero. `reference` may be masked for others already."""
 
     def cut(self, network: Network, choice: Choice) -> tuple[Network, Trace]:
-        """The network without what goes; it may have been cut for another reduction already.
+        """The network without removed units; it may have been cut for another reduction already.
 
         Raises:
             CannotCut: what is left would not fit together.
@@ -313,11 +314,11 @@ class ValueUnits(Space, Protocol):
 
 
 class Reduction(Protocol):
-    """A way to take units out of networks."""
+    """A kind of unit, and how units of it are removed."""
 
     @property
     def name(self) -> str:
-        """What it takes out: `channels`, `kernels`, `weights`."""
+        """The kind of its units: `channels`, `kernels`, `weights`."""
 
     def find(self, network: Network) -> Space:
         """The units of a network."""
@@ -335,6 +336,21 @@ class CannotCut(Exception):
         super().__init__(cause.reason)
         self.groups = frozenset(groups)
         self.cause = cause
+
+
+class CannotRate(UsageError):
+    """A criterion says nothing of some groups: they are left whole, if it says something of others.
+
+    Args:
+        reason: why, in words.
+        groups: ids of these groups.
+        where: the criterion, as it was asked for.
+        hint: what to do where it says nothing of any.
+    """
+
+    def __init__(self, reason: str, groups: Collection[str], *, where: str, hint: str) -> None:
+        super().__init__(reason, where=where, hint=hint)
+        self.groups = frozenset(groups)
 
 
 @dataclass(frozen=True, eq=False)

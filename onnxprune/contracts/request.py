@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..graph import Shape
-from .stats import Floats
+from ..types import Floats
 
-Kind = Literal["sum", "squares", "zeros", "gram", "norms", "pooled", "kernels"]
+SumKind = Literal["sum", "squares", "zeros", "gram", "norms", "pooled", "kernels"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Request:
     tensor: str
     axis: int
     shape: Shape
-    kinds: frozenset[Kind]
+    kinds: frozenset[SumKind]
     positions: int | None = None
     kernel: Kernel | None = None
     length: int | None = None

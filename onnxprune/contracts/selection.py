@@ -33,6 +33,14 @@ def keep_best(group: Group, scores: Floats, keep: int) -> Mask:
 
     Returns:
         (group.size,), whether each unit stays.
+
+    Example:
+        >>> group = Group(id="a", name="a", kind="channel", size=4)
+        >>> keep_best(group, np.array([0.3, 0.1, 0.9, 0.2]), 2)
+        array([ True, False,  True, False])
+        >>> runs = Group(id="b", name="b", kind="weight", size=4, runs=2)  # equally many of each half
+        >>> keep_best(runs, np.array([0.3, 0.1, 0.9, 0.2]), 2)
+        array([ True, False,  True, False])
     """
     keep = min(max(keep, 1), group.size)
     if keep == group.size:

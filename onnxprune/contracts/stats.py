@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import UsageError
-
-Floats = NDArray[np.float64]
+from ..types import Floats
 
 Need = Literal["consumers", "inputs", "norms", "pooled", "zeros", "kernels", "slopes", "curvature"]
 """What to gather: Gram matrices of what consumers read; mean squares of what linear layers read; per-sample
@@ -199,7 +198,7 @@ class Stats:
         return found
 
     def warnings(self) -> tuple[str, ...]:
-        """What to tell the user: random samples; tensors with few rows for their channels."""
+        """Warnings for the user: random samples; tensors with few rows for their channels."""
         found = []
         if "random" in self.source.split("; "):
             found.append(

@@ -1,4 +1,4 @@
-"""What is known of a result."""
+"""The verdict on a result: sizes, proofs, drift, accuracy, speed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Drift:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Labelled samples classified rightly, of how many."""
+    """Labelled samples that are classified correctly, of how many."""
 
     right: int
     total: int
@@ -39,16 +39,16 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Drop:
-    """How far a score fell that is the higher the better.
+    """How far a metric fell.
 
     Attributes:
-        metric: what was scored.
-        before: the original's score.
+        metric: its name.
+        before: its value for the original.
         value: by how much the result's is lower.
         low: lower end of the exact 95% interval of the true drop; `None` where answers aren't right or wrong.
         high: its upper end.
         spread: one standard error; 0 where it isn't known.
-        samples: how many there were to tell; 0 where they can't be told apart.
+        samples: how many were judged; 0 where they are not judged one by one.
     """
 
     metric: str
@@ -62,7 +62,7 @@ class Drop:
 
 @dataclass(frozen=True)
 class Size:
-    """What a model weighs: values in weights, multiply-accumulates of one run, bytes of the file."""
+    """Size of a model: values in weights, multiply-accumulates of one run, bytes of the file."""
 
     params: int
     macs: int

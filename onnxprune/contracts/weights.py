@@ -1,4 +1,4 @@
-"""What can become of every weight: it is prunable, coupled with others, or blocked."""
+"""The state of every weight: prunable, coupled with others, or blocked; and its state after pruning."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class Weight:
 
     @property
     def state(self) -> State:
-        """What can become of it."""
+        """Its state before pruning."""
         return "prunable" if self.groups else "coupled" if self.coupled else "blocked"
 
     def fate(self, cut: Collection[str]) -> Fate:
-        """What became of it. `cut`: ids of the groups that have lost something."""
+        """Its state after pruning. `cut`: ids of the groups that have lost something."""
         if any(key in cut for key in self.groups):
             return "pruned"
         if any(key in cut for key in self.coupled):

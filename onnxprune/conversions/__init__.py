@@ -1,10 +1,14 @@
-"""How numbers are represented: what a network computes stays, what it is stored as changes.
+"""How numbers are represented: a network that computes the same function, stored or computed in other types.
 
-In: a network. Out: a network that stores, or computes with, other kinds of numbers.
+In: a network. Out: a network, and how to convert it back where that is needed.
 
-- `packing`: weights that are stored as integers, as floats for as long as they are fitted; `stored` knows
-  DequantizeLinear, `integers` layers that multiply integers;
-- a new conversion: a file of its own.
+- `packing`: weights stored as integers, as floats for as long as they are fitted, and as integers again;
+- `stored`: constants behind DequantizeLinear; `integers`: layers that multiply integers (dynamic
+  quantisation).
+
+These serve repair; there is no conversion that a user can ask for yet. One (float16, say) is a file here,
+from a network to a network, which `pipeline.run` applies to the result before the verdict, so that its
+drift is measured.
 """
 
 from __future__ import annotations

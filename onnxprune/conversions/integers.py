@@ -25,7 +25,7 @@ _PASSING = frozenset({"Cast", "Floor", "Round", "Reshape", "Identity"})
 
 
 @dataclass(frozen=True, eq=False)
-class Layer:
+class IntegerLayer:
     """One layer.
 
     Attributes:
@@ -60,12 +60,12 @@ class Layer:
         return nearest(steps / growth + zero, values.dtype), growth.ravel()
 
 
-def layers_of(graph: Graph) -> tuple[Layer, ...]:
+def layers_of(graph: Graph) -> tuple[IntegerLayer, ...]:
     """All these layers of a graph."""
     return tuple(layer for node in graph.nodes if (layer := _layer(graph, node)) is not None)
 
 
-def lifted(graph: Graph) -> tuple[Graph, tuple[Layer, ...]]:
+def with_float_layers(graph: Graph) -> tuple[Graph, tuple[IntegerLayer, ...]]:
     """The graph with a float node for each of these layers, and what they are; the others give nothing."""
     layers = layers_of(graph)
     edits = Edits()
@@ -84,7 +84,7 @@ def lifted(graph: Graph) -> tuple[Graph, tuple[Layer, ...]]:
     return (graph.edited(edits) if layers else graph), layers
 
 
-def lowered(graph: Graph, layers: Iterable[Layer]) -> Graph:
+def with_integer_layers(graph: Graph, layers: Iterable[IntegerLayer]) -> Graph:
     """The graph with integers again, of weights and biases as they are now."""
     edits = Edits()
     for layer in layers:
@@ -114,7 +114,7 @@ def lowered(graph: Graph, layers: Iterable[Layer]) -> Graph:
     return graph.edited(edits) if edits else graph
 
 
-def _aside(layer: Layer) -> str:
+def _aside(layer: IntegerLayer) -> str:
     return f"{layer.output}.integers"
 
 
@@ -122,7 +122,7 @@ class _Other(Exception):
     """Not such a layer."""
 
 
-def _layer(graph: Graph, node: Node) -> Layer | None:
+def _layer(graph: Graph, node: Node) -> IntegerLayer | None:
     """The layer of a node of integers; `None` if what belongs to it is otherwise, or others use it."""
     try:
         return _matched(graph, node)
@@ -130,7 +130,7 @@ def _layer(graph: Graph, node: Node) -> Layer | None:
         return None
 
 
-def _matched(graph: Graph, node: Node) -> Layer:
+def _matched(graph: Graph, node: Node) -> IntegerLayer:
     if node.op not in _FLOAT or len(graph.readers[node.inputs[1]]) > 1:
         raise _Other
     data, weight, zero_of_data, zero = (*node.inputs, "", "")[:4]
@@ -161,7 +161,7 @@ def _matched(graph: Graph, node: Node) -> Layer:
         raise _Other
     bias = None if division is None else (division, 0)
     code = (values, arrays[0].ravel(), zeros.ravel())
-    return Layer(last.outputs[0], quantizer.inputs[0], node, last, code, axis, scales, bias)
+    return IntegerLayer(last.outputs[0], quantizer.inputs[0], node, last, code, axis, scales, bias)
 
 
 def _maker(graph: Graph, tensor: str, op: str) -> Node:

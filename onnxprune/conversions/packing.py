@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..graph import Network
-from .integers import Layer, lifted, lowered
+from .integers import IntegerLayer, with_float_layers, with_integer_layers
 from .stored import Code, decoded, encoded
 
 
@@ -20,7 +20,7 @@ class Packing:
     """
 
     codes: Mapping[str, Code]
-    layers: tuple[Layer, ...]
+    layers: tuple[IntegerLayer, ...]
 
     @property
     def outputs(self) -> frozenset[str]:
@@ -29,7 +29,7 @@ class Packing:
 
     def packed(self, network: Network) -> Network:
         """A network with floats as integers again: nearest values, scales larger where they have to be."""
-        return network.of(encoded(lowered(network.graph, self.layers), self.codes))
+        return network.of(encoded(with_integer_layers(network.graph, self.layers), self.codes))
 
 
 def dequantized(network: Network) -> tuple[Network, Packing]:
@@ -41,5 +41,5 @@ def dequantized(network: Network) -> tuple[Network, Packing]:
 def unpacked(network: Network) -> tuple[Network, Packing]:
     """The network with floats in place of integers, and how to store them again."""
     floats, codes = decoded(network.graph)
-    floats, layers = lifted(floats)
+    floats, layers = with_float_layers(floats)
     return network.of(floats), Packing(codes, layers)

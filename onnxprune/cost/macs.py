@@ -1,4 +1,4 @@
-"""What a graph costs to run."""
+"""Multiply-accumulates of a graph."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
 
-from ..graph import Facts, Graph, Network, Node, Shape, bodies_of, has_bodies, operators_within, turns
+from ..graph import Facts, Graph, Network, Node, Shape, bodies_of, has_bodies, iterations, operators_within
 from ..ops import MACS, RULES
 from ..ops.op import MacsRule
 
@@ -82,15 +82,15 @@ def products(
 def macs(graph: Graph, facts: Facts) -> dict[int, int]:
     """Multiply-accumulates of every node that multiplies, by node index, for the batch that `facts` assumes.
 
-    Of an If its dearest branch counts, of a Loop or Scan all turns. Nodes whose shapes are not known are left
-    out, and turns whose number isn't known count once: see `uncounted`.
+    Of an If its most expensive branch counts, of a Loop or Scan all iterations. Nodes whose shapes are not
+    known are left out, and where the number of iterations isn't known, one counts: see `uncounted`.
     """
     result: dict[int, int] = {}
     for node in graph.nodes:
         if has_bodies(node) and not MACS.keys().isdisjoint(operators_within(graph, node)):
             inside = [sum(macs(b.graph, b.facts).values()) for b in bodies_of(graph, facts, node)]
             if any(inside):
-                times = turns(graph, facts, node)
+                times = iterations(graph, facts, node)
                 result[node.index] = max(inside) * (1 if times is None else times)
         rule = MACS.get(node.op)
         if rule is None:
@@ -131,9 +131,9 @@ class Uncounted:
 
 
 def uncounted(graph: Graph, facts: Facts) -> tuple[Uncounted, ...]:
-    """What `macs` leaves out: operators whose products it can't tell, and nodes whose shapes aren't known.
+    """What `macs` leaves out: operators whose products it can't count, and nodes whose shapes aren't known.
 
-    Operators of domains that are not known may multiply. What is in bodies is told as well.
+    Operators of domains that are not known may multiply. Bodies are included.
     """
     found = Counter(_uncounted(graph, facts))
     return tuple(Uncounted(op, nodes, why) for (op, why), nodes in sorted(found.items()))
@@ -145,8 +145,8 @@ def _uncounted(graph: Graph, facts: Facts) -> Iterator[tuple[str, str]]:
         if has_bodies(node):
             for body in bodies_of(graph, facts, node):
                 yield from _uncounted(body.graph, body.facts)
-            if node.index in costs and turns(graph, facts, node) is None:
-                yield node.op, "turns are not known: they count once"
+            if node.index in costs and iterations(graph, facts, node) is None:
+                yield node.op, "its number of iterations is not known: one is counted"
         elif node.index not in costs and node.op in MACS:
             yield node.op, "shapes are not known"
         elif node.index not in costs and _may_multiply(node.op):

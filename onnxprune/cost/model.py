@@ -168,7 +168,7 @@ class State:
         return self._evaluate(group, stays)[0]
 
     def apply(self, group: int, stays: Mask) -> None:
-        """Let it be so."""
+        """Make the change."""
         change, self._lengths = self._evaluate(group, stays)
         self.kept[self._cost.units(group)] = stays
         self.value += change
@@ -221,7 +221,7 @@ class _Copies:
 
 
 def macs_model(graph: Graph, facts: Facts, effect: Effect) -> Cost:
-    """Multiply-accumulates for the batch that `facts` assumes: what `ops.cost.macs` will count."""
+    """Multiply-accumulates for the batch that `facts` assumes, as `cost.macs` counts them once it is cut."""
     return Cost(effect, list(macs_parts(graph, facts, effect).values()))
 
 
@@ -246,7 +246,7 @@ def macs_parts(graph: Graph, facts: Facts, effect: Effect) -> dict[int, Part]:
 
 
 def parameters_model(graph: Graph, effect: Effect) -> Cost:
-    """Values in weights: what `Graph.parameters` says of the rewritten graph."""
+    """Values in weights, as `Graph.parameters` counts them in the cut graph."""
     members: dict[str, list[Member]] = {}
     for member in effect.members:
         if graph.dtype(member.constant) not in _NOT_WEIGHTS and math.prod(member.view) > 1:

@@ -11,20 +11,20 @@ from functools import cached_property
 from types import MappingProxyType
 
 from ..contracts.budget import BYTES, SECONDS, Amount, Limit, Quantity, counted, limit
+from ..contracts.timing import Timing
 from ..execution.sessions import open_session
-from ..execution.timing import Timing
 from ..graph import Network
 from ..runtime import Feeds, Session, latency, ratio
 from .macs import macs
 from .memory import peak
 from .sizes import feeds_for, sizes
 
-SITTING = 2.0
+TIMING_SECONDS = 2.0
 """Seconds for which each candidate is timed beside the original."""
 
 
-class Beside:
-    """The original, beside which candidates are measured, and how.
+class CostMeter:
+    """Measures quantities of candidates, relative to the original where a limit is a share.
 
     Args:
         original: what shares refer to.
@@ -32,7 +32,9 @@ class Beside:
         seconds: how long to time each candidate.
     """
 
-    def __init__(self, original: Network, timing: Timing | None = None, seconds: float = SITTING) -> None:
+    def __init__(
+        self, original: Network, timing: Timing | None = None, seconds: float = TIMING_SECONDS
+    ) -> None:
         self.original = original
         self.timing = timing or Timing()
         self.seconds = seconds
@@ -51,13 +53,13 @@ class Beside:
     @cached_property
     def feeds(self) -> Feeds:
         """Inputs to time both on."""
-        return feeds_for(self.session.inputs, self.dims)
+        return feeds_for(self.session.inputs, self.dims, sample=self.timing.sample)
 
     def value(self, limit: Limit, network: Network) -> float:
         """What a network has, as its limit is given: a share of what the original has, or an amount."""
-        row, network = ROWS[limit.quantity.option], network.sunk
-        if row.beside is not None:
-            share, amount = row.beside(network, self)
+        row, network = ROWS[limit.quantity.option], network.unflattened
+        if row.paired is not None:
+            share, amount = row.paired(network, self)
             return amount if limit.share is None else share
         value = row.measure(network, self)
         if limit.share is None:
@@ -83,29 +85,29 @@ class Row:
         quantity: what it is called, and its units.
         measure: what a network has of it, in base units.
         driver: the option of the quantity that an allocation brings down for it.
-        beside: how it is measured beside the original, where a share is more than a ratio of two amounts.
+        paired: how it is measured together with the original, if a share is more than a ratio of two amounts.
     """
 
     quantity: Quantity
-    measure: Callable[[Network, Beside], float]
+    measure: Callable[[Network, CostMeter], float]
     driver: str
-    beside: Callable[[Network, Beside], Pair] | None = None
+    paired: Callable[[Network, CostMeter], Pair] | None = None
 
 
-def _macs(network: Network, beside: Beside) -> float:
-    sized = network.sized(beside.dims)
+def _macs(network: Network, meter: CostMeter) -> float:
+    sized = network.sized(meter.dims)
     return float(sum(macs(sized.graph, sized.facts).values()))
 
 
-def _memory(network: Network, beside: Beside) -> float:
-    sized = network.sized(beside.dims)
+def _memory(network: Network, meter: CostMeter) -> float:
+    sized = network.sized(meter.dims)
     return float(peak(sized.graph, sized.facts).total)
 
 
-def _latency(network: Network, beside: Beside) -> Pair:
+def _latency(network: Network, meter: CostMeter) -> Pair:
     """A share is measured in the same rounds as the original."""
-    own = open_session(network.graph, beside.timing.options)
-    timings = latency([own, beside.session], [beside.feeds] * 2, seconds=beside.seconds)
+    own = open_session(network.graph, meter.timing.options)
+    timings = latency([own, meter.session], [meter.feeds] * 2, seconds=meter.seconds)
     return ratio(*timings.seconds).value, timings.medians[0]
 
 
@@ -123,7 +125,7 @@ _ROWS = (
     ),
     Row(
         Quantity("latency", "--latency", SECONDS, "5ms"),
-        lambda network, beside: _latency(network, beside)[1],
+        lambda network, meter: _latency(network, meter)[1],
         "--latency",
         _latency,
     ),

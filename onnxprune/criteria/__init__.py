@@ -1,8 +1,14 @@
-"""What a unit is worth: one small class for each criterion of the literature, each in a file of its own.
+"""Criteria: the importance of each unit; a class for each method of the literature.
 
-A new criterion is one file and one line in `_OWN`. Users add theirs without touching this package: any
-object like `Criterion` can be passed to `onnxprune.prune`, and the entry points in the group
-`onnxprune.criteria` are known by name.
+In: a `Context` (a space of units, statistics, samples, a seed). Out: `Scores`, for each group a float64
+array (group.size,): the unit of the lowest score goes first.
+
+A criterion has a `name`, the statistics that it `needs`, and `scores(context)`; `base` has what many
+share: scores by filter, by statistics, by what consumers read.
+
+A new one is a file here and an entry in `_OWN`; the tests in `tests/test_criteria.py` then apply to it.
+From outside of this package, any such object can be passed to `onnxprune.prune`, or be registered as an
+entry point in the group `onnxprune.criteria`.
 """
 
 from __future__ import annotations
@@ -62,7 +68,12 @@ CRITERIA: Mapping[str, Criterion] = MappingProxyType({c.name: c for c in _OWN})
 
 
 def names() -> tuple[str, ...]:
-    """All names that `get` knows, those of entry points last."""
+    """All names that `get` knows, those of entry points last.
+
+    Example:
+        >>> names()[:3]
+        ('l1', 'l2', 'geometric-median')
+    """
     return (*CRITERIA, *sorted(p.name for p in entry_points(group=ENTRY_POINTS) if p.name not in CRITERIA))
 
 
@@ -71,6 +82,10 @@ def get(name: str) -> Criterion:
 
     Raises:
         UsageError: there is none, or its entry point does not give one.
+
+    Example:
+        >>> get("obs").needs
+        frozenset({'consumers'})
     """
     if name in CRITERIA:
         return CRITERIA[name]

@@ -1,4 +1,4 @@
-"""`inbound-variance`: an input channel that tells filters the same of every sample goes first."""
+"""`inbound-variance`: an input channel that contributes the same for every sample goes first."""
 
 from __future__ import annotations
 

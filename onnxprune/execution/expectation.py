@@ -1,7 +1,7 @@
-"""What a network says of its own activations, without samples.
+"""Means of activations without samples, from BatchNormalization.
 
-BatchNormalization makes the mean and the deviation of each channel known: over the data that it was trained
-on they are its bias and its scale. Taken as normally distributed, they tell the mean of what activation
+After a BatchNormalization, the mean and the standard deviation of each channel over the training data are
+its bias and its scale. With a normal distribution assumed, they give the mean of what activation
 functions make of them. Nagel, van Baalen, Blankevoort and Welling 2019, "Data-Free Quantization Through
 Weight Equalization and Bias Correction", section 4.2.
 """
@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri
 
 from ..errors import InputError
 from ..graph import Array, Facts, Graph, segment
@@ -51,7 +50,7 @@ def normals(graph: Graph) -> dict[str, Normal]:
 
 
 def expected(graph: Graph, facts: Facts, known: Mapping[str, Normal], name: str) -> Floats | None:
-    """The mean of each channel of a tensor, or `None` where the graph doesn't tell it.
+    """The mean of each channel of a tensor, or `None` where the graph doesn't determine it.
 
     Args:
         graph: the graph.
@@ -82,6 +81,8 @@ def expected(graph: Graph, facts: Facts, known: Mapping[str, Normal], name: str)
 
 def _drawn(facts: Facts, known: Mapping[str, Normal]) -> dict[str, Array]:
     """Quantiles in place of samples (points, channels, 1, ...), in an order of their own for each tensor."""
+    from scipy.special import ndtri
+
     quantiles = ndtri((np.arange(_POINTS) + 0.5) / _POINTS)
     random = np.random.default_rng(0)
     found = {}

@@ -79,18 +79,20 @@ def _descended(matrix: Floats, right: Floats, support: Mask) -> Floats:
     scale = 1 / np.diagonal(matrix)
     found, rest = np.zeros_like(right), right * support
     turned = rest * scale
-    way, energy = turned.copy(), (rest * turned).sum(1)
+    direction, energy = turned.copy(), (rest * turned).sum(1)
     enough = _PRECISE**2 * energy
     for _ in range(_ROUNDS):
         if (energy <= enough).all():
             break
-        bent = (way @ matrix) * support
-        curve = (way * bent).sum(1)
+        bent = (direction @ matrix) * support
+        curve = (direction * bent).sum(1)
         step = np.where(curve > 0, energy / np.where(curve > 0, curve, 1), 0)[:, None]
-        found += step * way
+        found += step * direction
         rest -= step * bent
         turned = rest * scale
         new = (rest * turned).sum(1)
-        way = turned + np.where(energy > 0, new / np.where(energy > 0, energy, 1), 0)[:, None] * way
+        direction = (
+            turned + np.where(energy > 0, new / np.where(energy > 0, energy, 1), 0)[:, None] * direction
+        )
         energy = new
     return found

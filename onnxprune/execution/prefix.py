@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from ..graph import Array, Graph, Node, segment
+from ..errors import InputError
+from ..graph import Array, Graph, Node, reason_of, segment
 from .sessions import open_session
 
 
-class Shelf:
+class ActivationStore:
     """Keeps arrays: in memory up to a number of bytes, then in files.
 
     Args:
@@ -29,7 +30,11 @@ class Shelf:
         self._files = 0
 
     def put(self, array: Array) -> Array:
-        """The same values, to be given back to `drop`."""
+        """The same values, to be given back to `drop`.
+
+        Raises:
+            InputError: there is no room for them.
+        """
         if array.nbytes <= self._left or array.dtype.kind == "O" or not array.size:
             self._left -= array.nbytes
             return array
@@ -37,10 +42,15 @@ class Shelf:
             self._folder = tempfile.TemporaryDirectory(prefix="onnxprune-")
         self._files += 1
         path = Path(self._folder.name) / f"{self._files}.bin"
-        stored = np.memmap(path, array.dtype, "w+", shape=array.shape)
-        stored[...] = array
-        stored.flush()
-        return stored
+        try:
+            # Written, not mapped: what a full disk does to memory that is mapped ends the process.
+            with path.open("wb") as file:
+                file.write(np.ascontiguousarray(array).view(np.uint8).data)
+            return np.memmap(path, array.dtype, "r+", shape=array.shape)
+        except OSError as error:
+            reason = f"no room for activations ({reason_of(error)})"
+            hint = "keep more of them in memory (--memory), or let TMPDIR name a larger folder"
+            raise InputError(reason, where=self._folder.name, hint=hint) from None
 
     def drop(self, array: Array) -> None:
         """Forget an array."""
@@ -60,12 +70,12 @@ class Prefix:
 
     Args:
         batches: the graph's inputs.
-        shelf: where to keep what is needed later.
+        store: where to keep what is needed later.
     """
 
-    def __init__(self, batches: Iterable[Mapping[str, Array]], shelf: Shelf) -> None:
-        self._shelf = shelf
-        self._values: list[dict[str, Array]] = [{k: shelf.put(v) for k, v in b.items()} for b in batches]
+    def __init__(self, batches: Iterable[Mapping[str, Array]], store: ActivationStore) -> None:
+        self._store = store
+        self._values: list[dict[str, Array]] = [{k: store.put(v) for k, v in b.items()} for b in batches]
         self._reached = 0
 
     def __len__(self) -> int:
@@ -95,8 +105,8 @@ class Prefix:
             new = run(values)
             yield {name: new[name] if name in new else values[name] for name in taps}
             for name in [n for n in values if n not in needed]:
-                self._shelf.drop(values.pop(name))
-            values.update((name, self._shelf.put(new[name])) for name in new if name in needed)
+                self._store.drop(values.pop(name))
+            values.update((name, self._store.put(new[name])) for name in new if name in needed)
 
     def reach(self, graph: Graph, index: int) -> None:
         """Evaluate all nodes before this one that have not been; the graph is the same each time."""

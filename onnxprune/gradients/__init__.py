@@ -1,15 +1,20 @@
-"""A graph into one that also computes the gradients of a loss, for ONNX Runtime to run; no framework.
+"""A graph into one that also computes the gradients of a loss, for ONNX Runtime to run.
 
     graph, facts = load("model.onnx"), infer(graph)
     loss = cross_entropy(graph, facts, "logits")
     runner = Runner(backward(graph, facts, loss, weights_of(graph)))
     step = runner.step({"image": images, "logits.labels": labels})
 
-How it works: `prepare` rewrites what stands in the way; a loss is a graph that is joined to the network
-(`losses`); `reverse` walks back from it and lets one small rule per operator (`rules`) write the cotangents
-of a node's inputs as arithmetic on a `tape`; `assembly` makes a graph of the tape, in which the weights are
-inputs; `runner` binds these once. `coverage` is the same walk from the outputs, and tells what was in the
-way.
+In: a graph, its facts, a loss and names of tensors; no framework. Out: a `GradientGraph`, which a
+`Runner` runs, or an error that names the node that can't be differentiated.
+
+- `prepare` rewrites what has no gradient otherwise; a loss is a graph joined to the network (`losses`);
+- `reverse` walks back from the loss; one rule per operator (`rules`) writes the cotangents of a node's
+  inputs as arithmetic on a `tape`; `assembly` makes a graph of the tape, in which the weights are inputs;
+- `runner` binds the weights once and runs steps; `coverage` lists what is differentiable, and what is
+  not;
+- a new operator is a function in a family of `rules` with its entry in `RULES`, and a row in
+  `tests/test_gradients_rules.py`.
 
 Why rules of our own: onnx-ad 0.3.0 (MIT), the one library that does this to ONNX graphs, was read and
 measured. It refuses the weights of grouped convolutions, gives the running statistics of a

@@ -1,4 +1,4 @@
-"""What of a graph can be differentiated, and what is in the way of the rest."""
+"""What of a graph can be differentiated, and which nodes block the rest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SETTINGS: Mapping[str, frozenset[int]] = {
     "Range": frozenset({0, 1, 2}),
     "NonMaxSuppression": frozenset({2, 3, 4}),
 }
-"""Operator -> inputs that are settings: floats that nobody would train."""
+"""Operator -> inputs that are settings: floats that are never trained."""
 
 _HANDED_ON = frozenset({"Cast", "Concat", "Identity", "Reshape", "Slice", "Squeeze", "Unsqueeze"})
 
@@ -31,7 +31,7 @@ class Coverage:
 
     Attributes:
         differentiable: those that have one, in the order asked for.
-        fixed: the others -> the nodes in the way.
+        fixed: the others -> the blocking nodes.
         unused: those that no output depends on.
     """
 
@@ -41,7 +41,7 @@ class Coverage:
 
     @property
     def obstacles(self) -> Mapping[Obstacle, tuple[str, ...]]:
-        """What is in the way -> the tensors behind it, in the order of the graph."""
+        """Obstacle -> the tensors behind it, in the order of the graph."""
         found: dict[Obstacle, list[str]] = {}
         for name, obstacles in self.fixed.items():
             for obstacle in obstacles:

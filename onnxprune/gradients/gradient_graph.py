@@ -88,7 +88,7 @@ def backward(
         keep: more tensors to give.
 
     Raises:
-        Infeasible: something can't be differentiated; the message names the first node in the way.
+        Infeasible: something can't be differentiated; the message names the first blocking node.
         UsageError: a tensor does not exist or isn't one of floating point.
     """
     if graph.opset() < OLDEST_OPSET:
@@ -202,7 +202,7 @@ def _check(graph: Graph, facts: Facts, tensors: Sequence[str]) -> None:
 
 
 def _refuse(found: Gradients, asked: Iterable[tuple[str | Use, str]]) -> None:
-    """Say what is in the way of what is asked for: (tensor or reader, tensor)."""
+    """Refuse what can't be differentiated, and name the obstacle: (tensor or reader, tensor)."""
     for where, name in asked:
         obstacles = found.obstacles.get(where)
         if obstacles:

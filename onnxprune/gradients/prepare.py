@@ -1,6 +1,6 @@
 """What is done to a graph before it is differentiated; none of it changes what it computes.
 
-- An If whose condition is known gives way to the branch that it takes.
+- An If whose condition is known is replaced by the branch that it takes.
 - A list of parts becomes a Split (`sequences`).
 - float16 and bfloat16 become float32. A gradient is that of the function which such a network rounds:
   products of many small numbers would vanish in 16 bits, and ONNX Runtime's CPU kernels compute in 32 anyway.

@@ -48,7 +48,7 @@ class Gradients:
     Attributes:
         of: tensor -> its cotangent, summed over all readers.
         uses: the part that comes from one reader, for those that were asked for.
-        obstacles: tensor, or reader -> what is in the way between it and the loss.
+        obstacles: tensor, or reader -> what blocks the gradient between it and the loss.
     """
 
     of: dict[str, Tensor] = field(default_factory=dict)

@@ -54,7 +54,7 @@ def scan(
         tuple(inner.nodes),
         tuple(inner.constants.items()),
     )
-    way = int(backward)
+    direction = int(backward)
     outputs = tape.emit_many(
         "Scan",
         *states,
@@ -62,8 +62,8 @@ def scan(
         dtypes=[t.dtype for t in results],
         body=body,
         num_scan_inputs=len(scanned),
-        scan_input_directions=[way] * len(scanned),
-        scan_output_directions=[way] * len(put),
+        scan_input_directions=[direction] * len(scanned),
+        scan_output_directions=[direction] * len(put),
     )
     return outputs[: len(states)], outputs[len(states) :]
 

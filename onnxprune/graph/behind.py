@@ -9,7 +9,7 @@ from . import Edits, Graph, Node
 
 
 def is_free(graph: Graph, tensor: str) -> bool:
-    """Whether all that reads a tensor can be told to read another: nodes, not their bodies or the user."""
+    """Whether every reader of a tensor can be rewired: no body of a node is one, nor a graph output."""
     readers = graph.readers.get(tensor, [])
     return bool(readers) and tensor not in graph.outputs and all(i >= 0 for _, i in readers)
 

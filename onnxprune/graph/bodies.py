@@ -32,14 +32,14 @@ class Body:
 def bodies_of(graph: Graph, facts: Facts, node: Node) -> Iterator[Body]:
     """The bodies of a node, with what is known around it."""
     if has_bodies(node):
-        for name, body in lifted(graph, node, facts):
+        for name, body in body_graphs(graph, node, facts):
             yield Body(name, body, infer(body))
 
 
-def lifted(graph: Graph, node: Node, facts: Facts | None = None) -> Iterator[tuple[str, Graph]]:
+def body_graphs(graph: Graph, node: Node, facts: Facts | None = None) -> Iterator[tuple[str, Graph]]:
     """The bodies of a node, by the names of their attributes; without `facts` inputs have no types."""
     for name, proto in bodies(graph.model.graph.node[node.index]):
-        yield name, _lifted(graph, facts or _NOTHING, node, proto)
+        yield name, _body_graph(graph, facts or _NOTHING, node, proto)
 
 
 _NOTHING = Facts({}, {}, {}, {}, {})
@@ -60,7 +60,7 @@ def operators_within(graph: Graph, node: Node) -> set[str]:
     return {op_of(n) for body in inside for n in body.node}
 
 
-def turns(graph: Graph, facts: Facts, node: Node) -> int | None:
+def iterations(graph: Graph, facts: Facts, node: Node) -> int | None:
     """How often a body runs, at most; `None` where that is not known. Of an If one branch runs once."""
     if node.op == "If":
         return 1
@@ -82,7 +82,7 @@ def _scanned(facts: Facts, node: Node) -> list[tuple[Shape | None, int]]:
     return [(s, axis % len(s) if s else 0) for s, axis in zip(shapes, axes, strict=False)]
 
 
-def _lifted(graph: Graph, facts: Facts, node: Node, body: GraphProto) -> Graph:
+def _body_graph(graph: Graph, facts: Facts, node: Node, body: GraphProto) -> Graph:
     """A body as a graph of its own."""
     model = ModelProto(ir_version=max(graph.model.ir_version, 4), opset_import=graph.model.opset_import)
     proto = model.graph

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 
 import onnx
-import onnx.inliner
-import onnx.reference
 from onnx import GraphProto, NodeProto
 
 from .core import Graph

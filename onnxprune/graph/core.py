@@ -14,15 +14,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.inliner
-import onnx.reference
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 from ..errors import InputError
 from .apart import PROTOBUF_LIMIT
 from .encoding import encoded_size, header, without
-from .external import Places, is_external
+from .external import DataPlaces, is_external
 from .nesting import bodies, captures, constant, nested, tensors
 from .tensors import nbytes as nbytes_of
 
@@ -147,7 +145,7 @@ class Graph:
         """
         tensor = self.constants[name]
         if is_external(tensor):
-            return self.held[name] if name in self.held else Places(Path(self.where)).array(tensor)
+            return self.held[name] if name in self.held else DataPlaces(Path(self.where)).array(tensor)
         try:
             return numpy_helper.to_array(tensor)
         except (ValueError, TypeError) as error:
@@ -161,7 +159,9 @@ class Graph:
         """
         tensor = self.constants[name]
         if is_external(tensor):
-            return _bytes_of(self.held[name]) if name in self.held else Places(Path(self.where)).read(tensor)
+            return (
+                _bytes_of(self.held[name]) if name in self.held else DataPlaces(Path(self.where)).read(tensor)
+            )
         if tensor.HasField("raw_data"):
             return np.frombuffer(tensor.raw_data, np.uint8)
         return np.frombuffer(numpy_helper.from_array(self.array(name)).raw_data, np.uint8)
@@ -342,6 +342,11 @@ def is_weight(tensor: TensorProto) -> bool:
 def dtype_of(tensor: TensorProto) -> np.dtype[Any]:
     """The numpy dtype of a constant."""
     return onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+
+
+def dtype_numbered(number: int) -> np.dtype[Any]:
+    """The numpy dtype of a number of ONNX's DataType, as Cast has it."""
+    return onnx.helper.tensor_dtype_to_np_dtype(number)
 
 
 def type_text(value: onnx.ValueInfoProto) -> str:

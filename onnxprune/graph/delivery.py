@@ -2,10 +2,11 @@
 
 A file is written beside its target under a name that no other program uses, made to last (fsync), and then
 renamed. While it is written it is locked: a lock ends with its process, however that ends. So the next run in
-a folder can tell what a killed one left there from what a running one is writing.
+a folder can distinguish what a killed run left there from what a running one is writing.
 
-Between the renames of several files a run can be killed, too. A journal says what is to be renamed: the next
-run in the folder goes on with it, as far as the targets are still what they were.
+Between the renames of several files a run can be killed, too. A journal in each folder says what is to be
+renamed there: the next run in the folder goes on with it, as far as the targets are still what they were.
+With several folders one journal leads, the last that is written: without it, the others say nothing.
 """
 
 from __future__ import annotations
@@ -125,13 +126,12 @@ class Delivery:
         self._after.append(step)
 
     def _commit(self) -> None:
-        folders = list(dict.fromkeys(staged.target.parent for staged in self._staged))
+        folders = list(dict.fromkeys(_home(staged) for staged in self._staged))
         journals: list[Staged] = []
         moves = [_Move(staged, _signature(staged.target) is not None) for staged in self._staged]
         try:
             if len(moves) > 1:
-                for folder in folders:
-                    self._note(folder, journals)
+                self._note(folders, journals)
             for move in moves:
                 with _named(move.staged.target):
                     move.old = _second_name(move.staged.target) if journals else None
@@ -149,19 +149,26 @@ class Delivery:
         for folder in folders:
             _sync(folder)
 
-    def _note(self, folder: Path, journals: list[Staged]) -> None:
-        """Write down what is about to be renamed in a folder, for whoever has to go on with it."""
-        moves = [
-            [staged.temporary.name, staged.target.name, _signature(staged.target)]
-            for staged in self._staged
-            if staged.target.parent == folder
-        ]
-        with _named(folder):
-            journals.append(_locked(folder / "delivery", _JOURNAL))
-            journals[-1].file.write(json.dumps(moves).encode())
-            journals[-1].file.flush()
-            os.fsync(journals[-1].file.fileno())
-            _sync(folder)
+    def _note(self, folders: list[Path], journals: list[Staged]) -> None:
+        """Write down what is about to be renamed, for whoever has to go on with it; what leads comes last."""
+        for folder in folders:
+            with _named(folder):
+                journals.append(_locked(folder / "delivery", _JOURNAL))
+        leading = str(journals[-1].temporary)
+        others = [str(journal.temporary) for journal in journals[:-1]]
+        for folder, journal in zip(folders, journals, strict=True):
+            last = journal is journals[-1]
+            moves = [
+                [staged.temporary.name, staged.target.name, _signature(staged.target)]
+                for staged in self._staged
+                if _home(staged) == folder
+            ]
+            told = {"moves": moves, "leading": None if last else leading, "others": others if last else []}
+            with _named(folder):
+                journal.file.write(json.dumps(told).encode())
+                journal.file.flush()
+                os.fsync(journal.file.fileno())
+                _sync(folder)
 
 
 @dataclass
@@ -209,7 +216,7 @@ def write_atomic(file: Path, data: bytes) -> int:
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Nobody else is in this context for the same folder at the same time, where a system can see to that.
+    """Exclusive access to a folder among processes, where the system supports locks.
 
     Raises:
         InputError: there is no such folder, or it can't be read.
@@ -239,23 +246,60 @@ def sweep(folder: Path) -> None:
         ]
         for name in sorted(names, key=lambda n: not n.endswith(_JOURNAL)):
             with contextlib.suppress(OSError), (folder / name).open("r+b") as file:
-                if _is_left(file):
-                    if name.endswith(_JOURNAL):
-                        _finish(folder, file.read())
+                if _is_left(file) and not (name.endswith(_JOURNAL) and _is_needed(folder, file.read())):
                     (folder / name).unlink(missing_ok=True)
 
 
-def _finish(folder: Path, journal: bytes) -> None:
-    """Do what is left of a journal: rename what has been written, where the target is still as it was."""
+@dataclass(frozen=True)
+class _Journal:
+    """What a journal says.
+
+    Attributes:
+        moves: names of a file that has been written and of its target in the same folder, and what tells the
+            target from its successor.
+        leading: the journal without which this one says nothing.
+        others: those that say nothing without this one.
+    """
+
+    moves: tuple[tuple[str, str, _Signature], ...]
+    leading: Path | None
+    others: tuple[Path, ...]
+
+
+def _read(journal: bytes) -> _Journal | None:
+    """What a journal says; `None` while it is being written, when nothing has been renamed."""
     try:
-        moves = [(str(part), str(target), was) for part, target, was in json.loads(journal)]
-    except (ValueError, TypeError, RecursionError):
-        return  # it was being written: nothing had been renamed
-    for part, target, was in moves:
+        told = json.loads(journal)
+        moves = tuple((str(part), str(target), was) for part, target, was in told["moves"])
+        leading, others = told["leading"], told["others"]
+        return _Journal(moves, None if leading is None else Path(leading), tuple(map(Path, others)))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def _is_needed(folder: Path, journal: bytes) -> bool:
+    """Do what is left of a journal; returns whether journals of other folders still wait for it."""
+    found = _read(journal)
+    if found is None or not (found.leading is None or _leads(found.leading)):
+        return False
+    for part, target, was in found.moves:
         if _OURS.fullmatch(part) and {part, target} <= {Path(part).name, Path(target).name}:
             file = folder / target
             if (folder / part).is_file() and not file.is_symlink() and _signature(file) == was:
                 (folder / part).replace(file)
+    return any(_OURS.fullmatch(other.name) and other.is_file() for other in found.others)
+
+
+def _leads(journal: Path) -> bool:
+    """Whether a journal of another folder is there, and was finished before anything was renamed."""
+    if not _OURS.fullmatch(journal.name) or not journal.is_file():
+        return False
+    return _read(journal.read_bytes()) is not None
+
+
+def _home(staged: Staged) -> Path:
+    """The folder of a target, in one spelling."""
+    return Path(os.path.realpath(staged.target.parent))
 
 
 def _second_name(target: Path) -> Path | None:
@@ -326,7 +370,7 @@ def _beside(target: Path, suffix: str) -> Path:
 
 
 def _signature(file: Path) -> _Signature:
-    """What tells a file from its successor; `None` where there is none."""
+    """What distinguishes a file from its successor; `None` where there is none."""
     try:
         found = file.stat()
     except OSError:

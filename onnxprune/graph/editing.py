@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.inliner
-import onnx.reference
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 from .apart import LARGE, is_plain, refer

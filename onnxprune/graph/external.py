@@ -25,7 +25,7 @@ _LARGEST = 2**62
 
 
 @dataclass(frozen=True)
-class Place:
+class DataPlace:
     """Where the values of a tensor are.
 
     Attributes:
@@ -46,7 +46,7 @@ class Place:
         return self.offset + self.length
 
 
-class Places:
+class DataPlaces:
     """Finds the external data of a model.
 
     A file may be where a link leads, as in the cache of Hugging Face, where a model and its data are links to
@@ -62,7 +62,7 @@ class Places:
         self._sizes: dict[str, int] = {}
         self._folder = model.parent
 
-    def of(self, tensor: TensorProto) -> Place:
+    def of(self, tensor: TensorProto) -> DataPlace:
         """Where a tensor's values are; the file is there and long enough.
 
         Raises:
@@ -120,7 +120,7 @@ class Places:
         made.raw_data = self.read(tensor).tobytes()
         return made
 
-    def _said(self, tensor: TensorProto) -> Place:
+    def _said(self, tensor: TensorProto) -> DataPlace:
         """What a tensor says of its place, whether there is anything or not."""
         entries = {e.key: e.value for e in tensor.external_data}
         location = entries.get("location", "")
@@ -130,15 +130,15 @@ class Places:
         try:
             offset = int(entries.get("offset") or 0)
             length = int(entries.get("length") or known or 0)
-            told = 0 <= offset < _LARGEST and 0 <= length < _LARGEST
+            valid = 0 <= offset < _LARGEST and 0 <= length < _LARGEST
         except ValueError:
-            told = False
-        if not told or not location or "\0" in location:
+            valid = False
+        if not valid or not location or "\0" in location:
             raise InputError(f"external data of tensor '{tensor.name}' has no place", where=self._where)
         if known is not None and length != known:
             reason = f"external data of tensor '{tensor.name}' has {length} bytes, and its shape {known}"
             raise InputError(reason, where=self._where)
-        return Place(location, self._found(location), offset, length)
+        return DataPlace(location, self._found(location), offset, length)
 
     def _found(self, location: str) -> Path:
         """The file of that name beside the model, or else beside the file that the model's name leads to."""
@@ -147,7 +147,7 @@ class Places:
             return self._model.resolve().parent / location
         return beside
 
-    def _size(self, place: Place, tensor: TensorProto) -> int:
+    def _size(self, place: DataPlace, tensor: TensorProto) -> int:
         """Bytes of the file of a place that may be read."""
         named = f"external data file '{place.location}' of tensor '{tensor.name}'"
         try:
@@ -182,8 +182,18 @@ def external_files(path: str | os.PathLike[str], model: ModelProto) -> tuple[str
     Raises:
         InputError: a tensor doesn't say where its values are.
     """
-    places = Places(Path(path))
+    places = DataPlaces(Path(path))
     return tuple(sorted({places._said(t).location for t in tensors(model) if is_external(t)}))
+
+
+def external_paths(path: Path, model: ModelProto) -> tuple[Path, ...]:
+    """The files that hold weights of a model, whether they exist or not.
+
+    Raises:
+        InputError: a tensor doesn't say where its values are.
+    """
+    places = DataPlaces(path)
+    return tuple(sorted({places._said(t).file for t in tensors(model) if is_external(t)}))
 
 
 def _tensors(graph: GraphProto) -> Iterator[TensorProto]:

@@ -13,7 +13,7 @@ from onnx import TypeProto
 
 from .core import Array, Graph, Shape
 from .inputs import symbol_places
-from .sizes import Fit, Places, fitted
+from .sizes import Places, SizeFit, fitted
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Facts:
         dynamic: tensor -> mask over its value: which elements depend on symbolic dimensions.
         dims: the choice made for each symbolic dimension.
         dtypes: tensor -> dtype, where known.
-        guessed: symbolic dimensions whose size nothing tells.
+        guessed: symbolic dimensions whose size nothing determines.
     """
 
     shapes: Mapping[str, Shape | None]
@@ -45,15 +45,15 @@ def infer(graph: Graph, dims: Mapping[str, int] | None = None) -> Facts:
     """Shapes of all tensors and values of all shape arithmetic.
 
     Symbolic dimensions are given a concrete size: from `dims`, else what weights demand, else a guess by rank
-    and axis; and a second one to see which values depend on them. Tensors in branches of an If are told under
-    the names that they have in `graph.flat`.
+    and axis; and a second one to see which values depend on them. Tensors in branches of an If have the names
+    of `graph.flat`.
     """
     graph = graph.flat
     places = symbol_places(graph)
     given = dict(dims or {})
     free = [symbol for symbol in places if not given.get(symbol)]
 
-    def attempt(spatial: int, sequence: int) -> Fit:
+    def attempt(spatial: int, sequence: int) -> SizeFit:
         guesses = {
             symbol: given.get(symbol) or _guess(rank, axis, spatial, sequence)
             for symbol, (_, rank, axis) in places.items()
@@ -86,7 +86,7 @@ def _guess(rank: int, axis: int, spatial: int, sequence: int) -> int:
     return spatial if rank >= 4 and axis >= 2 else sequence
 
 
-def _moved(fit: Fit, places: Places) -> dict[str, int]:
+def _moved(fit: SizeFit, places: Places) -> dict[str, int]:
     """Another size for each symbol that may have one."""
     moved = {s: 5 if axis == 0 else fit.dims[s] + 32 for s, (_, _, axis) in places.items()}
     return moved | dict.fromkeys(fit.loose, 1) | {symbol: fit.dims[symbol] for symbol in fit.exact}

@@ -18,7 +18,7 @@ from .apart import LARGE, PROTOBUF_LIMIT, refer
 from .core import VALUE_TYPES, Array, Graph
 from .delivery import Delivery
 from .encoding import encoded, without
-from .external import LFS, Places, is_external, tensors
+from .external import LFS, DataPlaces, external_paths, is_external, tensors
 from .external import external_files as named_files
 from .form import require_names, settled
 from .functions import inlined
@@ -41,13 +41,20 @@ def load(path: str | os.PathLike[str], *, weights: bool = True) -> Graph:
     Raises:
         InputError: there is no such file, it is not an ONNX model or has a wrong form, or its external data
             is missing or lies outside the model's folder.
+
+    Example:
+        >>> graph = load("models/digits-plain.onnx")
+        >>> graph.inputs, graph.outputs, graph.parameters()
+        (('image',), ('logits',), 287722)
+        >>> print(graph.nodes[0])
+        Conv '/stage1/conv1/conv/Conv'
     """
     file = Path(path)
     model = _parse(file)
     require_names(model, str(file))
     model = inlined(model, str(file))
     settled(model, str(file))
-    places = Places(file)
+    places = DataPlaces(file)
     outside = [tensor for tensor in tensors(model) if is_external(tensor)]
     total = sum(places.of(tensor).length for tensor in outside)
     listed = {tensor.name for tensor in model.graph.initializer}
@@ -69,6 +76,18 @@ def external_files(path: str | os.PathLike[str]) -> tuple[str, ...]:
     return named_files(file, model)
 
 
+def files_of(path: str | os.PathLike[str]) -> tuple[Path, ...]:
+    """A model and the files that hold its weights, whether these exist or not.
+
+    Raises:
+        InputError: there is no such model, or it is not an ONNX model.
+    """
+    file = Path(path)
+    model = _parse(file)
+    require_names(model, str(file))
+    return (file, *external_paths(file, model))
+
+
 def data_files(path: str | os.PathLike[str]) -> tuple[Path, ...]:
     """The files that hold weights of a model: they are there, and nowhere else than they may be.
 
@@ -78,7 +97,7 @@ def data_files(path: str | os.PathLike[str]) -> tuple[Path, ...]:
     file = Path(path)
     model = _parse(file)
     require_names(model, str(file))
-    places = Places(file)
+    places = DataPlaces(file)
     found = [places.of(tensor) for tensor in tensors(model) if is_external(tensor)]
     return tuple(sorted({place.file for place in found}))
 
@@ -110,7 +129,7 @@ def _parse(file: Path) -> ModelProto:
 
 
 def require_finite(graph: Graph) -> None:
-    """Refuse weights that are NaN or infinite: no score or repair means anything on them.
+    """Refuse weights that are NaN or infinite: scores and repairs are undefined with them.
 
     Lone values and constants of few distinct values (attention masks hold -inf on purpose) pass.
 

@@ -4,7 +4,7 @@ An If computes one of its branches. It gives the same if both are computed befor
 
     If(c) {then: y = f(x), else: y = g(x)}   is   a = f(x); b = g(x); If(c) {then: y = a, else: y = b}
 
-`flattened` turns the first into the second, `sunk` the second into the first.
+`flattened` turns the first into the second, `unflattened` the second into the first.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .nesting import bodies, captures, nested, own_names, rename, tensors
 
 _BRANCHES = ("then_branch", "else_branch")
 _KEY = "onnxprune.branches"
-"""Where a flattened model notes what came out of branches; `sunk` takes it out again."""
+"""Where a flattened model notes what came out of branches; `unflattened` takes it out again."""
 
 Wanted = Callable[[NodeProto], bool]
 
@@ -184,7 +184,7 @@ def _choose(body: GraphProto, chosen: Iterable[str], prefix: str) -> None:
 # ---------------------------------------------------------------- and back
 
 
-def sunk(graph: Graph) -> Graph:
+def unflattened(graph: Graph) -> Graph:
     """A flattened graph with everything in a branch again that only the branch needs; any other graph itself.
 
     Nodes that were inserted go where what they read is. Names are as they were.
@@ -197,18 +197,18 @@ def sunk(graph: Graph) -> Graph:
     del model.metadata_props[:]
     model.metadata_props.extend(kept)
     known = json.loads(notes)
-    work = _Sinking(model, set(known["outside"]))
+    work = _Unflattening(model, set(known["outside"]))
     for position, n in enumerate(work.nodes):
         if n is not None and n.op_type == "If" and n.output[0] in known["branches"]:
             for side, note in zip(_sides(n), known["branches"][n.output[0]], strict=True):
-                work.sink(position, side, note)
+                work.put_back(position, side, note)
     del model.graph.node[:]
     model.graph.node.extend(n for n in work.nodes if n is not None)
     return Graph(model, graph.path, graph.held)
 
 
 def is_flattened(graph: Graph) -> bool:
-    """Whether there is anything to sink."""
+    """Whether branches of an If were taken out of it."""
     return any(p.key == _KEY for p in graph.model.metadata_props)
 
 
@@ -250,8 +250,8 @@ def _ancestors(graph: Graph, chooser: int) -> tuple[set[int], set[int]]:
     return sides[0], sides[1]
 
 
-class _Sinking:
-    """The state of one sinking.
+class _Unflattening:
+    """The state of one unflattening.
 
     Args:
         model: changed on the way, but for its nodes.
@@ -270,7 +270,7 @@ class _Sinking:
         self._proto = model.graph
         self._outside = outside
 
-    def sink(self, position: int, side: AttributeProto, note: Note) -> None:
+    def put_back(self, position: int, side: AttributeProto, note: Note) -> None:
         """Move what only one branch of the If at `position` needs into it."""
         body = side.g
         made = {m.output[0]: m.input[0] for m in body.node}

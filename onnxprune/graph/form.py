@@ -95,8 +95,8 @@ def _fields(message: Any) -> Iterable[tuple[Any, Any]]:
     """What is set in a message; values of tensors are passed over, as each look at them is a copy."""
     if not isinstance(message, TensorProto):
         return list(message.ListFields())
-    told = ("name", "doc_string", "external_data", "metadata_props")
-    return [(message.DESCRIPTOR.fields_by_name[name], getattr(message, name)) for name in told]
+    skipped = ("name", "doc_string", "external_data", "metadata_props")
+    return [(message.DESCRIPTOR.fields_by_name[name], getattr(message, name)) for name in skipped]
 
 
 def _replaced(message: Any, field: Any, text: bytes, where: str) -> None:
@@ -348,8 +348,8 @@ class _Form:
                 if not left[k]:
                     heapq.heappush(ready, k)
         if len(order) < len(nodes):
-            stuck = min(set(range(len(nodes))) - set(order))
-            raise self._wrong(nodes[stuck].proto, "reads what is made from its own output: a cycle")
+            first = min(set(range(len(nodes))) - set(order))
+            raise self._wrong(nodes[first].proto, "reads what is made from its own output: a cycle")
         return order
 
 

@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.inliner
-import onnx.reference
 from onnx import TensorProto
 
 from ..errors import InputError
@@ -49,7 +47,7 @@ def input_specs(graph: Graph) -> tuple[InputSpec, ...]:
 
 
 def rank_of(graph: Graph, name: str) -> int | None:
-    """The rank of an input that declares none, from the nodes that read it; `None` where they don't tell."""
+    """The rank of an input that declares none, from the nodes that read it; `None` if not determined."""
     for node, i in graph.readers.get(name, ()):
         weight = node.inputs[1] if len(node.inputs) > 1 else ""
         if i == 0 and node.op in ("Conv", "ConvTranspose") and weight in graph.constants:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from .core import Edits, Graph
 from .facts import Facts, infer
-from .flatten import sunk
+from .flatten import unflattened
 from .inputs import one_sample
 
 T = TypeVar("T")
@@ -20,6 +20,12 @@ class Network:
     Args:
         graph: the graph.
         dims: sizes of symbolic dimensions; others are guessed.
+
+    Example:
+        >>> from onnxprune.graph import load
+        >>> network = Network(load("models/digits-plain.onnx"), {"batch": 8})
+        >>> network.facts.shapes["logits"]
+        (8, 10)
     """
 
     def __init__(self, graph: Graph, dims: Mapping[str, int] | None = None) -> None:
@@ -66,9 +72,9 @@ class Network:
         return self.cached(key, lambda network: Network(network.graph, merged))
 
     @property
-    def sunk(self) -> Network:
+    def unflattened(self) -> Network:
         """As it is delivered: with what only a branch of an If needs inside of that branch."""
-        return self.cached("sunk", lambda network: network.of(sunk(network.graph)))
+        return self.cached("unflattened", lambda network: network.of(unflattened(network.graph)))
 
     @property
     def of_one_sample(self) -> Network:

@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.inliner
-import onnx.reference
 from onnx import ModelProto, TensorProto
 
 from ..errors import InputError
@@ -21,14 +19,14 @@ from .facts import Facts
 
 def of_constants(graph: Graph, outputs: Sequence[str]) -> Graph:
     """The part of the graph that computes `outputs`, which depend on constants only, as a graph."""
-    needed: set[int] = set()
-    wanted = list(outputs)
-    while wanted:
-        node = graph.producer.get(wanted.pop())
-        if node is not None and node.index not in needed:
-            needed.add(node.index)
-            wanted += [*node.inputs, *node.captured]
-    return segment(graph, [graph.nodes[index] for index in sorted(needed)], {}, outputs)
+    import onnx_graphsurgeon as gs
+
+    model = ModelProto()
+    model.CopyFrom(graph.model)
+    part = gs.import_onnx(model)
+    tensors = part.tensors()
+    part.inputs, part.outputs = [], [tensors[name] for name in outputs]
+    return Graph(gs.export_onnx(part.cleanup(), do_type_check=False), graph.path, graph.held)
 
 
 def cut(graph: Graph, nodes: Sequence[Node], facts: Facts) -> Graph:

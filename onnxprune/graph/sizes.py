@@ -24,7 +24,7 @@ _ATTEMPTS = 12
 
 
 @dataclass
-class Fit:
+class SizeFit:
     """Sizes that fit together as far as could be found.
 
     Attributes:
@@ -45,7 +45,7 @@ class Fit:
         return self.exact | self.loose
 
 
-def fitted(graph: Graph, dims: Mapping[str, int], free: Collection[str], places: Places) -> Fit:
+def fitted(graph: Graph, dims: Mapping[str, int], free: Collection[str], places: Places) -> SizeFit:
     """Change sizes that are guesses, one after the other, so that what nodes demand is so.
 
     Args:
@@ -54,7 +54,7 @@ def fitted(graph: Graph, dims: Mapping[str, int], free: Collection[str], places:
         free: those that may change.
         places: of all symbolic dimensions.
     """
-    fit = Fit(dict(dims), Propagation(graph, dims))
+    fit = SizeFit(dict(dims), Propagation(graph, dims))
     given_up: set[Demand] = set()
     for _ in range(_ROUNDS):
         left = [symbol for symbol in free if symbol not in fit.solved]
@@ -90,7 +90,7 @@ def _unmet(graph: Graph, found: Propagation, end: int | None = None) -> Iterator
 
 
 def _solution(
-    graph: Graph, fit: Fit, free: Sequence[str], places: Places, demand: Demand
+    graph: Graph, fit: SizeFit, free: Sequence[str], places: Places, demand: Demand
 ) -> dict[str, int] | None:
     """New sizes of some symbols with which a demand is met, and those before it are met as before."""
     only = _ancestors(graph, demand.tensor)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-import onnx.inliner
-import onnx.reference
 from onnx import NodeProto, TensorProto, TypeProto, numpy_helper
 
 from .core import VALUE_TYPES, Array, Graph, Node, Shape
+
+if TYPE_CHECKING:
+    from onnx.reference import ReferenceEvaluator
 
 VALUE_LIMIT = 1 << 14
 """Tensors of more elements than this are data, never shape arithmetic."""
@@ -88,11 +90,13 @@ def _anonymous(proto: NodeProto) -> bytes:
 
 
 @functools.lru_cache(maxsize=4096)
-def _evaluator(data: bytes, opset: int) -> onnx.reference.ReferenceEvaluator:
+def _evaluator(data: bytes, opset: int) -> ReferenceEvaluator:
+    from onnx.reference import ReferenceEvaluator
+
     n = NodeProto()
     n.ParseFromString(data)
     inputs = [onnx.helper.make_value_info(i, TypeProto()) for i in n.input if i]
     outputs = [onnx.helper.make_value_info(o, TypeProto()) for o in n.output if o]
     graph = onnx.helper.make_graph([n], "node", inputs, outputs)
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
-    return onnx.reference.ReferenceEvaluator(model)
+    return ReferenceEvaluator(model)

@@ -1,6 +1,16 @@
-"""One small rule per operator: how channel ids flow through it, and what it costs.
+"""One rule for each operator: how channel ids flow through a node, and how many products it computes.
 
-A new operator is one function and one entry in its family's `RULES` (and `MACS`, if it multiplies).
+In: an `Op`, a node as the walk sees it, with labels (ids on axes) of its inputs. Out: labels of its
+outputs; joins, barriers and sums are recorded on the way.
+
+- `walk` visits the nodes; `label` and `record` hold ids and what rules have said; `op` is what a rule
+  works with;
+- rules by family: `elementwise`, `linear`, `layout`, `index`, `norm`, `reduce`, `spatial`, `recurrent`,
+  `contrib`, `quant`; `products` has counts of multiply-accumulates that several families share;
+- `layers`: the one table of linear layers, for everything that scores, fits, masks or draws weights.
+
+A new operator is a function and an entry in its family's `RULES` (and `MACS`, if it multiplies), and a
+row in `tests/test_ops.py`: docs/adding-an-operator.md. An operator without a rule is a barrier.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ NOTHING = "nothing"
 
 
 def causes(unit: Units, frozen: Sequence[Frozen]) -> tuple[list[Cause], Units]:
-    """The first reason for each unit that has any, and what it takes to get all of them out of the way.
+    """The first reason for each unit that has any, and what would unblock it.
 
     Args:
         unit: int64, the unit of every id.
@@ -42,14 +42,14 @@ def causes(unit: Units, frozen: Sequence[Frozen]) -> tuple[list[Cause], Units]:
 def _also(cause: Cause | None, some: Frozen) -> Cause:
     if cause is None:
         return Cause(some.node, some.reason, some.unblock or NOTHING)
-    way = some.unblock or f"{NOTHING}: {some.reason}"
-    return Cause(cause.by, cause.reason, jointly([cause.unblock, way]))
+    hint = some.unblock or f"{NOTHING}: {some.reason}"
+    return Cause(cause.by, cause.reason, jointly([cause.unblock, hint]))
 
 
-def jointly(ways: Sequence[str]) -> str:
+def jointly(hints: Sequence[str]) -> str:
     """What it takes where all of these are needed."""
-    hopeless = next((way for way in ways if way.startswith(NOTHING)), None)
-    return hopeless or _AND.join(dict.fromkeys(part for way in ways for part in way.split(_AND)))
+    hopeless = next((hint for hint in hints if hint.startswith(NOTHING)), None)
+    return hopeless or _AND.join(dict.fromkeys(part for hint in hints for part in hint.split(_AND)))
 
 
 _AND = ", and "

@@ -47,7 +47,7 @@ def _joined(op: Op, i: int, axis: int, *parts: Part) -> None:
     )
     block = single(label, axis)
     op.freeze(
-        [b for b in label if b is not block and b.axes != (0,)], f"{op.node.op} can't tell its heads apart"
+        [b for b in label if b is not block and b.axes != (0,)], f"{op.node.op} can't distinguish its heads"
     )
     if shape[axis] == 1 and entries > 1:
         return
@@ -55,7 +55,7 @@ def _joined(op: Op, i: int, axis: int, *parts: Part) -> None:
         name = op.node.inputs[i]
         op.freeze(heads, f"meets '{name}', which has no removable heads", op.walk.lacking(name))
     elif block.old.size != entries:
-        op.freeze([*heads, block], f"{op.node.op} can't tell its heads apart")
+        op.freeze([*heads, block], f"{op.node.op} can't distinguish its heads")
     else:
         op.join(_columns(parts, axis), block)
 
@@ -95,7 +95,7 @@ def attention(op: Op) -> list[Label]:
     projected = op.combine(operands, ["b", "n"], {0: (x, data)})
     heads, block = _heads(op, count), single(projected, 1)
     if block is None:
-        op.freeze([heads, *projected], f"{op.node.op} can't tell its heads apart")
+        op.freeze([heads, *projected], f"{op.node.op} can't distinguish its heads")
     else:
         op.join(_columns([(heads, width) for width in widths], 1), block)
     _numbers(op, [3, 6])
@@ -203,7 +203,7 @@ def rotary(op: Op) -> list[Label]:
     count = op.attr("num_heads", 0) or shape[2] // (2 * angles[-1])
     block = single(op.label(0), 2)
     if block is None:
-        op.freeze(op.label(0), f"{op.node.op} can't tell its heads apart")
+        op.freeze(op.label(0), f"{op.node.op} can't distinguish its heads")
         return [()]
     heads = op.walk.fresh(op.node, (count,), (0,))
     op.join(_columns([(heads, shape[2] // count)], 2), block)

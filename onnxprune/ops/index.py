@@ -29,12 +29,12 @@ def pick(op: Op, block: Block, axis: int, positions: Ids) -> tuple[Block, Ids]:
         return Block(block.axes, old, old), positions
     columns = np.moveaxis(np.unravel_index(locate(block.old, block.new), block.old.shape)[k], k, -1)
     rows = columns.reshape(-1, columns.shape[-1])
-    way = -1 if positions.size and positions[0] > positions[-1] else 1
-    if (np.diff(positions) == way).all():
+    direction = -1 if positions.size and positions[0] > positions[-1] else 1
+    if (np.diff(positions) == direction).all():
         inside = np.isin(rows, positions)
         if not (inside == inside[:1]).all():
             raise Inconsistent(op.node, "its rows would no longer be cut at the same place", block.old)
-        found = np.flatnonzero(inside[0])[::way]
+        found = np.flatnonzero(inside[0])[::direction]
     elif (rows == rows[:1]).all():
         where = {int(c): j for j, c in enumerate(rows[0])}
         found = np.asarray([where[int(p)] for p in positions if int(p) in where], np.int64)

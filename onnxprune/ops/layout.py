@@ -155,9 +155,9 @@ def _retarget(op: Op, before: Shape, label: Label, after: Shape, out: Label, tar
     name = op.node.inputs[1]
     if op.walk.facts.is_dynamic(name) and -1 not in result:
         dynamic = op.walk.facts.dynamic[name]
-        stuck = [k for k in range(len(result)) if dynamic[k] and now[k] != result[k]]
-        if len(stuck) == 1:
-            result[stuck[0]] = -1
+        changed = [k for k in range(len(result)) if dynamic[k] and now[k] != result[k]]
+        if len(changed) == 1:
+            result[changed[0]] = -1
     op.set_value(1, np.asarray(result), lengths=True)
 
 

@@ -81,7 +81,7 @@ def convolution(
     out = op.combine(operands, ["b", "g", "o"], views, zeros)
     block = block_on(out, 1)
     if block is None or block.axes != (1, 2):
-        op.freeze(out, "its groups can't be told apart")
+        op.freeze(out, "its groups can't be distinguished")
         return [()]
     op.set_attr("group", block.new.shape[0])
     merged = block.map([1], lambda a: a.reshape(-1))

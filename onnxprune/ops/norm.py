@@ -83,7 +83,7 @@ def group_norm(op: Op) -> list[Label]:
     out = op.combine(operands, ["b", "g", "c", *space], views)
     block = block_on(out, 1)
     if block is None or block.axes != (1, 2):
-        op.freeze(out, "its groups can't be told apart")
+        op.freeze(out, "its groups can't be distinguished")
         return [()]
     op.set_attr("num_groups", block.new.shape[0])
     return [(Block((1,), block.old.reshape(-1), block.new.reshape(-1)),)]

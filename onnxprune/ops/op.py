@@ -10,7 +10,7 @@ import numpy as np
 from ..graph import Array, Node, Shape, make_node
 from .combining import combine
 from .label import Block, Ids, Label
-from .record import APPROXIMATE, GRID_LIMIT, Frozen, Inconsistent, Letter, Mask, Produced
+from .record import APPROXIMATE, GRID_LIMIT, Frozen, Inconsistent, Letter, Produced, SummedInput
 
 if TYPE_CHECKING:
     from .walk import Walk
@@ -181,7 +181,7 @@ class Op:
         """Input `i` is where removed ids are dropped."""
         if self._gives_nothing:
             return
-        self.walk.record.masks.append(Mask(self.node.index, i, shape, axes, ids, zero))
+        self.walk.record.masks.append(SummedInput(self.node.index, i, shape, axes, ids, zero))
 
     # ------------------------------------------------------------ combining inputs
 

@@ -1,6 +1,6 @@
 """What fused operators cost: attention, mixtures of experts, packed weights.
 
-Widths are taken from shapes, not from attributes, so that the same functions tell what a narrower node costs.
+Widths are taken from shapes, not from attributes, so that the same functions also count a narrower node.
 Attention counts every pair of positions, masked or not: for the scores, and for the values that they weigh.
 """
 

@@ -57,7 +57,7 @@ class Frozen:
 
     Attributes:
         ids: flat.
-        node: index of the node in the way.
+        node: index of the blocking node.
         reason: why, in words.
         unblock: what would let them go, in words; `None` where nothing does.
     """
@@ -86,7 +86,7 @@ class Cover:
 
 
 @dataclass(frozen=True)
-class Mask:
+class SummedInput:
     """A reader that drops removed ids: reading `zero` there instead is the same as removing them.
 
     Attributes:
@@ -147,7 +147,7 @@ class Record:
     grids: list[tuple[int, Ids]] = field(default_factory=list)
     cut: list[tuple[int, Ids]] = field(default_factory=list)
     """Parts of grids that must stay rectangular, too."""
-    masks: list[Mask] = field(default_factory=list)
+    masks: list[SummedInput] = field(default_factory=list)
     produced: list[Produced] = field(default_factory=list)
     labels: dict[str, Label] = field(default_factory=dict)
     constants: dict[Hashable, ConstantLabel] = field(default_factory=dict)

@@ -82,7 +82,7 @@ def recurrent(op: Op) -> list[Label]:
 
 
 def _without_single(block: Block) -> Block:
-    """With one direction only the units are left to tell apart."""
+    """With one direction only the units are left to distinguish."""
     return block if block.old.shape[0] > 1 else Block(block.axes[1:], block.old[0], block.new[0])
 
 

@@ -70,10 +70,10 @@ def along(op: Op) -> list[Label]:
 
 
 def reverse_sequence(op: Op) -> list[Label]:
-    """Each row of the batch is turned round along time, as far as it goes."""
+    """Each row of the batch is reversed along time, up to its length."""
     axes = [op.attr("time_axis", 0), op.attr("batch_axis", 1)]
     op.freeze([] if op.is_constant(1) else op.label(1), "are sequence lengths")
-    return [op.keep_shape(op.label(0), axes, "ReverseSequence turns positions round")]
+    return [op.keep_shape(op.label(0), axes, "ReverseSequence reverses positions")]
 
 
 def trilu(op: Op) -> list[Label]:

@@ -159,9 +159,10 @@ class Walk:
 
     def _still_meet(self, a: tuple[Ids, Ids], b: tuple[Ids, Ids]) -> bool:
         """Whether each id meets an id that it met before; another one of the same unit won't do."""
-        if a[1].shape != b[1].shape:
+        spread = 1 in (a[0].size, b[0].size) and a[1].size and b[1].size
+        if a[1].shape != b[1].shape and not spread:
             return False
-        if a[0].size and np.array_equal(b[0].ravel()[locate(a[0], a[1])], b[1]):
+        if a[0].shape == b[0].shape and a[0].size and np.array_equal(b[0].ravel()[locate(a[0], a[1])], b[1]):
             return True
         span = np.int64(self.record.size)
         before, now = a[0] * span + b[0], a[1] * span + b[1]

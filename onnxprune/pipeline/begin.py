@@ -7,19 +7,19 @@ from concurrent.futures import Executor
 from dataclasses import replace
 
 from .. import calibration
+from ..contracts.sampling import Calibration, Source
 from ..contracts.stats import Need, Stats
+from ..contracts.timing import Timing
 from ..errors import InputError, UsageError
-from ..execution.timing import Timing
 from ..graph import Graph, Network, load
 from ..tuning import FinetuneOptions
 from ..types import Progress
 from .evidence import (
     HELD_BACK,
-    TO_PROMISE,
-    Calibration,
+    HELD_BACK_FOR_DROP,
     Evidence,
     Labelled,
-    Source,
+    first_sample,
     labelled,
     opened,
     require_classes,
@@ -69,13 +69,16 @@ def begin(  # noqa: PLR0913
     original = model if isinstance(model, Graph) else load(model)
     data = None if calib is None else opened(calib, original, options.seed)
     timing = timing or Timing()
-    timing = replace(timing, dims={**sample_sizes(data, original), **timing.dims})
-    found = loaded(original, simplify=options.simplify, dims=timing.dims, progress=progress)
+    sample = first_sample(data)
+    timing = replace(timing, dims={**sample_sizes(data, original), **timing.dims}, sample=sample)
+    found = loaded(
+        original, simplify=options.simplify, dims=timing.dims, sample=sample, must_run=True, progress=progress
+    )
     marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, original)
     if marked is not None and options.metric in (None, "accuracy", "agreement"):
         require_classes(marked.labels)
-    promised = options.max_drop is not None and marked is None
-    shares = TO_PROMISE if promised else HELD_BACK
+    by_agreement = options.max_drop is not None and marked is None
+    shares = HELD_BACK_FOR_DROP if by_agreement else HELD_BACK
     evidence = Evidence(shares=shares) if data is None else split(data, shares, options.seed)
     learns = finetune is not None and finetune.towards in ("labels", "both")
     if learns or any(phase.criterion.needs & _OF_THE_LOSS for phase in recipe):

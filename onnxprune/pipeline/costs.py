@@ -1,4 +1,4 @@
-"""Budgets of costs: what each group loses at each width, and the widest choice within all limits."""
+"""Cost budgets: the loss of each group at each width, and the widest network within all limits."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from ..strategies import curves
 from ..strategies.allocation import Allocation
 from ..strategies.exchange import affordable, exchanged, parts
 from ..strategies.ladder import Ladder
-from ..strategies.meeting import Route, met
+from ..strategies.limits import AllocationProblem, meet
 from ..strategies.sensitivity import sensitivities
 from ..strategies.steps import stepwise
-from ..strategies.widths import LIKED, Widths
+from ..strategies.widths import DEFAULT_MULTIPLE, Widths
 from .latency import latency_cost, profiled
 from .maker import FITTED
 from .search import Search, Solved, left_of
@@ -29,8 +29,8 @@ from .search import Search, Solved, left_of
 _IN_WORDS = {"--macs": "multiply-accumulates", "--params": "parameters", "--latency": "latency"}
 
 
-def route(search: Search) -> Route:
-    """Find what to bring down, and what each group loses at each width.
+def allocation_problem(search: Search) -> AllocationProblem:
+    """The allocation problem of cost limits: the cost, and what each group loses at each width.
 
     Raises:
         InputError: a latency table can't be read or written, or lacks a layer.
@@ -45,12 +45,12 @@ def route(search: Search) -> Route:
         asked = search.options.round_to
         multiple = None if asked == "auto" else asked
         profile = profiled(search.rated, timing, multiple=multiple, progress=setting.progress)
-    widths = search.options.widths(LIKED if profile is None else profile.multiple)
+    widths = search.options.widths(DEFAULT_MULTIPLE if profile is None else profile.multiple)
     setting.progress("Choosing channels")
     cost = _cost(search, what, profile)
     ladders = _ladders(search, widths, cost)
-    allocation = Allocation(ladders, cost, _IN_WORDS[what])
-    return Route(base, allocation, search.maker, widths, limits, search.beside, setting.progress)
+    allocation = Allocation(ladders, cost, _IN_WORDS[what], halving=not widths.strict)
+    return AllocationProblem(base, allocation, search.maker, widths, limits, search.meter, setting.progress)
 
 
 def _cost(search: Search, what: str, profile: Profile | None) -> Cost:
@@ -110,34 +110,34 @@ def sensitivities_of(
     )
 
 
-def stepped(search: Search, way: Route, target: float | None = None) -> Route:
-    """The way down as it looks from where all `--steps` but the last have led."""
+def stepped(search: Search, problem: AllocationProblem, target: float | None = None) -> AllocationProblem:
+    """The allocation problem with ladders renewed after each of `--steps` but the last."""
 
     def refresh(choice: Choice) -> list[Ladder]:
         left = left_of(search, choice)
         facts = left.base.facts
         cost = macs_model(left.base.graph, facts, left.rated.effect)
-        return _ladders(left, way.widths, cost)
+        return _ladders(left, problem.widths, cost)
 
-    return stepwise(way, search.options.steps, search.options.schedule, refresh, target)
+    return stepwise(problem, search.options.steps, search.options.schedule, refresh, target)
 
 
-def after_exchange(search: Search, way: Route) -> Route:
-    """The way down after candidates were compared at the outputs, as far as `--evals` allows."""
+def after_exchange(search: Search, problem: AllocationProblem) -> AllocationProblem:
+    """The allocation problem after exchange between groups, as far as `--evals` allows."""
     evidence, options = search.evidence, search.options
     if evidence.fit is None or evidence.choose is None or not options.evaluations:
-        return way
+        return problem
     count = affordable(options.evaluations, min(FITTED, evidence.fit.count), one_sample_macs(search.base))
-    if not count or len(way.allocation.ladders) < 2:
-        return way
+    if not count or len(problem.allocation.ladders) < 2:
+        return problem
     graph = search.setting.loaded.graph
     judges = [Judge(graph, part.batches(options.batch)) for part in parts(evidence.choose)]
-    quiet = exchanged(replace(way, maker=search.maker.quietly()), judges, count)
-    return replace(quiet, maker=way.maker)
+    quiet = exchanged(replace(problem, maker=search.maker.quietly()), judges, count)
+    return replace(quiet, maker=problem.maker)
 
 
-def within_limits(search: Search, way: Route) -> Solved:
+def within_limits(search: Search, problem: AllocationProblem) -> Solved:
     """The widest network within all limits, repaired."""
     search.setting.progress("Cutting and repairing")
-    made = met(way)
-    return Solved(search, made.choice, made.candidate, way)
+    made = meet(problem)
+    return Solved(search, made.choice, made.candidate, problem)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from ..contracts.point import ParetoPoint
 from ..execution.sessions import open_session
+from ..strategies.limits import AllocationProblem, widest_within
 from ..strategies.max_drop import most
-from ..strategies.meeting import Route, within
-from ..strategies.pareto import Point, curve, shares
-from .costs import route
-from .exams import whole_exam
+from ..strategies.pareto import curve, shares
+from .costs import allocation_problem
+from .evaluators import whole_evaluator
 from .phase import GraphOf
 from .recipe import LEAST
 from .run import Result, Run, continued, options_of, start
@@ -18,17 +19,17 @@ from .search import Search, Solved, searched
 
 @dataclass(frozen=True, eq=False)
 class _Along:
-    """Makes a model for a share of what is brought down."""
+    """Makes a model for a share of the cost."""
 
     run: Run
     search: Search
-    way: Route
+    problem: AllocationProblem
 
     def __call__(self, share: float) -> Result:
-        choice = self.way.allocation.choice(share)
-        made = Solved(self.search, choice, self.search.maker.candidate(choice), self.way)
+        choice = self.problem.allocation.choice(share)
+        made = Solved(self.search, choice, self.search.maker.candidate(choice), self.problem)
         planned = {**options_of(self.run, made), "share": share}
-        return continued(replace(self.run, planned=planned), [replace(made, route=None)])
+        return continued(replace(self.run, planned=planned), [replace(made, problem=None)])
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Pareto:
         quality: what their quality is, in words.
     """
 
-    choices: tuple[Point[Result], ...]
+    choices: tuple[ParetoPoint[Result], ...]
     cost: str
     quality: str
 
@@ -57,10 +58,15 @@ def along(run: Run, number: int) -> Pareto:
         UsageError: there are no samples to judge quality on.
         Infeasible: the budget can't be met.
     """
+    with run.answering():
+        return _along(run, number)
+
+
+def _along(run: Run, number: int) -> Pareto:
     setting, options = run.setting, run.setting.options
     original = open_session(setting.loaded.original)
-    promised = run.exams()
-    exam = whole_exam(
+    evaluators = run.evaluators()
+    evaluator = whole_evaluator(
         run.evidence,
         run.labels,
         run.phases[0].budget.metric,
@@ -69,17 +75,21 @@ def along(run: Run, number: int) -> Pareto:
         seed=options.seed,
     )
 
-    def ends(search: Search) -> tuple[Search, Route, float]:
-        way = route(search)
+    def ends(search: Search) -> tuple[Search, AllocationProblem, float]:
+        problem = allocation_problem(search)
         budget = search.phase.budget
         if budget.limits:
-            return search, way, way.allocation.share(within(way))
-        if budget.drop is not None and promised is not None:
+            return search, problem, problem.allocation.share(widest_within(problem))
+        if budget.drop is not None and evaluators is not None:
             graph = GraphOf(search.maker.quietly())
-            return search, way, most(way.allocation, graph, promised, budget.drop, setting.executor).share
-        return search, way, max(LEAST, way.allocation.floor)
+            return (
+                search,
+                problem,
+                most(problem.allocation, graph, evaluators, budget.drop, setting.executor).share,
+            )
+        return search, problem, max(LEAST, problem.allocation.floor)
 
-    search, way, low = searched(start(run), ends)
+    search, problem, low = searched(start(run), ends)
     # Each is judged for itself: whether it is worth having is what the curve shows.
     quiet = replace(setting, options=replace(options, force=True))
     if setting.executor is not None:
@@ -88,16 +98,16 @@ def along(run: Run, number: int) -> Pareto:
     alone = replace(search, setting=replace(quiet, executor=None))
 
     def described(result: Result) -> tuple[str, float, float]:
-        score = exam.marks(open_session(result.graph)).score
-        return "", way.allocation.share(result.choice), score
+        score = evaluator.evaluate(open_session(result.graph)).score
+        return "", problem.allocation.share(result.choice), score
 
     along_it = _Along(
-        replace(each, setting=replace(quiet, executor=None)), alone, replace(way, progress=_silent)
+        replace(each, setting=replace(quiet, executor=None)), alone, replace(problem, progress=_silent)
     )
     found = curve(along_it, described, shares(number, low), setting.executor)
     numbered = tuple(replace(point, name=str(k)) for k, point in enumerate(found, 1))
-    return Pareto(numbered, f"share of the {way.allocation.what}", exam.name)
+    return Pareto(numbered, f"share of the {problem.allocation.what}", evaluator.name)
 
 
 def _silent(_: str) -> None:
-    """Progress that nobody is told."""
+    """Report no progress."""

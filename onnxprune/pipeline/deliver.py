@@ -1,4 +1,4 @@
-"""In which form a result is delivered: cut, with grouped convolutions, as a mask, or with random weights."""
+"""The form of a result: cut, with grouped convolutions, as a mask, or with random weights."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ..contracts.effect import Effect
 from ..contracts.plan import PlannedRewrite
 from ..contracts.reduction import Sparse
 from ..contracts.rewrite import NotApplied
+from ..contracts.timing import Timing
 from ..errors import ProofFailed
-from ..execution.timing import Timing
 from ..graph import Array, Edits, Graph, Network
 from ..ops.layers import LINEAR
 from ..proof import same
@@ -25,10 +25,10 @@ from .judge import size, speed_of
 from .search import Solved
 
 SAMPLED = 1 << 18
-"""Values of each weight that are compressed, to tell what that comes to."""
+"""Values of each weight that are compressed, to estimate the ratio."""
 
 _AFFINE = {"Add": (0, 1), "BatchNormalization": (1, 2)}
-"""Inputs of operators that are no linear layers where a zero for a unit that nobody reads is finite."""
+"""Inputs of other operators than linear layers at which zeros for an unread unit give finite values."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class Delivered:
         network: the network.
         notes: what was done to it, in words.
         rewrites: for the plan.
-        in_place: whether weights that go are zero, not cut: nothing gets smaller.
+        in_place: whether removed weights are zero, not cut: nothing gets smaller.
     """
 
     network: Network
@@ -52,7 +52,7 @@ class Delivered:
 
 
 def with_values(found: Delivered, solved: Solved) -> Delivered:
-    """With a word on single weights that are zero, and what that is good for."""
+    """With notes on how many single weights are zero, and how well they compress."""
     sparse = [one for one in solved.candidate.cut.lost if isinstance(one, Sparse)]
     if solved.search.phase.name != "weights" or not sparse:
         return found
@@ -63,9 +63,9 @@ def with_values(found: Delivered, solved: Solved) -> Delivered:
     packed = [_compressed(graph, names) for graph in (before, solved.candidate.graph)]
     notes = (
         f"{gone} of {count} weights in {len(names)} layers are zero ({gone / count:.1%})",
-        "ONNX Runtime computes with zeros as with other numbers: the file is not smaller and not faster; "
-        f"compressed (zlib), these weights take about {packed[1] / packed[0]:.0%} of the bytes they took "
-        "compressed",
+        "ONNX Runtime computes with zeros as with other numbers: they make nothing smaller or faster; "
+        f"compressed with zlib, these weights take about {packed[1] / packed[0]:.0%} of the compressed size "
+        "of the original ones",
     )
     return replace(found, notes=(*found.notes, *notes))
 
@@ -155,7 +155,7 @@ def as_mask(found: Delivered, solved: Solved, original: Network, feeds: Feeds, t
     """Zeros in place of what was cut: the masked reference, which the proof has compared with the cut.
 
     Where a removed unit is summed over, zero is read. What makes it is zero as well, so that it gets no
-    gradient either, unless something on the way turns that zero into no number.
+    gradient either, unless an operator between them makes NaN or infinity of that zero.
     """
     search, choice = solved.search, solved.choice
     reference = search.base
@@ -167,12 +167,12 @@ def as_mask(found: Delivered, solved: Solved, original: Network, feeds: Feeds, t
         graph = _silent(graph, space.effect, space.effect.kept(choice))
     if not same(reference.graph, graph, feeds).equal:
         graph = reference.graph
-    left, whole = size(solved.candidate.network.sunk, timing), size(original, timing)
+    left, whole = size(solved.candidate.network.unflattened, timing), size(original, timing)
     note = (
-        f"masked: nothing is smaller yet; cut, it has {left.params / whole.params:.1%} of the parameters, "
+        f"masked: shapes are as before; once cut, it has {left.params / whole.params:.1%} of the parameters, "
         f"{left.macs / (whole.macs or 1):.1%} of the MACs and {left.bytes / whole.bytes:.1%} of the bytes"
     )
-    return Delivered(reference.of(graph).sunk, (*found.notes, note), found.rewrites, in_place=True)
+    return Delivered(reference.of(graph).unflattened, (*found.notes, note), found.rewrites, in_place=True)
 
 
 def _silent(graph: Graph, effect: Effect, kept: Mask) -> Graph:
@@ -198,7 +198,7 @@ def _may_be_zero(graph: Graph, name: str) -> bool:
 
 
 def _made_of(op: str) -> tuple[int, ...]:
-    """Inputs where constants may be zero for units that nobody reads: what comes of it is finite."""
+    """Inputs at which zeros for an unread unit give finite values."""
     row = LINEAR.get(op)
     if row is None or row.recurrent or row.zero is not None:
         return _AFFINE.get(op, ())
@@ -208,8 +208,8 @@ def _made_of(op: str) -> tuple[int, ...]:
 # -------------------------------------------------------------------- random weights
 
 
-def untrained(found: Delivered, seed: int) -> Delivered:
-    """With weights drawn anew, and notes on what that means.
+def with_random_weights(found: Delivered, seed: int) -> Delivered:
+    """With random weights, and notes on them.
 
     Raises:
         InputError: there are none to draw.
@@ -219,7 +219,7 @@ def untrained(found: Delivered, seed: int) -> Delivered:
     if stay:
         more = f" and {len(stay) - 3} more" if len(stay) > 3 else ""
         named = ", ".join(f"'{name}'" for name in stay[:3])
-        notes.append(f"{named}{more} stay as they are: no rule says how they are initialised")
+        notes.append(f"{named}{more} stay as they are: how to initialise them is not known")
     return replace(found, network=found.network.of(graph), notes=(*found.notes, *notes))
 
 

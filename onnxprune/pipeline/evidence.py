@@ -1,4 +1,4 @@
-"""What samples are used for: statistics and fits on most of them, choices and the verdict on the others."""
+"""Calibration samples by their use: most are fitted to, the others choose between candidates and judge."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from .. import calibration, samples
 from ..contracts.gates import WantedGates
 from ..contracts.lesson import Lesson
 from ..contracts.reduction import Wanted
+from ..contracts.sampling import Calibration, Source
 from ..contracts.stats import Stats
 from ..contracts.verdict import Omission
 from ..errors import InputError
 from ..graph import Array, Graph, Network, Npz, input_specs
-from ..samples import DataReader, Preprocessing, Samples
+from ..samples import Samples
 from ..samples.core import batch_size
 from ..types import Progress, Units
 
@@ -26,8 +27,8 @@ Feeds = Mapping[str, Array]
 HELD_BACK = (0.2, 0.1)
 """Shares of the samples that nothing is fitted to: these choose, and these judge."""
 
-TO_PROMISE = (0.25, 0.25)
-"""The same where these samples are all that a promise of quality rests on."""
+HELD_BACK_FOR_DROP = (0.25, 0.25)
+"""The same where `--max-drop` is judged on these samples alone."""
 
 RANDOM_COUNT = 64
 
@@ -45,7 +46,7 @@ class Evidence:
     Attributes:
         fit: statistics are gathered on these, weights are fitted to them.
         choose: these decide between candidates.
-        judge: these say in the verdict how far the result drifts.
+        judge: the drift in the verdict is measured on these.
         stats: of `fit`, or as they were given.
         notes: what the user should know of them.
         shares: of the samples that choose and judge.
@@ -62,7 +63,7 @@ class Evidence:
     learned: Labelled | None = None
     loss: Graph | None = None
 
-    def best(self, step: str, wants: Sequence[Kind]) -> tuple[Kind | None, Omission | None]:
+    def best(self, step: str, wants: Sequence[EvidenceKind]) -> tuple[EvidenceKind | None, Omission | None]:
         """The best that a step can work from, and what it lacks for more.
 
         Args:
@@ -72,7 +73,7 @@ class Evidence:
         Returns:
             `None` where nothing is there that it can work from.
         """
-        have: dict[Kind, bool] = {
+        have: dict[EvidenceKind, bool] = {
             "samples": self.fit is not None and self.choose is not None,
             "statistics": self.stats is not None,
             "weights": True,
@@ -85,7 +86,7 @@ class Evidence:
         return found, Omission(step, f"from {found} alone, as there are no {wants[0]}", "give --calib")
 
 
-Kind = Literal["samples", "statistics", "weights"]
+EvidenceKind = Literal["samples", "statistics", "weights"]
 """What a step may work from."""
 
 
@@ -121,25 +122,27 @@ def measured(
     Args:
         evidence: with these samples; without any it stays as it is.
         network: the network.
-        wanted: what spaces ask for; if that is nothing, nothing is measured.
+        wanted: what spaces ask for; it may be nothing, where no layer's weights are known.
         batch: samples that run together.
         seed: of the positions that are looked at.
-        progress: told how far it is.
+        progress: called with how far it is.
 
     Raises:
         InputError: a sample doesn't fit the model.
     """
     fit = evidence.fit
-    if fit is None or not wanted:
+    if fit is None:
         return evidence
-    stats = calibration.measure(
-        network.graph,
-        calibration.requests(network, wanted, samples=fit.count),
-        fit.batches(batch),
-        seed=seed,
-        source=fit.source,
-        progress=lambda done: progress(f"Calibrating: sample {done} of {fit.rows}"),
-    )
+    stats = Stats(network.graph.digest(), fit.count, fit.source, {})
+    if wanted.kinds or wanted.kernels:
+        stats = calibration.measure(
+            network.graph,
+            calibration.requests(network, wanted, samples=fit.count),
+            fit.batches(batch),
+            seed=seed,
+            source=fit.source,
+            progress=lambda done: progress(f"Calibrating: sample {done} of {fit.rows}"),
+        )
     if wanted.gates:
         lesson = lesson_of(fit, evidence.learned, evidence.loss, batch, seed)
         stats = with_slopes(stats, network, wanted.gates, lesson, progress)
@@ -218,7 +221,7 @@ class Labelled:
 
     def batches(self, size: int = 32) -> Iterator[tuple[Feeds, Array]]:
         """Inputs and classes."""
-        at, alone = 0, self.samples.manner.complete
+        at, alone = 0, self.samples.division.complete
         for feeds in self.samples.batches(size):
             count = 1 if alone else batch_size(feeds)
             yield feeds, self.labels[at : at + count]
@@ -279,7 +282,7 @@ def labelled(path: str | os.PathLike[str], graph: Graph) -> Labelled:
     labels: Any = file.read("labels") if file is not None and "labels" in file.arrays else None
     if labels is None:
         raise InputError("has no array 'labels'", where=where, hint="give an .npz of inputs and labels")
-    if not labels.ndim or len(labels) != found.rows + found.manner.left_over:
+    if not labels.ndim or len(labels) != found.rows + found.division.left_over:
         reason = f"'labels' has shape {labels.shape}, and there are {found.rows} samples"
         raise InputError(reason, where=where)
     return Labelled(found, labels[: found.rows])
@@ -304,25 +307,6 @@ def require_classes(labels: Array) -> None:
         )
 
 
-Source = str | os.PathLike[str] | Samples | DataReader | Iterable[Feeds]
-"""Where samples come from: see `onnxprune.samples.load`; the word `random` for random ones."""
-
-
-@dataclass(frozen=True, eq=False)
-class Calibration:
-    """Which samples, and how they are read.
-
-    Attributes:
-        source: where they are.
-        count: how many at the most; `None`: all, or 64 random ones.
-        preprocessing: of images.
-    """
-
-    source: Source
-    count: int | None = None
-    preprocessing: Preprocessing | None = None
-
-
 def opened(calib: Source | Calibration, graph: Graph, seed: int = 0) -> Samples:
     """The samples that were given.
 
@@ -342,6 +326,11 @@ def opened(calib: Source | Calibration, graph: Graph, seed: int = 0) -> Samples:
     else:
         found = samples.load(wanted.source, graph, preprocessing=wanted.preprocessing)
     return found if wanted.count is None else found.some(wanted.count, seed)
+
+
+def first_sample(data: Samples | None) -> Feeds | None:
+    """One that was given; `None` where there are none, or random ones."""
+    return None if data is None or data.source == "random" else next(iter(data.first(1)), None)
 
 
 def sample_sizes(data: Samples | None, graph: Graph) -> dict[str, int]:

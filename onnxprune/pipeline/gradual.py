@@ -21,7 +21,7 @@ from ..proof import prove
 from ..runtime import Feeds
 from ..tuning import FinetuneOptions
 from ..types import Mask
-from .finetune import towards_outputs, tuned, without
+from .finetuning import towards_outputs, tuned, without
 from .search import Search, Solved, evidence_of, in_network
 
 

@@ -1,4 +1,4 @@
-"""The verdict: what is known of a result."""
+"""The verdict: a result compared with the original."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import time
 from dataclasses import replace
 
 from ..contracts.proof import Proved
+from ..contracts.sampling import Calibration, Source
+from ..contracts.timing import Timing
 from ..contracts.verdict import Accuracy, Drift, Size, Speed, Verdict
 from ..cost.macs import macs as count_macs
 from ..cost.sizes import feeds_for, sizes
 from ..errors import CheckFailed, InputError
-from ..execution.sessions import open_session
-from ..execution.timing import Timing
+from ..execution.sessions import blaming, open_session
 from ..graph import Graph, Network, load, one_sample
 from ..quality.drift import accuracy, drift
 from ..runtime import Session, latency
 from ..runtime import ratio as latency_ratio
 from ..strategies.refusal import no_gain
 from .evidence import (
-    Calibration,
     Evidence,
     Feeds,
     Labelled,
-    Source,
+    first_sample,
     is_classes,
     labelled,
     opened,
@@ -32,7 +32,7 @@ from .evidence import (
 from .load import Loaded, assumed_feeds
 
 USELESS = 1.0
-"""A relative error above this is more than a model that always gives zero has."""
+"""A model that always gives zero has this relative error."""
 
 
 def judged(
@@ -51,7 +51,7 @@ def judged(
     Args:
         loaded: the original.
         network: the result.
-        proofs: of what was taken out.
+        proofs: of what was removed.
         evidence: with the samples to measure drift on.
         labels: to measure accuracy on.
         timing: how to measure latency, and the sizes of symbolic dimensions.
@@ -81,7 +81,7 @@ def _compared(
 
 
 def require_worth(verdict: Verdict, where: str, tried: str, *, in_place: bool = False) -> None:
-    """Refuse a result that nobody wants: neither smaller nor faster, or as good as random.
+    """Refuse a result that is neither smaller nor faster, or no better than random.
 
     Args:
         verdict: what is known of it.
@@ -135,8 +135,30 @@ def compare(
 
     Raises:
         InputError: a model can't be read or run, their inputs or outputs differ, or samples don't fit.
+
+    Example:
+        >>> import onnxprune
+        >>> folded, whole = "models/digits-plain.onnx", "models/digits-plain-bn.onnx"
+        >>> verdict = onnxprune.compare(whole, folded, measure_latency=False)
+        >>> verdict.before.params, verdict.after.params
+        (289194, 287722)
+        >>> verdict.drift.relative["logits"] < 1e-5
+        True
     """
     left, right = (m if isinstance(m, Graph) else load(m) for m in (original, pruned))
+    with blaming(left), blaming(right):
+        return _side_by_side(left, right, calib, labels, batch, seed, measure_latency)
+
+
+def _side_by_side(
+    left: Graph,
+    right: Graph,
+    calib: Source | Calibration | None,
+    labels: str | os.PathLike[str] | Labelled | None,
+    batch: int,
+    seed: int,
+    measure_latency: bool,
+) -> Verdict:
     before, after = open_session(left), open_session(right)
     for kind, a, b in (
         ("inputs", before.inputs, after.inputs),
@@ -145,11 +167,11 @@ def compare(
         if [(s.name, s.dtype) for s in a] != [(s.name, s.dtype) for s in b]:
             raise InputError(f"its {kind} differ from those of {left.where}", where=right.where)
     given = None if calib is None else opened(calib, left, seed)
-    timing = Timing(dims=sample_sizes(given, left))
+    timing = Timing(dims=sample_sizes(given, left), sample=first_sample(given))
     first, second = Network(left, timing.dims), Network(right, timing.dims)
     data = [assumed_feeds(Network(left), seed)] if given is None else given.batches(batch)
     marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, left)
-    timed = feeds_for(before.inputs, sizes(left, timing.dims))
+    timed = feeds_for(before.inputs, sizes(left, timing.dims), sample=timing.sample)
     moved = drift(before, after, data)
     return Verdict(
         before=size(first, timing),
@@ -157,7 +179,7 @@ def compare(
         drift=moved if given is None else replace(moved, samples=given.rows),
         accuracy=_accuracies(before, after, marked, batch),
         speed=_speed(before, after, timed) if measure_latency else None,
-        warnings=given.notes if given is not None else (),
+        warnings=tuple(dict.fromkeys(n for s in (given, marked and marked.samples) if s for n in s.notes)),
     )
 
 
@@ -185,7 +207,8 @@ def speed_of(original: Graph, graph: Graph, timing: Timing) -> Speed:
     """Run two models side by side."""
     options = replace(timing.options, prepack=True)
     before, after = open_session(original, options), open_session(graph, options)
-    return _speed(before, after, feeds_for(before.inputs, sizes(original, timing.dims, timing.batch)))
+    own = sizes(original, timing.dims, timing.batch)
+    return _speed(before, after, feeds_for(before.inputs, own, sample=timing.sample))
 
 
 def _speed(before: Session, after: Session, feeds: Feeds) -> Speed:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ..contracts.cut import without
 from ..contracts.reduction import Space
+from ..contracts.timing import Timing
 from ..cost.latency import latency_model
 from ..cost.model import Cost
 from ..cost.sizes import check_dims, sizes
-from ..execution.timing import Timing
+from ..execution.sessions import answering
 from ..graph import symbolic_dims
-from ..profile import Measure, Profile, Setting, Stopwatch, cached, load, profile, remember
+from ..profile import MachineSetting, Measure, Profile, Stopwatch, cached, load, profile, remember
 from ..runtime import kernel_seconds
 from ..types import Progress
 
@@ -29,7 +30,7 @@ def profiled(
         timing: provider, threads, shapes, tables.
         multiple: of which widths shall be multiples; found by measuring if not given.
         measure: how to time models.
-        progress: told what begins.
+        progress: called with what begins.
 
     Raises:
         InputError: the table can't be read or written, or comes from elsewhere and lacks a layer.
@@ -37,18 +38,19 @@ def profiled(
     """
     graph, timing = space.network.graph, timing or Timing()
     check_dims(symbolic_dims(graph), timing.dims)
-    here = Setting.here(timing.options)
+    here = MachineSetting.here(timing.options)
     table = cached(here) if timing.table_in is None else load(timing.table_in)
     stopwatch = Stopwatch(table, timing.options, measure=measure, frozen=table.setting != here)
-    found = profile(
-        graph,
-        space.effect,
-        lambda choice: without(space.network, [space], choice).network.graph,
-        stopwatch,
-        sizes(graph, timing.dims, timing.batch),
-        multiple=multiple,
-        progress=progress,
-    )
+    with answering(graph, timing.dims):
+        found = profile(
+            graph,
+            space.effect,
+            lambda choice: without(space.network, [space], choice).network.graph,
+            stopwatch,
+            sizes(graph, timing.dims, timing.batch),
+            multiple=multiple,
+            progress=progress,
+        )
     if table.setting == here:
         remember(stopwatch.used)
     if timing.table_out is not None:

@@ -1,4 +1,4 @@
-"""A model, loaded and rewritten: what units are looked for in."""
+"""A model, loaded and rewritten, in which units are then looked for."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from functools import cached_property
 
 import numpy as np
 
+from ..contracts.choices import Granularity
 from ..contracts.reduction import Space
 from ..contracts.rewrite import NotApplied, Rewrite
 from ..cost.macs import one_sample_macs
-from ..cost.sizes import check_dims, with_hint_of_sizes
-from ..errors import Infeasible, InputError
+from ..cost.sizes import check_dims, integers, with_hint_of_sizes
+from ..errors import Infeasible, InputError, RunFailed
 from ..execution.expectation import Normal, normals
-from ..execution.sessions import open_session
+from ..execution.sessions import answering, open_session
 from ..graph import Facts, Graph, Network, load, require_finite, symbolic_dims
 from ..proof import same
-from ..reductions.channels import Analysis, Channels, ChannelSpace, Granularity
-from ..rewrites import BranchesAside, Cleaning, ComputedWeights, KnownBranches
+from ..reductions.channels import Analysis, Channels, ChannelSpace
+from ..rewrites import Cleaning, ComputedWeights, FlattenedBranches, KnownBranches
 from ..rewrites.clean import GROWTH
 from ..runtime import Feeds, TensorSpec, random_feeds
 from ..types import Progress
@@ -32,9 +33,9 @@ class Loaded:
 
     Attributes:
         origin: as it was loaded.
-        network: what surgery starts from: rewritten without a change of what it computes.
-        notes: what happened on the way.
-        normals: what BatchNormalization says of tensors in `origin`; cleaning folds it away.
+        network: what surgery starts from: rewritten, computing the same.
+        notes: what the user should know.
+        normals: means and deviations of tensors in `origin`, from BatchNormalization; cleaning folds it.
     """
 
     origin: Network
@@ -84,6 +85,8 @@ def loaded(
     *,
     simplify: bool = True,
     dims: Mapping[str, int] | None = None,
+    sample: Feeds | None = None,
+    must_run: bool = False,
     progress: Progress = lambda _: None,
 ) -> Loaded:
     """Load a model, and rewrite it.
@@ -92,25 +95,45 @@ def loaded(
         model: a file, or a graph.
         simplify: clean the graph.
         dims: sizes of symbolic dimensions with which the model runs; others are guessed.
-        progress: told what begins.
+        sample: what to compare rewrites on; random inputs by default.
+        must_run: whether a model that doesn't run on random integers is refused; else it is not rewritten.
+        progress: called with what begins.
 
     Raises:
         InputError: the model can't be read or run.
         UsageError: a dimension was named that the model hasn't.
     """
     original = model if isinstance(model, Graph) else load(model)
-    require_finite(original.flat)
     check_dims(symbolic_dims(original), dims or {})
+    with answering(original, dims):
+        return _loaded(original, simplify, dims, sample, must_run, progress)
+
+
+def _loaded(
+    original: Graph,
+    simplify: bool,
+    dims: Mapping[str, int] | None,
+    sample: Feeds | None,
+    must_run: bool,
+    progress: Progress,
+) -> Loaded:
+    require_finite(original.flat)
     origin = Network(original, dims)
-    rewrites: list[Rewrite] = [ComputedWeights(), KnownBranches(), BranchesAside()]
+    rewrites: list[Rewrite] = [ComputedWeights(), KnownBranches(), FlattenedBranches()]
     if simplify:
         progress("Cleaning the graph")
         rewrites.insert(0, Cleaning())
     try:
-        network, notes = rewritten(origin, rewrites)
+        network, notes = rewritten(origin, rewrites, sample)
     except InputError as error:
-        raise with_hint_of_sizes(error, symbolic_dims(original).keys() - (dims or {}).keys()) from None
-    growth = network.sunk.graph.size() / original.size()
+        drawn = integers(open_session(original).inputs) if isinstance(error, RunFailed) and not sample else []
+        guessed = symbolic_dims(original).keys() - (dims or {}).keys()
+        explained = with_hint_of_sizes(error, guessed, drawn, "give samples, with --calib")
+        if must_run or not drawn:
+            raise explained from None
+        network = origin
+        notes = (f"the graph is left as it is: it can't be run to compare it ({explained})",)
+    growth = network.unflattened.graph.size() / original.size()
     if growth > GROWTH:
         reason = "what the model computes from constants is stored instead"
         hint = "see --no-simplify"
@@ -118,10 +141,17 @@ def loaded(
     return Loaded(origin, network, notes, normals(original))
 
 
-def rewritten(network: Network, rewrites: Sequence[Rewrite]) -> tuple[Network, tuple[str, ...]]:
+def rewritten(
+    network: Network, rewrites: Sequence[Rewrite], sample: Feeds | None = None
+) -> tuple[Network, tuple[str, ...]]:
     """A network with rewrites applied, as far as it computes the same in ONNX Runtime.
 
     All are compared together; where something differs, one by one, and what differs is dropped.
+
+    Args:
+        network: the network.
+        rewrites: in order.
+        sample: what to compare on; random inputs by default.
 
     Returns:
         The network, and notes on what was dropped.
@@ -137,7 +167,7 @@ def rewritten(network: Network, rewrites: Sequence[Rewrite]) -> tuple[Network, t
             notes.append(f"{rewrite.name} was skipped: {why.reason}")
     if found is network:
         return network, tuple(notes)
-    feeds = assumed_feeds(network)
+    feeds = assumed_feeds(network) if sample is None else sample
     if same(network.graph, found.graph, feeds).equal:
         return found, tuple(notes)
     found, notes = network, []
@@ -186,15 +216,22 @@ def prepare(
         allow_approximate: channels may go that a normalisation runs over; that is not exact.
         keep: patterns (`*`, `?`) of names of nodes or weights, whose channels must stay.
         dims: sizes of symbolic dimensions with which the model runs; others are guessed.
-        progress: told what begins.
+        progress: called with what begins.
 
     Raises:
         InputError: the model can't be read or run.
         UsageError: a pattern of `keep` names nothing.
+
+    Example:
+        >>> import onnxprune
+        >>> prepared = onnxprune.prepare("models/digits-plain.onnx", keep=["/head/*"])
+        >>> [group.size for group in prepared.channels.groups]
+        [32, 32, 64, 64]
     """
     found = loaded(model, simplify=simplify, dims=dims, progress=progress)
     progress("Finding channels")
-    space = Channels(granularity, allow_approximate).find(found.network)
+    with answering(found.original, dims):
+        space = Channels(granularity, allow_approximate).find(found.network)
     (left,), idle = kept_by_name([space], keep, found.original, found.graph)
     if not isinstance(left, ChannelSpace):
         raise TypeError("a space of channels without some groups is one of channels")

@@ -31,7 +31,7 @@ FITTED, JUDGED = 2048, 256
 """Samples that weights are fitted to, and that a repair is judged on, at the most: time grows with them."""
 
 
-class Making:
+class CandidateMaker:
     """Cuts and repairs choices among the units of one network (see `contracts.maker.Maker`).
 
     Args:
@@ -42,7 +42,7 @@ class Making:
         find: finds the units of another network, for repairs that add layers.
         evidence: what is known of `base`.
         options: how weights are repaired.
-        progress: told how far it is.
+        progress: called with how far it is.
     """
 
     def __init__(
@@ -70,9 +70,9 @@ class Making:
         """See `Maker.candidate`."""
         return self._candidates.get(choice, lambda: self._repaired(self.cut(choice)))
 
-    def quietly(self) -> Making:
+    def quietly(self) -> CandidateMaker:
         """The same, without progress; what is remembered is shared."""
-        other = Making.__new__(Making)
+        other = CandidateMaker.__new__(CandidateMaker)
         other.__dict__.update(self.__dict__)
         other._progress = _silent
         return other
@@ -176,12 +176,12 @@ def _left_out(cut: Cut, packing: Packing) -> tuple[Omission, ...]:
     count = sum(node.op in quant.MACS and node.outputs[0] not in packing.outputs for node in lost)
     if not count:
         return ()
-    because = f"leaves {count} layers as they are that compute with integers"
+    because = f"leaves {count} integer layers unchanged"
     return (Omission("repair", because, "prune before quantising"),)
 
 
 def _silent(_: str) -> None:
-    """Progress that nobody is told."""
+    """Report no progress."""
 
 
 class _Sized(Protocol):

@@ -5,20 +5,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from ..contracts import budget, rules
 from ..contracts.budget import Amount, Budget, Uniform
-from ..contracts.options import Option, Unless, check_ranges, check_relations, declared, given
-from ..cost.quantities import read
-from ..criteria import Criterion
+from ..contracts.choices import Among, Granularity, Mode, Schedule
+from ..contracts.options import Option, Unless, check_ranges, check_sense, declared, given
 from ..errors import UsageError
-from ..quality.metrics import Function
-from ..reductions.channels.find import Granularity
-from ..reductions.weights.values import Among
-from ..repair import Mode
-from ..strategies.schedule import Kind
-from ..strategies.widths import Widths
+
+if TYPE_CHECKING:
+    from ..criteria import Criterion
+    from ..quality.metrics import Function
+    from ..strategies.widths import Widths
 
 _COSTS = ("macs", "params", "size", "latency", "memory_peak")
 _ALONE = ("ratio", "select", "inbound")
@@ -46,21 +44,23 @@ class BudgetOptions:
         size: Size of the file to keep: 0.5, 8MB.
         latency: Time of a run on this machine to keep: 0.6, 5ms.
         memory_peak: Memory in use during a run to keep: 0.5, 64MB.
-        max_drop: How far the metric may fall: 1%; alone: prune the most.
+        max_drop: How far the metric may fall: 1%; without another budget, prune as much as this allows.
         metric: What may fall: accuracy, agreement, or a function of yours, module:function.
         select: What a rule keeps of every group: percentile:MU, deviations:K or count:N.
         inbound: Share of the input channels that every filter keeps.
         sparsity: Share of the single weights to zero in place; with a budget of channels, after these went.
     """
 
-    ratio: Annotated[float | None, Option(between=(0, 1), unless=_alone("ratio"))] = None
-    macs: Annotated[Amount | None, Option(metavar=_AMOUNT)] = None
-    params: Annotated[Amount | None, Option(metavar=_AMOUNT)] = None
-    size: Annotated[Amount | None, Option(metavar=_AMOUNT)] = None
-    latency: Annotated[Amount | None, Option(metavar=_AMOUNT)] = None
-    memory_peak: Annotated[Amount | None, Option(metavar=_AMOUNT)] = None
-    max_drop: Annotated[Amount | None, Option(metavar="DROP")] = None
-    metric: Annotated[str | Function | None, Option(requires=("max_drop",))] = None
+    TITLE: ClassVar[str] = "Budget"
+
+    ratio: Annotated[float | None, Option(metavar="SHARE", between=(0, 1), unless=_alone("ratio"))] = None
+    macs: Annotated[Amount | None, Option(metavar=_AMOUNT, cli=str)] = None
+    params: Annotated[Amount | None, Option(metavar=_AMOUNT, cli=str)] = None
+    size: Annotated[Amount | None, Option(metavar=_AMOUNT, cli=str)] = None
+    latency: Annotated[Amount | None, Option(metavar=_AMOUNT, cli=str)] = None
+    memory_peak: Annotated[Amount | None, Option(metavar=_AMOUNT, cli=str)] = None
+    max_drop: Annotated[Amount | None, Option(metavar="DROP", cli=str)] = None
+    metric: Annotated["str | Function | None", Option(cli=str, requires=("max_drop",))] = None
     select: Annotated[str | None, Option(metavar="RULE", unless=_alone("select"))] = None
     inbound: Annotated[float | None, Option(metavar="SHARE", between=(0, 1), unless=_alone("inbound"))] = None
     sparsity: Annotated[float | None, Option(metavar="SHARE", between=(0, 1))] = None
@@ -72,6 +72,8 @@ class BudgetOptions:
         Raises:
             UsageError: an amount can't be read.
         """
+        from ..cost.quantities import read
+
         limits = tuple(
             read(f"--{name.replace('_', '-')}", amount)
             for name in _COSTS
@@ -106,23 +108,25 @@ class Options(BudgetOptions):
         inbound_groups: Let G groups of filters read their own channels, if faster.
         sparsity_among: Which weights compete; 'auto': those of an output with samples, else all.
         steps: Go there in so many steps, with statistics refreshed after each.
-        schedule: How much goes in each step.
-        masked: Zero in place what would go: every shape stays, no repair.
+        schedule: How much is removed in each step.
+        masked: Set removed channels to zero and keep every shape; no repair.
         criterion: What a channel is worth; 'obs' with samples, 'l1' without. See docs/criteria.md.
         loss: What criteria of the loss look at: an ONNX graph from outputs, and 'labels', to a number.
         repair: How the weights that are left make up for what is gone.
-        round_to: Keep multiples of N channels; 'auto': of what kernels like.
+        round_to: Keep multiples of N channels; 'auto': the multiple that kernels prefer.
         min_channels: Keep at least this many channels of each group.
         keep: Nodes or weights (with * and ?) to leave alone.
         granularity: What may go of attention: auto, head or width.
-        allow_approximate: Channels may go that a normalisation runs over: not exact.
+        allow_approximate: Also remove channels that a normalisation runs over; not exact.
         simplify: Clean the graph first.
-        evaluations: Runs of held-back samples to spend on choosing what goes where.
-        memory: Bytes of activations to hold before they go to a temporary folder.
-        batch: Samples that run together, where the model allows it.
+        evaluations: Effort for measuring groups at the outputs and comparing candidates; 0: none.
+        memory: Bytes (GB on the command line) of activations to hold before they go to a temporary folder.
+        batch: Samples that run together, where the model allows it; 1 where latency is measured.
         seed: Of everything random.
         force: Write even if it is not faster or drifts far.
     """
+
+    TITLE: ClassVar[str] = "How it is met"
 
     pareto: Annotated[
         int | None,
@@ -130,10 +134,7 @@ class Options(BudgetOptions):
             metavar="N",
             low=2,
             decides=False,
-            unless=tuple(
-                Unless(name, "goes along a cost, not along what is kept", "say --macs")
-                for name in (*_ALONE, "sparsity")
-            ),
+            unless=tuple(Unless(name, "needs a cost budget", "use --macs") for name in (*_ALONE, "sparsity")),
         ),
     ] = None
     inbound_groups: Annotated[int, Option(metavar="G", low=0, requires=("inbound",))] = 0
@@ -144,7 +145,7 @@ class Options(BudgetOptions):
             low=1, unless=(Unless("select", "goes with a share, not with --select", "leave out --steps"),)
         ),
     ] = 1
-    schedule: Annotated[Kind, Option(requires=("steps",))] = "linear"
+    schedule: Annotated[Schedule, Option(requires=("steps",))] = "linear"
     masked: Annotated[
         bool,
         Option(
@@ -161,17 +162,17 @@ class Options(BudgetOptions):
             ),
         ),
     ] = False
-    criterion: str | Criterion | None = None
+    criterion: Annotated["str | Criterion | None", Option(cli=str, metavar="NAME")] = None
     loss: Annotated[str | None, Option(metavar="FILE", requires=("criterion",))] = None
     repair: Mode = "auto"
     round_to: Annotated[int | Literal["auto"], Option(metavar="N", low=1, requires=_CHANNELS)] = "auto"
     min_channels: Annotated[int, Option(low=1, requires=_CHANNELS)] = 1
-    keep: Sequence[str] = ()
+    keep: Annotated[Sequence[str], Option(cli=list[str], metavar="PATTERN")] = ()
     granularity: Annotated[Granularity, Option(requires=_CHANNELS)] = "auto"
     allow_approximate: Annotated[bool, Option(requires=_CHANNELS)] = False
     simplify: bool = True
     evaluations: Annotated[int, Option(flag="--evals", low=0)] = 200
-    memory: Annotated[float, Option(low=0, decides=False)] = 2e9
+    memory: Annotated[float, Option(low=0, decides=False, unit=1e9, metavar="GB")] = 2e9
     batch: Annotated[int, Option(low=1, decides=False)] = 32
     seed: int = 0
     force: Annotated[bool, Option(decides=False)] = False
@@ -191,13 +192,15 @@ class Options(BudgetOptions):
         Raises:
             UsageError: they do.
         """
-        check_relations(self)
+        check_sense(self)
         if self.channels is None and self.weights is None and self.pareto is None:
             *names, last = (d.flag for d in declared(BudgetOptions) if d.name != "metric")
             raise UsageError("no budget is given", hint=f"give {', '.join(names)} or {last}")
 
-    def widths(self, multiple: int) -> Widths:
+    def widths(self, multiple: int) -> "Widths":
         """Which widths groups may have, if kernels like multiples of so many."""
+        from ..strategies.widths import Widths
+
         if self.round_to == "auto":
             return Widths(multiple, strict=False, least=self.min_channels)
         return Widths(self.round_to, least=self.min_channels)

@@ -8,30 +8,30 @@ from ..contracts.groups import Choice
 from ..contracts.plan import PlannedPhase
 from ..contracts.reduction import ChannelUnits
 from ..graph import Graph
-from ..strategies.max_drop import Exams, lost, most, require_promise
-from ..strategies.meeting import Route
+from ..strategies.limits import AllocationProblem
+from ..strategies.max_drop import Evaluators, lost, most, require_drop
 from ..strategies.unread import without_unread
-from .costs import after_exchange, route, stepped, within_limits
-from .maker import Making
+from .costs import after_exchange, allocation_problem, stepped, within_limits
+from .maker import CandidateMaker
 from .search import Search, Solved, searched
 from .uniform import uniformly
 
 
-def solved(search: Search, exams: Exams | None) -> Solved:
+def solved(search: Search, evaluators: Evaluators | None) -> Solved:
     """Choose, cut and repair.
 
     Args:
         search: the units.
-        exams: how quality is found out, if that is promised.
+        evaluators: measure quality; `None` without `--max-drop`.
 
     Raises:
         UsageError: a criterion can't rate these units, or lacks statistics.
         Infeasible: the budget can't be met, or nothing is left to prune.
     """
-    return searched(search, lambda left: _solved(left, exams))
+    return searched(search, lambda left: _solved(left, evaluators))
 
 
-def _solved(search: Search, exams: Exams | None) -> Solved:
+def _solved(search: Search, evaluators: Evaluators | None) -> Solved:
     phase, budget = search.phase, search.phase.budget
     if phase.planned is not None:
         choice = _replayed(search, phase.planned)
@@ -39,35 +39,35 @@ def _solved(search: Search, exams: Exams | None) -> Solved:
     if budget.uniform is not None:
         choice = _freed(search, uniformly(search))
         return Solved(search, choice, search.maker.candidate(choice))
-    way = route(search)
-    if budget.drop is None or exams is None:
-        return within_limits(search, after_exchange(search, stepped(search, way)))
+    problem = allocation_problem(search)
+    if budget.drop is None or evaluators is None:
+        return within_limits(search, after_exchange(search, stepped(search, problem)))
     if budget.limits:
-        found = within_limits(search, after_exchange(search, stepped(search, way)))
-        drop = lost(found.candidate.graph, exams)[1]
-        require_promise(drop, budget.drop, search.setting.loaded.origin.where)
+        found = within_limits(search, after_exchange(search, stepped(search, problem)))
+        drop = lost(found.candidate.graph, evaluators)[1]
+        require_drop(drop, budget.drop, search.setting.loaded.origin.where)
         return replace(found, drop=drop)
-    return promised(search, way, exams, budget.drop)
+    return within_drop(search, problem, evaluators, budget.drop)
 
 
-def promised(search: Search, way: Route, exams: Exams, limit: float) -> Solved:
-    """The most pruning whose loss stays within what is allowed."""
+def within_drop(search: Search, problem: AllocationProblem, evaluators: Evaluators, limit: float) -> Solved:
+    """Prune as much as `--max-drop` allows."""
     executor = search.setting.executor
-    search.setting.progress(f"Searching for the most pruning that loses no more than {100 * limit:g} points")
+    search.setting.progress(f"Searching for the smallest model with a drop of at most {100 * limit:g}%")
     graph = GraphOf(search.maker.quietly())
-    found = most(way.allocation, graph, exams, limit, executor)
+    found = most(problem.allocation, graph, evaluators, limit, executor)
     if search.options.steps > 1:
-        way = stepped(search, way, found.share)
-        found = most(way.allocation, graph, exams, limit, executor)
+        problem = stepped(search, problem, found.share)
+        found = most(problem.allocation, graph, evaluators, limit, executor)
     made = search.maker.candidate(found.choice)
-    return Solved(search, found.choice, made, way, found.unseen)
+    return Solved(search, found.choice, made, problem, found.unseen)
 
 
 @dataclass(frozen=True, eq=False)
 class GraphOf:
     """The cut and repaired graph of a choice; it can be sent to other processes."""
 
-    maker: Making
+    maker: CandidateMaker
 
     def __call__(self, choice: Choice) -> Graph:
         """Make it."""

@@ -1,4 +1,4 @@
-"""From options to phases: which units go, by which criterion, until which budget is met."""
+"""From options to phases: which units are removed, by which criterion, to which budget."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ..reductions.weights import Kernels, Weights
 from .options import Options
 
 LEAST = 0.2
-"""The share of the cost at the narrow end of a curve, if no budget says otherwise and it can be reached."""
+"""The share of the cost at the narrow end of a curve without a budget, if it can be reached."""
 
 READS_NORMS = frozenset({"bn-scale"})
 """Criteria that read normalisations, which cleaning folds into weights."""
 
 _SINGLE = ("l1", "l2", "wanda", "random")
-"""What rates single weights."""
+"""Criteria that rate single weights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,11 +30,11 @@ class Phase:
     """Units that are chosen together; a phase starts from what the one before it left.
 
     Attributes:
-        name: what goes: `channels`, `kernels` or `weights`.
-        reductions: whose units can go, in the order in which they are cut.
+        name: what is removed: `channels`, `kernels` or `weights`.
+        reductions: whose units can be removed, in the order in which they are cut.
         budget: how much of the first one's may stay.
-        criterion: what units of the first one are worth.
-        planned: what a plan says of it, in place of a choice.
+        criterion: of the first one's units.
+        planned: from a plan that is replayed, in place of a choice.
         together: units of all groups compete with one another where every group gives its share otherwise.
     """
 
@@ -72,7 +72,7 @@ def _channels(options: Options, budget: Budget, sampled: bool) -> Phase:
         return Phase("channels", (channels,), budget, criterion)
     criterion = _criterion(options.criterion, "inbound-variance")
     if criterion.name not in ("inbound-variance", *_SINGLE):
-        reason = f"kernels go by {', '.join(_SINGLE)} or inbound-variance, not by {criterion.name}"
+        reason = f"{criterion.name} can't rate kernels; {', '.join(_SINGLE)} and inbound-variance can"
         raise UsageError(reason, where="--inbound", hint="leave out --criterion")
     return Phase("kernels", (Kernels(options.inbound_groups), channels), budget, criterion)
 
@@ -80,7 +80,7 @@ def _channels(options: Options, budget: Budget, sampled: bool) -> Phase:
 def _weights(options: Options, budget: Budget, sampled: bool, *, alone: bool) -> Phase:
     criterion = _criterion(options.criterion if alone else None, "wanda" if sampled else "l1")
     if criterion.name not in _SINGLE:
-        reason = f"single weights go by {', '.join(_SINGLE)}, not by {criterion.name}"
+        reason = f"{criterion.name} can't rate single weights; {', '.join(_SINGLE)} can"
         raise UsageError(reason, where="--sparsity", hint="choose another --criterion")
     if criterion.name == "wanda" and not sampled:
         raise UsageError("'wanda' needs samples", where="--sparsity", hint="give --calib, or use l1")

@@ -6,11 +6,13 @@ Pruning to a budget, models along a curve and replaying a plan are all this run,
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
+from ..contracts.choices import WeightSource
 from ..contracts.groups import Choice
 from ..contracts.maker import Candidate
 from ..contracts.plan import Plan, PlannedPhase, PlannedReduction
@@ -22,25 +24,23 @@ from ..contracts.verdict import Drop, Verdict
 from ..cost.macs import uncounted
 from ..cost.quantities import ROWS
 from ..errors import CheckFailed, Infeasible
-from ..execution.sessions import open_session
-from ..graph import Graph, Network, save
+from ..execution.sessions import answering, open_session
+from ..graph import Delivery, Graph, Network, save
 from ..proof import prove
 from ..runtime import Feeds
-from ..strategies.max_drop import Exams, lost, require_promise
+from ..strategies.limits import AllocationProblem
+from ..strategies.max_drop import Evaluators, lost, require_drop
 from ..tuning import FinetuneOptions
 from . import deliver
+from .evaluators import evaluators
 from .evidence import Evidence, Labelled
-from .exams import exams
-from .finetune import recorded
+from .finetuning import recorded
 from .gradual import after_repair, rewound
 from .judge import judged, require_worth
 from .load import Loaded, assumed_feeds
 from .phase import solved
 from .recipe import Phase, names
 from .search import Search, Setting, Solved, opened
-
-Weights = Literal["kept", "random"]
-"""What a result has for weights: those that are kept, repaired; or random ones, to train from scratch."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ class Result:
         plan: what was kept, to replay with `apply`.
         verdict: what is known of it.
         prepared: what it was made from.
-        solved: what each phase has come to.
+        solved: the solution of each phase.
     """
 
     graph: Graph
@@ -68,7 +68,7 @@ class Result:
 
     @property
     def repaired(self) -> Repaired:
-        """What became of the weights that are left; of the last phase."""
+        """The repair of the last phase."""
         return self.solved[-1].candidate.repaired
 
     @property
@@ -79,9 +79,14 @@ class Result:
             found |= one.choice
         return found
 
-    def save(self, path: str | os.PathLike[str]) -> int:
-        """Write the model, whole or not at all; returns the bytes written."""
-        return save(self.graph, path)
+    def save(self, path: str | os.PathLike[str], delivery: Delivery | None = None) -> int:
+        """Write the model, whole or not at all; returns the bytes written.
+
+        Args:
+            path: where it shall appear.
+            delivery: other files that it shall appear with.
+        """
+        return save(self.graph, path, delivery)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,13 +95,13 @@ class Run:
 
     Attributes:
         setting: the model, and how a budget is met.
-        phases: what goes, in which order.
+        phases: what is removed, in which order.
         evidence: samples and statistics of the model.
         labels: labelled samples, if there are any.
         measure_latency: whether the verdict shall measure it.
-        weights: what the result has for weights.
+        weights: kept, or random.
         seed: of random weights.
-        planned: what decides about the result, for the plan; by default what the options say.
+        planned: what the plan records; by default from the options.
         rewrites: of a plan that is replayed, by name: where they were made; `None` without a plan.
         notes: to hand on.
     """
@@ -106,7 +111,7 @@ class Run:
     evidence: Evidence
     labels: Labelled | None = None
     measure_latency: bool = True
-    weights: Weights = "kept"
+    weights: WeightSource = "kept"
     seed: int = 0
     planned: dict[str, Any] | None = None
     rewrites: dict[str, tuple[str, ...]] | None = None
@@ -114,14 +119,35 @@ class Run:
 
     @cached_property
     def feeds(self) -> Feeds:
-        """A real batch where there is one, else random numbers: what is compared is compared on these."""
+        """A batch of samples, or random numbers without any: inputs for comparisons."""
         fit = self.evidence.fit
         if fit is not None:
             return next(iter(fit.batches(self.setting.options.batch)))
         return assumed_feeds(self.setting.loaded.origin, self.setting.options.seed)
 
-    def exams(self) -> Exams | None:
-        """How quality is found out, if it is promised.
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """What fails is the model's fault only if the model fails as well, on the same samples.
+
+        Raises:
+            InputError: it is.
+            ProofFailed: it is not: a bug.
+        """
+        given = [s for s in (self.evidence.fit, self.evidence.choose, self.evidence.judge) if s is not None]
+        if self.labels is not None:
+            given.append(self.labels.samples)
+
+        def batches() -> Iterator[Feeds]:
+            if given:
+                yield from (feeds for samples in given for feeds in samples)
+            else:
+                yield self.feeds
+
+        with answering(self.setting.loaded.original, self.setting.timing.dims, batches()):
+            yield
+
+    def evaluators(self) -> Evaluators | None:
+        """What measures quality; `None` without `--max-drop`.
 
         Raises:
             UsageError: there are no samples to judge it on.
@@ -131,7 +157,7 @@ class Run:
             return None
         options = self.setting.options
         original = open_session(self.setting.loaded.original)
-        return exams(
+        return evaluators(
             self.evidence, self.labels, budget.metric, original, batch=options.batch, seed=options.seed
         )
 
@@ -151,18 +177,19 @@ def finish(run: Run) -> Result:
         ProofFailed: the surgery was not exact: a bug.
         CheckFailed: the result drifts far, or is slower than was asked.
     """
-    promised = run.exams()
-    first = solved(start(run), promised)
-    return continued(run, [first], promised)
+    with run.answering():
+        evaluators = run.evaluators()
+        first = solved(start(run), evaluators)
+        return continued(run, [first], evaluators)
 
 
-def continued(run: Run, found: list[Solved], promised: Exams | None = None) -> Result:
+def continued(run: Run, found: list[Solved], evaluators: Evaluators | None = None) -> Result:
     """Run the phases that are left, and judge the result.
 
     Args:
         run: what is to be done.
-        found: what the first phases have come to.
-        promised: how quality is found out, if it is promised.
+        found: the solutions of the first phases.
+        evaluators: measure quality; `None` without `--max-drop`.
     """
     for phase in run.phases[len(found) :]:
         last = found[-1]
@@ -173,18 +200,18 @@ def continued(run: Run, found: list[Solved], promised: Exams | None = None) -> R
         if last.candidate.widened:  # what comes next aims at the network with these layers, which is cut
             setting = replace(setting, loaded=replace(setting.loaded, network=cut.base))
         search = opened(setting, phase, last.candidate.network, before, evidence)
-        found.append(solved(search, promised))
+        found.append(solved(search, evaluators))
     again = None
     if run.setting.rewind is not None:
         found[-1] = rewound(found[-1], run.setting.rewind)
-        promised = None
+        evaluators = None
     wanted = run.setting.finetune
     if wanted is not None and run.weights == "kept":
         found[-1], again = after_repair(found[-1], wanted, run.feeds)
-        if promised is not None and again is not None:
-            found[-1] = replace(found[-1], drop=lost(found[-1].candidate.graph, promised)[1])
+        if evaluators is not None and again is not None:
+            found[-1] = replace(found[-1], drop=lost(found[-1].candidate.graph, evaluators)[1])
     again = None if run.setting.rewind is not None else again  # a plan has no earlier weights
-    return _delivered(run, tuple(found), promised, again)
+    return _delivered(run, tuple(found), evaluators, again)
 
 
 def _after(before: Trace, trace: Trace) -> Trace:
@@ -192,7 +219,7 @@ def _after(before: Trace, trace: Trace) -> Trace:
 
 
 def _delivered(
-    run: Run, found: tuple[Solved, ...], promised: Exams | None, tuned: FinetuneOptions | None
+    run: Run, found: tuple[Solved, ...], evaluators: Evaluators | None, tuned: FinetuneOptions | None
 ) -> Result:
     setting = run.setting
     loaded, options = setting.loaded, setting.options
@@ -205,7 +232,7 @@ def _delivered(
         )
     setting.progress("Proving the surgery")
     proofs = tuple(proof for one in found for proof in _proved(one, run.feeds))
-    result = deliver.Delivered(loaded.origin if untouched else found[-1].candidate.network.sunk)
+    result = deliver.Delivered(loaded.origin if untouched else found[-1].candidate.network.unflattened)
     if not untouched:
         result = _in_form(run, result, found)
     setting.progress("Comparing with the original")
@@ -221,7 +248,7 @@ def _delivered(
     )
     verdict = replace(
         verdict,
-        drop=_drop(run, found, result.network, promised),
+        drop=_drop(run, found, result.network, evaluators),
         omitted=tuple(o for one in found for o in one.candidate.omitted),
         warnings=_warnings(run, found, result),
     )
@@ -261,23 +288,24 @@ def _in_form(run: Run, result: deliver.Delivered, found: Sequence[Solved]) -> de
     if options.masked:
         result = deliver.as_mask(result, last, run.setting.loaded.origin, run.feeds, timing)
     if run.weights == "random":
-        result = deliver.untrained(result, run.seed)
+        result = deliver.with_random_weights(result, run.seed)
     return result
 
 
-def _drop(run: Run, found: Sequence[Solved], network: Network, promised: Exams | None) -> Drop | None:
-    """What is promised of the result; after a second phase it is found out again."""
-    if promised is None or len(found) == 1:
+def _drop(run: Run, found: Sequence[Solved], network: Network, evaluators: Evaluators | None) -> Drop | None:
+    """The drop of the result, for `--max-drop`; measured again after a second phase."""
+    if evaluators is None or len(found) == 1:
         return found[0].drop
-    drop = lost(network.graph, promised)[1]
+    drop = lost(network.graph, evaluators)[1]
     limit = next(p.budget.drop for p in run.phases if p.budget.drop is not None)
-    require_promise(drop, limit, run.setting.loaded.origin.where)
+    require_drop(drop, limit, run.setting.loaded.origin.where)
     return drop
 
 
 def _warnings(run: Run, found: Sequence[Solved], result: deliver.Delivered) -> tuple[str, ...]:
     stats = found[0].search.evidence.stats
-    known = (*run.evidence.notes, *(() if stats is None else stats.warnings()))
+    labelled = () if run.labels is None else run.labels.samples.notes
+    known = (*dict.fromkeys((*run.evidence.notes, *labelled)), *(() if stats is None else stats.warnings()))
     candidates: list[Candidate] = [one.candidate for one in found]
     return (
         *run.setting.loaded.notes,
@@ -291,31 +319,42 @@ def _warnings(run: Run, found: Sequence[Solved], result: deliver.Delivered) -> t
 
 
 def _reached(one: Solved, network: Network) -> tuple[str, ...]:
-    """What the limits have come to, where the table of the verdict doesn't say."""
-    if one.route is None:
+    """Notes on limits that the table of the verdict doesn't show."""
+    if one.problem is None:
         return ()
-    told = ("--macs", "--params", "--latency")
-    beside = one.search.beside
-    said = [
-        f"{x.quantity.option}: {x.written(beside.value(x, network))}, asked for at most {x}"
-        for x in one.route.limits
-        if x.quantity.option not in told
+    in_table = ("--macs", "--params", "--latency")
+    meter = one.search.meter
+    notes = _narrowed(one.problem, one.choice)
+    notes += [
+        f"{x.quantity.option}: {x.written(meter.value(x, network))}, asked for at most {x}"
+        for x in one.problem.limits
+        if x.quantity.option not in in_table
     ]
-    if any(x.quantity.option == "--macs" for x in one.route.limits):
-        sized = network.sized(beside.dims)
+    if any(x.quantity.option == "--macs" for x in one.problem.limits):
+        sized = network.sized(meter.dims)
         left_out = uncounted(sized.graph, sized.facts)
-        said += [f"--macs leaves out {', '.join(map(str, left_out))}"] if left_out else []
-    return tuple(said)
+        notes += [f"--macs leaves out {', '.join(map(str, left_out))}"] if left_out else []
+    return tuple(notes)
+
+
+def _narrowed(problem: AllocationProblem, choice: Choice) -> list[str]:
+    """A note on groups that are narrower than the preferred multiple, where nothing else meets a budget."""
+    narrow = problem.allocation.narrowed(choice)
+    if not narrow:
+        return []
+    groups = "1 group keeps" if len(narrow) == 1 else f"{len(narrow)} groups keep"
+    liked = max(ladder.counts[-1] for ladder in narrow)
+    return [f"{groups} fewer than the {liked} channels that kernels like: nothing wider meets the budget"]
 
 
 def _require_speed(one: Solved, verdict: Verdict) -> None:
-    """Refuse a result that is surely slower than was asked: noise counts for it.
+    """Refuse a result that is surely slower than the limit; noise counts in its favour.
 
     Raises:
         CheckFailed: it is.
     """
-    limits = () if one.route is None else one.route.limits
-    limit = next((x for x in limits if ROWS[x.quantity.option].beside is not None), None)
+    limits = () if one.problem is None else one.problem.limits
+    limit = next((x for x in limits if ROWS[x.quantity.option].paired is not None), None)
     speed = verdict.speed
     if limit is None or speed is None:
         return
@@ -333,8 +372,8 @@ def _require_speed(one: Solved, verdict: Verdict) -> None:
 
 
 def options_of(run: Run, first: Solved) -> dict[str, Any]:
-    """What decides about the result, for the plan."""
-    multiple = {} if first.route is None else {"multiple": first.route.widths.multiple}
+    """The options that affect the result, for the plan."""
+    multiple = {} if first.problem is None else {"multiple": first.problem.widths.multiple}
     return {
         **run.setting.options.recorded(names(run.phases)),
         **multiple,
@@ -362,4 +401,4 @@ def _needing_samples(found: Sequence[Solved], tuned: FinetuneOptions | None) -> 
     return (*(("repair",) if fitted else ()), *(("finetune",) if tuned is not None else ()))
 
 
-__all__ = ["Result", "Run", "Weights", "continued", "finish", "options_of", "start"]
+__all__ = ["Result", "Run", "continued", "finish", "options_of", "start"]

@@ -1,4 +1,4 @@
-"""The units of one phase, and all that is known of them."""
+"""The units of one phase, with statistics and scores."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from typing import TypeVar
 from ..calibration import DEFAULT_NEEDS
 from ..contracts.groups import Choice, Scores
 from ..contracts.maker import Candidate
-from ..contracts.reduction import CannotCut, Space, Trace, Wanted
+from ..contracts.reduction import CannotCut, CannotRate, Space, Trace
 from ..contracts.stats import Need
+from ..contracts.timing import Timing
 from ..contracts.verdict import Drop
-from ..cost.quantities import Beside
+from ..cost.quantities import CostMeter
 from ..criteria import Context
 from ..errors import Infeasible
-from ..execution.timing import Timing
 from ..graph import Network
-from ..strategies.meeting import Route
+from ..strategies.limits import AllocationProblem
 from ..tuning import FinetuneOptions
-from ..types import Progress
+from ..types import Cause, Progress
 from .blocking import kept_by_name
 from .evidence import Evidence, measured
-from .finetune import towards_outputs, tuned
+from .finetuning import towards_outputs, tuned
 from .load import Loaded, require_groups
-from .maker import Making
+from .maker import CandidateMaker
 from .options import Options
 from .recipe import Phase
 
@@ -43,7 +43,7 @@ class Setting:
         options: how a budget is met.
         timing: how latency is measured.
         executor: where candidates are made; here by default.
-        progress: told what begins.
+        progress: called with what begins.
         finetune: how the result is fine-tuned, if it is.
         rewind: the network with other weights, which the result starts from again.
     """
@@ -59,7 +59,7 @@ class Setting:
 
 @dataclass(frozen=True, eq=False)
 class Search:
-    """The units of one phase, and all that is known of them.
+    """The units of one phase, with what is needed to choose among them.
 
     Attributes:
         setting: what does not change.
@@ -68,7 +68,7 @@ class Search:
         before: from the network that the model was rewritten to, to `base`.
         spaces: units of `base`, in the order in which they are cut.
         evidence: what is known of `base`.
-        notes: what happened on the way.
+        notes: what the user should know.
     """
 
     setting: Setting
@@ -90,9 +90,9 @@ class Search:
         return self.spaces[0]
 
     @cached_property
-    def maker(self) -> Making:
+    def maker(self) -> CandidateMaker:
         """Makes candidates."""
-        return Making(
+        return CandidateMaker(
             self.setting.loaded,
             self.base,
             self.before,
@@ -104,12 +104,12 @@ class Search:
         )
 
     @cached_property
-    def beside(self) -> Beside:
-        """Measures candidates beside the original."""
-        return Beside(self.setting.loaded.origin, self.setting.timing)
+    def meter(self) -> CostMeter:
+        """Measures costs of candidates."""
+        return CostMeter(self.setting.loaded.origin, self.setting.timing)
 
     def scores(self) -> Scores:
-        """What each unit is worth."""
+        """Importance of each unit, by the criterion."""
         fit = self.evidence.fit
         context = Context(self.rated, self.evidence.stats, self.options.seed, fit)
         return self.phase.criterion.scores(context)
@@ -117,20 +117,20 @@ class Search:
 
 @dataclass(frozen=True, eq=False)
 class Solved:
-    """What a phase has come to.
+    """The solution of a phase.
 
     Attributes:
-        search: where it was looked for.
+        search: the units, and how they were searched.
         choice: which units stay.
         candidate: cut and repaired.
-        route: the way down that was taken, with a budget of costs.
-        drop: what is promised, if anything.
+        problem: the allocation problem that was solved, with a cost budget.
+        drop: how far the metric fell, with `--max-drop`.
     """
 
     search: Search
     choice: Choice
     candidate: Candidate
-    route: Route | None = None
+    problem: AllocationProblem | None = None
     drop: Drop | None = None
 
 
@@ -155,14 +155,16 @@ def opened(setting: Setting, phase: Phase, base: Network, before: Trace, evidenc
 
 
 def evidence_of(search: Search, network: Network, spaces: Sequence[Space]) -> Evidence:
-    """The evidence with what the criterion looks up, and what groups are measured with."""
+    """The evidence with the statistics that criterion and sensitivity need."""
     options = search.options
     if search.phase.planned is not None:
         return search.evidence
     needs: frozenset[Need] = search.phase.criterion.needs
     if options.evaluations and search.phase.budget.uniform is None:
         needs |= DEFAULT_NEEDS
-    wanted = spaces[0].wanted(needs) if needs else Wanted({})
+    if not needs:
+        return search.evidence
+    wanted = spaces[0].wanted(needs)
     return measured(
         search.evidence,
         network,
@@ -174,9 +176,9 @@ def evidence_of(search: Search, network: Network, spaces: Sequence[Space]) -> Ev
 
 
 def searched(search: Search, look: Callable[[Search], T]) -> T:
-    """What a look at the units gives; where a choice can't be cut, again without the groups at fault.
+    """Apply a search; if its choice can't be cut, again without the groups at fault.
 
-    Groups are rehearsed when they are found, but not at all widths: a number that is computed from a width
+    Groups are tried when they are found, but not at all widths: a number that is computed from a width
     may be the same for half of the channels and another one for a tenth.
 
     Raises:
@@ -187,6 +189,22 @@ def searched(search: Search, look: Callable[[Search], T]) -> T:
             return look(search)
         except CannotCut as trouble:
             search = narrowed(search, trouble)
+        except CannotRate as trouble:
+            search = _rateable(search, trouble)
+
+
+def _rateable(search: Search, trouble: CannotRate) -> Search:
+    """The search without groups that the criterion says nothing of.
+
+    Raises:
+        CannotRate: there are no others.
+    """
+    groups = {group.id for group in search.rated.groups}
+    if not groups & trouble.groups or groups <= trouble.groups:
+        raise trouble
+    spaces = (search.rated.without(trouble.groups, Cause(-1, trouble.reason, "another criterion")),)
+    note = f"{trouble.where}: {trouble.reason}: what it says nothing of stays whole"
+    return replace(search, spaces=(*spaces, *search.spaces[1:]), notes=(*search.notes, note))
 
 
 def narrowed(search: Search, trouble: CannotCut) -> Search:
@@ -199,7 +217,7 @@ def narrowed(search: Search, trouble: CannotCut) -> Search:
         raise trouble
     spaces = tuple(space.without(trouble.groups, trouble.cause) for space in search.spaces)
     by = str(search.base.graph.nodes[trouble.cause.by])
-    note = f"{by}: {trouble.cause.reason}: the channels that it is about stay"
+    note = f"{by}: {trouble.cause.reason}: these channels stay"
     require_groups(search.setting.loaded.origin.where, spaces[:1])
     return replace(search, spaces=spaces, notes=(*search.notes, note))
 
@@ -226,6 +244,9 @@ def left_of(search: Search, choice: Choice) -> Search:
             base = tuned(base, setting.loaded.graph, search.evidence, few, setting.progress).network
     reduction = search.phase.reductions[0]
     space = reduction.find(base)
+    apart = {g.id for g in space.groups} - {g.id for g in search.rated.groups}
+    if apart:
+        space = space.without(apart, Cause(-1, "was left whole from the start", "nothing"))
     evidence = replace(search.evidence, stats=None)
     left = replace(search, base=base, spaces=(space,), evidence=evidence)
     return replace(left, evidence=evidence_of(left, base, [space]))

@@ -1,4 +1,4 @@
-"""Budgets without a cost: every group gives its share, or what a rule says."""
+"""Budgets without a cost: the same share of every group, or a rule."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .search import Search, left_of
 
 
 def uniformly(search: Search) -> Choice:
-    """What a budget without a cost keeps."""
+    """The choice of a budget without a cost."""
     uniform, options, space = search.phase.budget.uniform, search.options, search.rated
     if uniform is None:
         raise ValueError("the budget is one of costs")

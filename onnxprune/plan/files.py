@@ -36,7 +36,13 @@ class _First(msgspec.Struct, frozen=True):
 
 
 def dumps(plan: Plan) -> str:
-    """The plan as JSON (see `schemas/plan.schema.json`)."""
+    """The plan as JSON (see `schemas/plan.schema.json`).
+
+    Example:
+        >>> plan = Plan(fingerprint="0d3b", options={"ratio": 0.5})
+        >>> loads(dumps(plan)) == plan
+        True
+    """
     data = {"$schema": SCHEMA, "version": VERSION, **msgspec.to_builtins(plan)}
     return json.dumps(data, indent=1) + "\n"
 
@@ -46,6 +52,10 @@ def loads(text: str | bytes, where: str = "plan") -> Plan:
 
     Raises:
         InputError: it is not JSON, or not a plan of a known version.
+
+    Example:
+        >>> loads('{"version": 2, "fingerprint": "0d3b"}').phases
+        ()
     """
     data = parsed(text, where)
     version = data.get("version", VERSION) if isinstance(data, dict) else VERSION

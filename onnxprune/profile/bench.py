@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,10 +13,10 @@ from rich.console import Group as Renderables
 from rich.table import Table
 from rich.text import Text
 
-from ..cost.sizes import check_dims, feeds_for, sizes, with_hint_of_sizes
+from ..cost.sizes import check_dims, feeds_for, integers, sizes, with_hint_of_sizes
 from ..errors import InputError
-from ..execution.sessions import open_session
-from ..graph import load, symbolic_dims
+from ..execution.sessions import blaming, open_session
+from ..graph import Graph, load, symbolic_dims
 from ..runtime import Bindable, ExecutionOptions, Feeds, Ratio, latency, ratio
 
 VERSION = 1
@@ -25,7 +26,7 @@ VERSION = 1
 _SAME = 0.05  # ratios this close to 1 are called the same
 
 
-_TELLING = 1.25  # intervals wider than this are told in place of the ratio
+_WIDE = 1.25  # intervals wider than this are shown in place of the ratio
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class LatencyComparison:
     """Latencies that were measured in the same rounds.
 
     Attributes:
@@ -71,7 +72,7 @@ def side_by_side(
     dims: Mapping[str, int] | None = None,
     batch: int | None = None,
     seconds: float = 2.0,
-) -> Comparison:
+) -> LatencyComparison:
     """Time models in turns, on random inputs of the same sizes.
 
     Args:
@@ -86,6 +87,20 @@ def side_by_side(
         InputError: a model can't be read, or doesn't run on such inputs.
     """
     graphs = [load(model) for model in models]
+    with ExitStack() as stack:
+        for graph in graphs:
+            stack.enter_context(blaming(graph, dims))
+        return _in_turns(models, graphs, options, dims, batch, seconds)
+
+
+def _in_turns(
+    models: Sequence[str | os.PathLike[str]],
+    graphs: Sequence[Graph],
+    options: ExecutionOptions,
+    dims: Mapping[str, int] | None,
+    batch: int | None,
+    seconds: float,
+) -> LatencyComparison:
     check_dims({name for graph in graphs for name in symbolic_dims(graph)}, dims or {})
     known = [sizes(graph, dims, batch) for graph in graphs]
     sessions = [open_session(graph, replace(options, prepack=True)) for graph in graphs]
@@ -95,7 +110,9 @@ def side_by_side(
     try:
         return compare(names, sessions, feeds, seconds=seconds, setting=setting)
     except InputError as error:
-        raise with_hint_of_sizes(error, {name for own in known for name in own} - set(dims or {})) from None
+        guessed = {name for own in known for name in own} - set(dims or {})
+        drawn = dict.fromkeys(name for session in sessions for name in integers(session.inputs))
+        raise with_hint_of_sizes(error, guessed, drawn) from None
 
 
 def compare(
@@ -106,7 +123,7 @@ def compare(
     seconds: float = 2.0,
     setting: Mapping[str, Any] | None = None,
     clock: Callable[[], float] = time.perf_counter,
-) -> Comparison:
+) -> LatencyComparison:
     """Time sessions in turns.
 
     Args:
@@ -126,14 +143,14 @@ def compare(
         against = ratio(timings.seconds[index], timings.seconds[0]) if index else None
         entries.append(Entry(name, median, against, in_words(against) if against else ""))
     shapes = {name: list(array.shape) for feed in feeds for name, array in feed.items()}
-    return Comparison(tuple(entries), timings.seconds.shape[1], {**(setting or {}), "shapes": shapes})
+    return LatencyComparison(tuple(entries), timings.seconds.shape[1], {**(setting or {}), "shapes": shapes})
 
 
 def in_words(found: Ratio) -> str:
     """What a ratio allows to say about a model against the first one."""
     if found.noisy:
         return "too noisy to say; measure longer, or on a machine with less to do"
-    sure = found.high <= _TELLING * found.low
+    sure = found.high <= _WIDE * found.low
     if found.high < 1 and found.value < 1 - _SAME:
         return _times(1 / found.high, 1 / found.value, 1 / found.low, sure) + " as fast"
     if found.low > 1 and found.value > 1 + _SAME:
@@ -145,7 +162,7 @@ def _times(low: float, value: float, high: float, sure: bool) -> str:
     return f"{value:.2f}x" if sure else f"{low:.2f}x to {high:.2f}x"
 
 
-def comparison_table(found: Comparison) -> Renderables:
+def comparison_table(found: LatencyComparison) -> Renderables:
     """For people."""
     table = Table(title=f"Latency, {found.rounds} rounds side by side", title_justify="left")
     table.add_column("model", overflow="fold")

@@ -50,7 +50,7 @@ def fitted(nodes: tuple[int, ...], points: Sequence[Point]) -> Rate:
     now = used[0]
     scale = np.array([1.0, max(now.macs, 1), max(now.traffic, 1)])
     if len({(p.macs, p.traffic) for p in used}) < 3:
-        # Too few to tell what the time follows: all of it is put down to the larger part of the work.
+        # Too few points for a fit: all of it is put down to the larger part of the work.
         whole = (0.0, 1.0, 0.0) if now.macs else (0.0, 0.0, 1.0)
         return Rate(nodes, *(now.seconds * w / s for w, s in zip(whole, scale, strict=True)))
     rows = np.array([[1.0, p.macs, p.traffic] for p in used]) / scale

@@ -24,7 +24,7 @@ _FOLLOWERS = frozenset(elementwise.RULES) | {
 
 
 @dataclass(frozen=True)
-class Layer:
+class TimedLayer:
     """Nodes that are timed together.
 
     Attributes:
@@ -60,7 +60,7 @@ class Layer:
         return cut(graph, self.nodes, facts).serialized()
 
 
-def layers(graph: Graph, facts: Facts) -> tuple[Layer, ...]:
+def layers(graph: Graph, facts: Facts) -> tuple[TimedLayer, ...]:
     """Every node that runs, in layers; shape arithmetic and constants cost nothing and are left out.
 
     A cheap node joins the layer that makes the last of its inputs, so that an activation of several nodes
@@ -83,8 +83,8 @@ def layers(graph: Graph, facts: Facts) -> tuple[Layer, ...]:
     return tuple(_layer(graph, facts, nodes, costs) for nodes in members)
 
 
-def _layer(graph: Graph, facts: Facts, nodes: Sequence[Node], costs: Mapping[int, int]) -> Layer:
-    return Layer(
+def _layer(graph: Graph, facts: Facts, nodes: Sequence[Node], costs: Mapping[int, int]) -> TimedLayer:
+    return TimedLayer(
         name=next(o for o in nodes[0].outputs if o),
         nodes=tuple(nodes),
         macs=sum(costs.get(node.index, 0) for node in nodes),

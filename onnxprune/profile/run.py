@@ -12,15 +12,15 @@ from ..contracts.groups import Choice
 from ..cost.rate import Rate
 from ..graph import Facts, Graph, infer
 from .fit import Bound, Point, bound, fitted
-from .layers import Layer, layers
+from .layers import TimedLayer, layers
 from .stopwatch import Stopwatch, Variant
-from .widths import Offset, liked, offsets, variants
+from .widths import Offset, offsets, preferred_multiple, variants
 
 VERSION = 1
 """Of the JSON that `profile --json` writes."""
 
 _WORTHWHILE = 0.99  # of the time, in layers whose widths are measured; the rest is only measured as it is
-_JUDGES = 8  # so many of the heaviest layers say which multiple is liked
+_JUDGES = 8  # so many of the heaviest layers decide on the preferred multiple
 
 Narrowed = Callable[[Choice], Graph]
 """The graph with only some units."""
@@ -36,7 +36,7 @@ class LayerProfile:
         seconds: as it is.
         share: of the time of all layers.
         bound: what limits it.
-        multiple: the widths worth having are multiples of this; `None` where it wasn't measured.
+        multiple: the kernels prefer multiples of this; `None` where it wasn't measured.
         points: as it is, then at other widths.
         rate: what its time follows.
     """
@@ -58,7 +58,7 @@ class Profile:
     Attributes:
         layers: in the order of the graph.
         seconds: of all kernels.
-        multiple: the widths worth having are multiples of this.
+        multiple: the kernels prefer multiples of this.
         setting: provider, threads, versions, machine, shapes.
         notes: what couldn't be measured.
     """
@@ -105,7 +105,7 @@ def profile(
         stopwatch: what measures, or knows.
         dims: sizes of the symbolic dimensions.
         multiple: of which all widths shall be multiples; found by measuring if not given.
-        progress: told what begins.
+        progress: called with what begins.
 
     Raises:
         InputError: the stopwatch's table is frozen and lacks a layer.
@@ -116,12 +116,12 @@ def profile(
     times = {layer.name: stopwatch.seconds(layer) for layer in now.layers}
     heavy = _heaviest(times, _WORTHWHILE)
 
-    progress("Timing layers at odd widths")
+    progress("Timing layers at unaligned widths")
     judges = set(sorted((x.name for x in now.layers if x.macs), key=lambda n: -times[n])[:_JUDGES])
     steps = _steps(effect, narrowed, dims, judges & heavy, stopwatch)
     by_layer = {name: Offset(times[name], per_mac) for name, per_mac in steps.items()}
     if multiple is None:
-        multiple = liked(list(by_layer.values()))
+        multiple = preferred_multiple(list(by_layer.values()))
 
     progress("Timing layers at other widths")
     points: dict[str, list[Point]] = {x.name: [] for x in now.layers}
@@ -140,7 +140,7 @@ def profile(
             seconds=times[layer.name],
             share=times[layer.name] / total,
             bound=bound(own[0], own[1] if len(own) > 1 else own[0]),
-            multiple=liked([by_layer[layer.name]]) if layer.name in by_layer else None,
+            multiple=preferred_multiple([by_layer[layer.name]]) if layer.name in by_layer else None,
             points=tuple(own),
             rate=fitted(tuple(node.index for node in layer.nodes), own),
         )
@@ -159,7 +159,7 @@ def _variant(graph: Graph, dims: Mapping[str, int], names: set[str] | None = Non
     return Variant(graph, facts, tuple(x for x in found if names is None or x.name in names))
 
 
-def _width(effect: Effect, variant: Variant, layer: Layer) -> int | None:
+def _width(effect: Effect, variant: Variant, layer: TimedLayer) -> int | None:
     """The channels that a layer makes, where some can go."""
     shape, group_of = variant.facts.shapes.get(layer.name), effect.group_of
     for place in effect.tensors.get(layer.name, ()):
@@ -195,5 +195,5 @@ def _steps(
     return {name: per_mac for name, per_mac in found.items() if 0 in per_mac and len(per_mac) > 1}
 
 
-def _each(tried: Sequence[tuple[int, Variant]]) -> Iterator[tuple[int, Layer]]:
+def _each(tried: Sequence[tuple[int, Variant]]) -> Iterator[tuple[int, TimedLayer]]:
     return ((offset, layer) for offset, variant in tried for layer in variant.layers)

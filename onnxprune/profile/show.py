@@ -12,7 +12,7 @@ _SHOWN = 3  # narrower variants: those in which all groups shrink alike
 
 
 def profile_table(found: Profile, *, limit: int | None = None) -> Renderables:
-    """Per layer: the time now and at other widths, what limits it, the widths worth having.
+    """Per layer: the time now and at other widths, what limits it, the widths that kernels prefer.
 
     Args:
         found: the profile.
@@ -40,7 +40,7 @@ def profile_table(found: Profile, *, limit: int | None = None) -> Renderables:
             layer.bound,
             str(layer.multiple) if layer.multiple else "",
         )
-    lines = [f"kernels: {_micro(found.seconds)}; widths worth having: multiples of {found.multiple}"]
+    lines = [f"kernels: {_micro(found.seconds)}; preferred widths: multiples of {found.multiple}"]
     compute, memory, fixed = (f"{found.share(kind):.0%}" for kind in ("compute", "memory", "fixed"))
     lines.append(
         f"of the time, {compute} follows the MACs, {memory} is memory-bound, {fixed} can't be pruned"

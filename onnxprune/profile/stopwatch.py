@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from ..errors import InputError
 from ..graph import Facts, Graph
 from ..runtime import ExecutionOptions, Feeds, Session, kernel_seconds, random_feeds
-from .layers import Layer
+from .layers import TimedLayer
 from .table import Table
 
 Measure = Callable[[Sequence[bytes], Sequence[Feeds], ExecutionOptions], NDArray[np.float64]]
 """Models and their feeds -> seconds (models, rounds)."""
 
-_TOGETHER = 24  # models in one sitting: so many are alive at a time, and compared side by side
+_TOGETHER = 24  # models in one session of measurement: so many are alive at a time, and compared side by side
 _BYTES_TOGETHER = 1 << 28
 _QUANTILE = 0.1  # other processes only ever add time, so what is short is true; the very shortest is luck
 
@@ -28,7 +28,7 @@ class Variant:
 
     graph: Graph
     facts: Facts
-    layers: tuple[Layer, ...]
+    layers: tuple[TimedLayer, ...]
 
 
 class Stopwatch:
@@ -63,13 +63,13 @@ class Stopwatch:
     def time(self, variants: Sequence[Variant]) -> None:
         """Make the table know every layer of these variants.
 
-        Layers of the same name are measured in one sitting, for their ratios matter most.
+        Layers of the same name are measured in one session, for their ratios matter most.
 
         Raises:
             InputError: the table is frozen and doesn't know one.
         """
         self._asked |= {layer.key for v in variants for layer in v.layers}
-        missing: dict[str, tuple[Variant, Layer]] = {}
+        missing: dict[str, tuple[Variant, TimedLayer]] = {}
         wanted = [(layer.name, v, layer) for v in variants for layer in v.layers]
         order = {name: k for k, name in enumerate(dict.fromkeys(name for name, _, _ in wanted))}
         for _, variant, layer in sorted(wanted, key=lambda w: order[w[0]]):
@@ -90,11 +90,11 @@ class Stopwatch:
         known = {key: time for key, time in self.table.seconds.items() if key in self._asked}
         return Table(self.table.setting, known)
 
-    def seconds(self, layer: Layer) -> float:
+    def seconds(self, layer: TimedLayer) -> float:
         """The time of a layer; 0 where it doesn't run on its own."""
         return self.table.seconds.get(layer.key, 0.0)
 
-    def _batches(self, missing: Sequence[tuple[Variant, Layer]]) -> Iterator[list[tuple[str, bytes]]]:
+    def _batches(self, missing: Sequence[tuple[Variant, TimedLayer]]) -> Iterator[list[tuple[str, bytes]]]:
         batch: list[tuple[str, bytes]] = []
         size = 0
         for variant, layer in missing:

@@ -22,7 +22,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Setting:
+class MachineSetting:
     """What times depend on beside the layer."""
 
     provider: str
@@ -32,7 +32,7 @@ class Setting:
     cpu: str
 
     @classmethod
-    def here(cls, options: ExecutionOptions) -> Setting:
+    def here(cls, options: ExecutionOptions) -> MachineSetting:
         """This machine."""
         return cls(options.provider, options.threads, options.optimize, version(), cpu_name())
 
@@ -46,7 +46,7 @@ class Table:
         seconds: by `Layer.key`.
     """
 
-    setting: Setting
+    setting: MachineSetting
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     def with_times(self, seconds: Mapping[str, float]) -> Table:
@@ -81,12 +81,12 @@ def load(path: str | os.PathLike[str]) -> Table:
         seconds = {str(key): float(value) for key, value in data["seconds"].items()}
         if not all(0 <= value < math.inf for value in seconds.values()):
             raise ValueError("a time that is none")
-        return Table(Setting(**data["setting"]), seconds)
+        return Table(MachineSetting(**data["setting"]), seconds)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise InputError("is not a latency table", where=where, hint="make one with --profile-out") from None
 
 
-def cached(setting: Setting) -> Table:
+def cached(setting: MachineSetting) -> Table:
     """What the cache knows of this machine; an unreadable cache is an empty one."""
     with contextlib.suppress(InputError):
         found = load(_file(setting))
@@ -114,7 +114,7 @@ def cache_folder() -> Path:
     return Path.home() / ".cache" / "onnxprune"
 
 
-def _file(setting: Setting) -> Path:
+def _file(setting: MachineSetting) -> Path:
     digest = hashlib.sha256(json.dumps(asdict(setting), sort_keys=True).encode()).hexdigest()[:16]
     return cache_folder() / "latency" / f"{digest}.json"
 

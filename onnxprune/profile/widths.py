@@ -1,4 +1,4 @@
-"""At which widths to measure, and which of them the kernels like."""
+"""At which widths to measure, and which multiple the kernels prefer."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Offset:
     per_mac: Mapping[int, float]
 
 
-def liked(layers: Sequence[Offset]) -> int:
+def preferred_multiple(layers: Sequence[Offset]) -> int:
     """The smallest multiple from which on every step is as fast, per multiply-accumulate, as a high one.
 
     1 where nothing was measured.

@@ -1,10 +1,15 @@
-"""The proof that what was done to a network is what was said.
+"""The proof: a cut equals its masked reference, and a rewritten graph the one before.
 
-In: a `Cut`, or two graphs of which one was rewritten from the other, and inputs. Out: `Proved`, which nothing
-else makes, or a `Comparison`. A cut is compared with its masked reference, at the outputs and at every layer
-that lost something; where rounding grows too much on the way, part by part.
+In: a `Cut`, or two graphs, and inputs. Out: a `Proved`, which nothing else makes, or a `Comparison`. A
+cut is compared at the outputs and at every layer that lost something; a difference beyond rounding raises
+`ProofFailed`.
 
-What rounding explains is in `compare`, how parts are run is in `parts`. Nothing here knows an operator.
+- `whole`: `prove` and `same`; `parts`: where a network amplifies rounding too much for its outputs to
+  prove anything, parts of the cut run on values of the reference; `compare`: how much rounding explains,
+  by dtype.
+
+Nothing here knows an operator or a reduction: a new kind of unit is proved as soon as its space has
+`mask` and `cut`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The proof part by part, where outputs can't tell.
+"""The proof part by part, for networks that amplify rounding too much for a comparison of outputs.
 
-Some networks make so much of rounding that their outputs say nothing: with random weights, that of an
+Outputs of such networks prove nothing: with random weights, that of an
 efficientnet_v2_s differs by a third of its size between two runs whose inputs differ by a millionth. Then
 parts of the cut graph run on what the masked reference gives before them, and must give what it gives behind
 them. If every part does, so does the whole.
@@ -78,7 +78,7 @@ def by_parts(reference: Graph, base: Network, cut: Graph, trace: Trace, feeds: F
 
 
 def in_parts(reference: Graph, base: Network, cut: Graph) -> frozenset[str]:
-    """The tensors that parts can tell of: what nodes make of both graphs, other than shape arithmetic."""
+    """The tensors that parts can compare: what nodes of both graphs make, other than shape arithmetic."""
     facts = base.facts
     common = reference.producer.keys() & cut.producer.keys()
     return frozenset(name for name in common if name not in facts.values and name in facts.dtypes)

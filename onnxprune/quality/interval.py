@@ -1,4 +1,4 @@
-"""What a number of samples allows to say about a drop."""
+"""The confidence interval of a drop of a share of right answers."""
 
 from __future__ import annotations
 
@@ -19,13 +19,18 @@ class Interval:
 def drop_interval(lost: int, gained: int, total: int) -> Interval:
     """The drop of a share of right answers, from samples that both models answered.
 
-    Only samples on which the models differ tell anything. The interval is exact: the shares of samples lost
-    and gained each get an interval of Clopper and Pearson, at a level at which both hold together.
+    Only samples on which the models differ carry information. The interval is exact: the shares of samples
+    lost and gained each get an interval of Clopper and Pearson, at a level at which both hold together.
 
     Args:
         lost: samples that only the original got right.
         gained: samples that only the pruned model got right.
         total: all samples, at least one.
+
+    Example:
+        >>> found = drop_interval(lost=20, gained=10, total=2500)
+        >>> found.value, round(found.low, 4), round(found.high, 4)
+        (0.004, -0.0033, 0.0113)
     """
     lost_low, lost_high = _share(lost, total)
     gained_low, gained_high = _share(gained, total)

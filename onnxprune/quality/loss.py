@@ -1,4 +1,4 @@
-"""How much of what a network says is lost: one number for all its outputs."""
+"""The loss of a changed network against the original: one number for all its outputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SUM_TOLERANCE = 1e-3
 _TINY = 1e-12
 
 SQUASHED = 1.0
-"""What a Sigmoid gives is as precise as a number near 1, however small: what it is taken of says more."""
+"""Errors of a Softmax or Sigmoid are relative to at least this: they are rounded as numbers near 1."""
 
 _SQUASHING = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "HardSigmoid", "Tanh"})
 _REARRANGING = frozenset(
@@ -34,10 +34,10 @@ _REARRANGING = frozenset(
 )
 
 
-def telling(graph: Graph) -> tuple[str, ...]:
-    """The outputs of a graph, and what their Softmax or Sigmoid is taken of.
+def compared_outputs(graph: Graph) -> tuple[str, ...]:
+    """The tensors to compare: outputs, and the logits behind their Softmax or Sigmoid.
 
-    Saturated probabilities change only when it is too late; what they come from tells long before.
+    Saturated probabilities hide an error that logits show.
     """
     found = dict.fromkeys(graph.outputs)
     for output in graph.outputs:
@@ -46,7 +46,7 @@ def telling(graph: Graph) -> tuple[str, ...]:
 
 
 def squashed(graph: Graph, output: str) -> tuple[str, ...]:
-    """What the Softmax or Sigmoid is taken of that an output is, or is put together from."""
+    """The inputs of each Softmax, Sigmoid and the like that an output is rearranged from."""
     found: dict[str, None] = {}
     wanted, seen = [output], {output}
     while wanted:
@@ -133,7 +133,7 @@ class Judge:
     """
 
     def __init__(self, original: Graph, batches: Iterable[Mapping[str, Array]]) -> None:
-        self.taps = telling(original)
+        self.taps = compared_outputs(original)
         self._batches = list(batches)
         session = open_session(original.tapped(self.taps))
         self._expected = [Expected(session.run(feeds)) for feeds in self._batches]

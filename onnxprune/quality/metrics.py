@@ -1,4 +1,4 @@
-"""How good a model's answers are, and what a change of the model costs of it: what `--max-drop` promises."""
+"""Metrics of quality, and how far a metric fell: what `--max-drop` limits."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ whether its answer is right: bool (samples,)."""
 
 
 @dataclass(frozen=True, eq=False)
-class Marks:
-    """How good a model's answers are.
+class MetricValue:
+    """The value of a metric.
 
     Attributes:
         score: the higher the better.
@@ -42,28 +42,28 @@ class Marks:
     right: Mask | None = None
 
     @classmethod
-    def of(cls, right: NDArray[np.bool_]) -> Marks:
+    def of(cls, right: NDArray[np.bool_]) -> MetricValue:
         """The share of right answers."""
         return cls(float(right.mean()), right)
 
 
-class Exam(Protocol):
-    """Questions, and how answers are marked."""
+class Evaluator(Protocol):
+    """A metric on some samples."""
 
     @property
     def name(self) -> str:
-        """What is marked, in words."""
+        """The name of the metric."""
 
-    def marks(self, session: Session) -> Marks:
-        """Let a model answer."""
+    def evaluate(self, session: Session) -> MetricValue:
+        """The metric of a model."""
 
 
 @dataclass(frozen=True, eq=False)
 class Classes:
-    """The largest class score shall be that of the label.
+    """The share of samples whose largest class score is that of the label.
 
     Attributes:
-        name: `accuracy`, or `agreement` where labels are the original's own answers.
+        name: `accuracy`, or `agreement` where labels are the original's top classes.
         batches: inputs.
         labels: integers (samples,).
     """
@@ -72,8 +72,8 @@ class Classes:
     batches: Batches
     labels: Array
 
-    def marks(self, session: Session) -> Marks:
-        """Let a model answer.
+    def evaluate(self, session: Session) -> MetricValue:
+        """The metric of a model.
 
         Raises:
             InputError: it has no class scores.
@@ -81,12 +81,12 @@ class Classes:
         answers = top_classes(session, self.batches())
         if answers is None or len(answers) != len(self.labels):
             raise _no_classes()
-        return Marks.of(answers == self.labels)
+        return MetricValue.of(answers == self.labels)
 
 
 @dataclass(frozen=True, eq=False)
 class Closeness:
-    """Outputs shall be those of the original: 1 less the relative error of the worst.
+    """Closeness to the original's outputs: 1 less the relative error of the worst.
 
     Attributes:
         batches: inputs.
@@ -98,19 +98,19 @@ class Closeness:
     original: Session
     name: str = "closeness"
 
-    def marks(self, session: Session) -> Marks:
-        """Let a model answer."""
+    def evaluate(self, session: Session) -> MetricValue:
+        """The metric of a model."""
         found = drift(self.original, session, self.batches())
-        return Marks(1.0 - max(found.relative.values(), default=0.0))
+        return MetricValue(1.0 - max(found.relative.values(), default=0.0))
 
 
 @dataclass(frozen=True, eq=False)
 class Custom:
-    """Marks from a function of the user's.
+    """A metric from a function of the user's.
 
     Attributes:
         name: of the function.
-        function: marks outputs.
+        function: from outputs and labels to the metric.
         batches: inputs.
         labels: what belongs to them; `None` without.
     """
@@ -120,8 +120,8 @@ class Custom:
     batches: Batches
     labels: Array | None
 
-    def marks(self, session: Session) -> Marks:
-        """Let a model answer.
+    def evaluate(self, session: Session) -> MetricValue:
+        """The metric of a model.
 
         Raises:
             UsageError: the function fails, or gives no score.
@@ -134,15 +134,15 @@ class Custom:
         except Exception as error:  # whatever a user's function raises
             raise UsageError(f"raised {type(error).__name__}: {error}", where=where) from error
         if found.dtype == bool and found.ndim == 1 and found.size:
-            return Marks.of(found)
+            return MetricValue.of(found)
         if found.ndim or found.dtype.kind not in "fiub" or not math.isfinite(float(found)):
             reason = f"gave {found.dtype} of shape {found.shape}"
             hint = "it should give a number, or a bool for every sample"
             raise UsageError(reason, where=where, hint=hint)
-        return Marks(float(found))
+        return MetricValue(float(found))
 
 
-def dropped(metric: str, before: Marks, after: Marks) -> Drop:
+def dropped(metric: str, before: MetricValue, after: MetricValue) -> Drop:
     """How far a score fell, by samples where they can be compared one by one."""
     if before.right is None or after.right is None or len(before.right) != len(after.right):
         return Drop(metric, before.score, before.score - after.score)
@@ -171,7 +171,7 @@ def imported(text: str) -> Function:
     where = f"--metric {text}"
     module, _, name = text.partition(":")
     if not module or not name:
-        hint = "say accuracy, agreement, or module:function"
+        hint = "use accuracy, agreement, or module:function"
         raise UsageError("there is no such metric", where=where, hint=hint)
     here = str(Path.cwd())
     sys.path.insert(0, here)

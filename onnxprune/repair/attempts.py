@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal
 
-from ..contracts.reduction import Lost
+from ..contracts.choices import Mode
+from ..contracts.reduction import Lost, Sparse
 from ..contracts.repaired import Repaired
 from ..contracts.stats import Stats
-from ..errors import InputError
+from ..errors import InputError, UsageError
 from ..graph import Array, Network
 from ..quality.loss import Judge
 from .merging import merged, shifted
 from .projection import projected
 from .sequential import fold
 from .task import Task
-
-Mode = Literal["none", "bias", "fold", "reuse", "auto"]
-"""What may change: nothing; biases; weights and biases; layers are added; what is best for what is known."""
 
 Stored = Callable[[Network], Network]
 """How a network whose weights were fitted as floats is stored in the end."""
@@ -43,7 +40,7 @@ def fitted(
         judge: knows the original's outputs on other samples.
         memory: bytes of activations to hold before they go to a temporary folder.
         seed: which rows are looked at where there are more than enough.
-        progress: told how many steps are done, of how many.
+        progress: called with how many steps are done, of how many.
 
     Returns:
         Which attempt it is (`None`: nothing helps), and the network.
@@ -61,7 +58,7 @@ def fitted(
             network = stored(network)
             after = judge.loss(network.graph)
         except InputError as error:
-            notes.append(f"repair by {name} was given up: {error}")
+            notes.append(f"repair by {name} failed: {error}")
             continue
         if after < before:
             return index, Repaired(network, name, layers, before, after, tuple(notes))
@@ -76,11 +73,22 @@ def from_statistics(task: Task, mode: Mode, stats: Stats, stored: Stored) -> Rep
         mode: what may change.
         stats: of the network that was cut.
         stored: how the network is stored in the end.
+
+    Raises:
+        UsageError: single weights or kernels are gone from a layer whose kernels have several taps. Taps are
+            correlated, and the statistics hold none of that.
     """
+    for one in task.cut.lost:
+        if isinstance(one, Sparse) and one.layer.layout.taps > 1 and mode != "bias":
+            reason = (
+                f"'{one.layer.node.name or one.layer.output}' can't be repaired from statistics of channels"
+            )
+            hint = "give --calib in place of --stats, or --repair none"
+            raise UsageError(reason, where="--stats", hint=hint)
     network, unknown = projected(task, stats, weights=mode != "bias")
     plural = "s" if unknown != 1 else ""
-    said = f"repair leaves {unknown} layer{plural} as they are: the statistics say too little of what is read"
-    return Repaired(stored(network), "bias" if mode == "bias" else "stats", notes=(said,) if unknown else ())
+    note = f"repair leaves {unknown} layer{plural} unchanged: the statistics don't cover their inputs"
+    return Repaired(stored(network), "bias" if mode == "bias" else "stats", notes=(note,) if unknown else ())
 
 
 def from_weights(task: Task, mode: Mode, stored: Stored) -> Repaired | None:
@@ -88,7 +96,7 @@ def from_weights(task: Task, mode: Mode, stored: Stored) -> Repaired | None:
 
     Args:
         task: what was done.
-        mode: what may change; with `bias`, biases take over the means that BatchNormalization tells.
+        mode: what may change; with `bias`, biases take over the means that BatchNormalization implies.
         stored: how the network is stored in the end.
     """
     if not any(isinstance(one, Lost) for one in task.cut.lost):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..contracts.reduction import Consumer, Trace
-from ..graph import Edits, Graph, Network
+from ..graph import Edits, Graph, Network, dtype_numbered
 from ..ops.layers.bias import Intercept, intercept
 from ..ops.layers.storage import nearest, weights, zero_point
 from ..types import Floats, Units
@@ -82,10 +82,13 @@ def outputs_of(base: Graph, consumer: Consumer, rows: Floats) -> Units:
 
 
 def _dtype(graph: Graph, name: str) -> np.dtype[Any]:
-    """Of a constant, of what DequantizeLinear makes of one, or of one that is masked.
+    """Of a constant, of what is made of one (see `storage.stored`), or of one that is masked.
 
-    Input 1 has it each time: the scale; the factors of a mask; the values that a mask lets through.
+    Of DequantizeLinear the scale has it, of a mask what that lets through: input 1.
     """
     while name not in graph.constants:
-        name = graph.producer[name].inputs[1]
+        node = graph.producer[name]
+        if node.op == "Cast":
+            return dtype_numbered(node.attrs["to"])
+        name = node.inputs[1 if node.op in ("DequantizeLinear", "Mul", "Where") else 0]
     return graph.dtype(name)

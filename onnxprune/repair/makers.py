@@ -17,7 +17,7 @@ from ..types import Floats, Units
 
 
 @dataclass(frozen=True, eq=False)
-class Maker:
+class UnitMaker:
     """What one node makes units of.
 
     Attributes:
@@ -35,7 +35,7 @@ class Mixed(Exception):
     """Something between filters and their readers is not known to keep their proportions."""
 
 
-def makers(space: ChannelUnits, group: Group) -> list[Maker]:
+def makers(space: ChannelUnits, group: Group) -> list[UnitMaker]:
     """The nodes that make a group, those that read one another in order.
 
     Raises:
@@ -60,7 +60,7 @@ def makers(space: ChannelUnits, group: Group) -> list[Maker]:
                 raise Mixed
             rows = rows * np.repeat(scale, rows.shape[1] // scale.shape[1], 1)
             bias = bias * scale + shift
-        found.append(Maker(rows, bias, is_depthwise(graph, node)))
+        found.append(UnitMaker(rows, bias, is_depthwise(graph, node)))
     if any(graph.nodes[i].op == "BatchNormalization" for i in known):
         raise Mixed
     return found

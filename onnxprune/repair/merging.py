@@ -21,7 +21,7 @@ from ..ops.layers.storage import weights
 from ..types import Floats, Mask, Units
 from .compensation import Compensation, compensated, outputs_of, place_for_shift
 from .fitted import own_layer
-from .makers import Maker, Mixed, makers
+from .makers import Mixed, UnitMaker, makers
 from .task import Task
 
 LEAST_COSINE = 0.45
@@ -38,7 +38,7 @@ def merged(task: Task) -> Network:
 
 
 def shifted(task: Task) -> Network:
-    """The cut network with biases that take over the means that BatchNormalization tells."""
+    """The cut network with biases that take over the means that BatchNormalization implies."""
     return _redirected(task, matching=False)
 
 
@@ -75,7 +75,7 @@ def _match(
     factor[units[gone]] = np.take_along_axis(factors, best[:, None], 1)[similar, 0]
 
 
-def _similar(first: list[Maker], then: list[Maker], stays: Mask) -> tuple[Floats, Floats]:
+def _similar(first: list[UnitMaker], then: list[UnitMaker], stays: Mask) -> tuple[Floats, Floats]:
     """Cosines between what is gone and what stays, and how many times as large the former is.
 
     What is added up must be alike in all of its parts, by one factor f. A depthwise filter behind it then

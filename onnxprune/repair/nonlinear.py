@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..execution.prefix import Shelf
+from ..execution.prefix import ActivationStore
 from ..graph import Array
 from ..types import Floats, Mask
 from .regression import Covariance, Fit
@@ -27,7 +27,7 @@ STRIDE = 1.8
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class FitRows:
     """Some rows of a fit.
 
     Attributes:
@@ -40,21 +40,21 @@ class Rows:
     targets: Array
     shortcut: Array
 
-    def put(self, shelf: Shelf) -> Rows:
+    def put(self, store: ActivationStore) -> FitRows:
         """The same, where there is memory for them."""
-        return Rows(*(shelf.put(a) for a in (self.patches, self.targets, self.shortcut)))
+        return FitRows(*(store.put(a) for a in (self.patches, self.targets, self.shortcut)))
 
-    def drop(self, shelf: Shelf) -> None:
+    def drop(self, store: ActivationStore) -> None:
         """Forget them."""
         for array in (self.patches, self.targets, self.shortcut):
-            shelf.drop(array)
+            store.drop(array)
 
 
 def refitted(
     found: Fit,
     start: Floats,
     whole: Covariance,
-    rows: Sequence[Rows],
+    rows: Sequence[FitRows],
     f: Callable[[Array], Array],
     *,
     biased: bool,
@@ -84,7 +84,7 @@ def refitted(
 
 
 def _step(
-    now: Fit, whole: Covariance, rows: Sequence[Rows], wanted: Sequence[Array], f: Callable[[Array], Array]
+    now: Fit, whole: Covariance, rows: Sequence[FitRows], wanted: Sequence[Array], f: Callable[[Array], Array]
 ) -> tuple[float, Covariance]:
     """What a fit loses behind f, and the moments of what to fit next."""
     weights = now.weights.astype(np.float32).swapaxes(1, 2)

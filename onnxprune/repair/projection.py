@@ -54,7 +54,7 @@ def projected(task: Task, stats: Stats, *, weights: bool = True) -> tuple[Networ
         weights: whether weights may change, or biases only.
 
     Returns:
-        The network, and how many layers the statistics say too little of.
+        The network, and how many layers the statistics don't cover.
     """
     cut: Cut = task.cut
     own = [one for one in cut.lost if _is_own(task.network.graph, one)]

@@ -17,7 +17,7 @@ from ..graph import Array
 from ..types import Floats, Mask, Units
 
 PENALTIES: tuple[float, ...] = tuple(10.0**k for k in range(-7, 4))
-"""Ridge penalties to choose from, relative to the mean variance of what is read; doing nothing competes."""
+"""Ridge penalties to choose from, relative to the mean variance of the inputs. Unchanged weights compete."""
 
 
 CHOOSING = 64
@@ -236,9 +236,9 @@ def _least(error: Callable[[float], float], penalties: tuple[float, ...]) -> tup
     """The penalty of least error, from the middle up or else down: too little and too much are both worse."""
     best = len(penalties) // 2
     least, middle = error(penalties[best]), best
-    for way in (1, -1):
-        while 0 <= best + way < len(penalties) and (next_ := error(penalties[best + way])) < least:
-            best, least = best + way, next_
+    for step in (1, -1):
+        while 0 <= best + step < len(penalties) and (next_ := error(penalties[best + step])) < least:
+            best, least = best + step, next_
         if best != middle:
             break
     return penalties[best], least

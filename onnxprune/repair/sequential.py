@@ -16,16 +16,16 @@ import numpy as np
 from ..contracts.repaired import LayerFit
 from ..errors import InputError
 from ..execution.linalg import threads_for
-from ..execution.prefix import Prefix, Shelf, ancestors
+from ..execution.prefix import ActivationStore, Prefix, ancestors
 from ..graph import Array, Edits, Graph, Network, Node, Shape
 from ..ops.layers import LinearLayer
 from ..ops.layers.bias import Intercept, intercept
 from ..types import Mask
 from .fitted import fitted_layers, stages
-from .nonlinear import Rows, refitted
+from .nonlinear import FitRows, refitted
 from .regression import Fit, Sums, fit
 from .response import Function, function
-from .targets import Target, Wanted, targets
+from .targets import LayerTargets, Target, targets
 from .task import Task
 
 
@@ -47,7 +47,7 @@ def fold(
         weights: whether weights may change, or biases only.
         memory: bytes of activations to hold before they go to a temporary folder.
         seed: which rows are taken where there are more than enough.
-        progress: told how many stages are done, of how many.
+        progress: called with how many stages are done, of how many.
 
     Returns:
         The repaired network, and what became of each layer.
@@ -55,12 +55,12 @@ def fold(
     found = {layer.output: layer for layer in fitted_layers(task, depthwise=not weights)}
     if not found:
         return task.network, ()
-    shelf = Shelf(memory)
+    store = ActivationStore(memory)
     try:
-        wanted = targets(task, found, Prefix(batches, shelf), shelf, seed)
-        return _Run(task, found, wanted, Prefix(batches, shelf), shelf).finished(weights, progress)
+        wanted = targets(task, found, Prefix(batches, store), store, seed)
+        return _Run(task, found, wanted, Prefix(batches, store), store).finished(weights, progress)
     finally:
-        shelf.close()
+        store.close()
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ class _Run:
 
     task: Task
     found: Mapping[str, LinearLayer]
-    wanted: Mapping[str, Wanted]
+    wanted: Mapping[str, LayerTargets]
     after: Prefix
-    shelf: Shelf
+    store: ActivationStore
 
     def finished(
         self, weights: bool, progress: Callable[[int, int], None]
@@ -85,7 +85,7 @@ class _Run:
         for step in range(last + 1):
             progress(step, last + 1)
             jobs = [
-                _Job(self.task, now, layer, self.wanted[key], self.shelf)
+                _Job(self.task, now, layer, self.wanted[key], self.store)
                 for key, layer in self.found.items()
                 if number[key] == step
             ]
@@ -118,16 +118,18 @@ class _Run:
 class _Job:
     """The fit of one layer."""
 
-    def __init__(self, task: Task, now: Graph, layer: LinearLayer, wanted: Wanted, shelf: Shelf) -> None:
+    def __init__(
+        self, task: Task, now: Graph, layer: LinearLayer, wanted: LayerTargets, store: ActivationStore
+    ) -> None:
         self._task, self._layer = task, layer
         self._now = now
         self._node = now.producer[layer.output]
         self._weight = now.array(self._node.inputs[layer.input])
         self._intercept = intercept(now, self._node, layer.input)
         self._wanted = wanted
-        self._shelf = shelf
+        self._store = store
         self._sums = (Sums(), Sums())
-        self._rows: list[Rows] = []
+        self._rows: list[FitRows] = []
         self._function: Function | None = None
         self._begun = False
 
@@ -151,7 +153,7 @@ class _Job:
         for target in self._wanted.batches[index]:
             if self._intercept is not None:
                 self._take(self._intercept, target, *(values[name] for name in self.taps))
-            self._shelf.drop(target.values)
+            self._store.drop(target.values)
 
     def _take(self, slot: Intercept, target: Target, data: Array, other: Array | None = None) -> None:
         layout = self._layer.layout
@@ -169,7 +171,7 @@ class _Job:
             y = y - added
         self._sums[target.half].add(p, y)
         if self._function is not None:
-            self._rows.append(Rows(p, y, added).put(self._shelf))
+            self._rows.append(FitRows(p, y, added).put(self._store))
 
     def _begin(self, y: Shape) -> None:
         """Find out what becomes of its output, now that the rank of that is known."""
@@ -210,7 +212,7 @@ class _Job:
         if result.after < result.before:
             self._write(edits, slot, result)
         for part in self._rows:
-            part.drop(self._shelf)
+            part.drop(self._store)
         name = self._node.name or self._layer.output
         rows = a.rows + b.rows
         return [LayerFit(name, result.penalty, result.before, result.after, rows, start.shape[-1])]

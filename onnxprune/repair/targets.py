@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..execution.prefix import Prefix, Shelf, ancestors
+from ..execution.prefix import ActivationStore, Prefix, ancestors
 from ..graph import Array, Graph, Shape
 from ..ops.layers import Entries, Layout, LinearLayer, Rows
 from .response import Shortcut, shortcut
@@ -26,7 +26,7 @@ TOGETHER = 16
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """What one half of the samples wants of a layer, as far as one batch tells.
+    """What one half of the samples wants of a layer, from one batch.
 
     Attributes:
         half: 0 or 1.
@@ -42,7 +42,7 @@ class Target:
 
 
 @dataclass(frozen=True, eq=False)
-class Wanted:
+class LayerTargets:
     """What is wanted of a layer.
 
     Attributes:
@@ -55,30 +55,30 @@ class Wanted:
 
 
 def targets(
-    task: Task, found: Mapping[str, LinearLayer], before: Prefix, shelf: Shelf, seed: int
-) -> Mapping[str, Wanted]:
+    task: Task, found: Mapping[str, LinearLayer], before: Prefix, store: ActivationStore, seed: int
+) -> Mapping[str, LayerTargets]:
     """Evaluate the original, and keep what the fits look at.
 
     Args:
         task: what was done.
         found: the layers, by their outputs.
         before: the samples.
-        shelf: where to keep it.
+        store: where to keep it.
         seed: which rows are taken where there are more than enough.
     """
     random = np.random.default_rng(seed)
     views = [_View(task, layer, shortcut(task, layer, found)) for layer in found.values()]
-    result = {view.key: Wanted(view.shortcut, []) for view in views}
+    result = {view.key: LayerTargets(view.shortcut, []) for view in views}
     for seen, outputs in _passes(task.origin.graph, views, before):
         for index, values in enumerate(outputs):
             for view in seen:
                 taken = view.taken(values[view.tensor], index, len(before), random)
-                result[view.key].batches.append([_kept(target, shelf) for target in taken])
+                result[view.key].batches.append([_kept(target, store) for target in taken])
     return result
 
 
-def _kept(target: Target, shelf: Shelf) -> Target:
-    return replace(target, values=shelf.put(np.ascontiguousarray(target.values)))
+def _kept(target: Target, store: ActivationStore) -> Target:
+    return replace(target, values=store.put(np.ascontiguousarray(target.values)))
 
 
 def _passes(
@@ -112,7 +112,7 @@ class _View:
         self._entries = task.trace.entries(self.tensor)
 
     def taken(self, value: Array, index: int, count: int, random: np.random.Generator) -> list[Target]:
-        """Of batch `index` of `count`; nothing where it can't be told how its rows lie."""
+        """Of batch `index` of `count`; nothing where the order of its rows is unknown."""
         y = self._gates(value) if self._layer.row.recurrent else value
         if y.ndim < 2:
             return []

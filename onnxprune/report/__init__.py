@@ -1,9 +1,13 @@
-"""What a model holds and what was done to it: as data for JSON, and as tables for people.
+"""Reports: what a model holds and what was done to it, as data for JSON and as tables for people.
 
-In: a space, or a verdict with its plan and phases. Out: dictionaries that follow `schemas/`, and tables.
+In: a space, or a verdict with its plan and phases. Out: dictionaries by `schemas/*.schema.json`, and rich
+tables.
 
-- `inspection`: a model as pruning sees it; `outcome`: what was done to it; `entries`: what both say alike;
+- `inspection`: a model as pruning sees it; `outcome`: a run; `entries`: what both have in common;
 - `tables`: the same for people; `pareto`: the curve, as a table and as a plot.
+
+A new field of JSON is added in `inspection` or `outcome` and in its schema (see docs/json.md); a new
+table in `tables`.
 """
 
 from __future__ import annotations

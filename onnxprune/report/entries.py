@@ -1,4 +1,4 @@
-"""What inspections and reports say alike: names, causes, weights."""
+"""What inspections and reports have in common: names, causes, weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class WeightSummary:
         nodes: that compute with it.
         groups: of channels that these nodes make.
         coupled: groups whose channels go from it, too.
-        by: the node in the way of the rest, or of all of it.
+        by: the node that blocks the rest, or all of it.
         reason: why.
         unblock: what would let it go.
     """

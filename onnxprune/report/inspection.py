@@ -1,4 +1,4 @@
-"""What a model holds, as pruning sees it."""
+"""A model before pruning: its layers, groups and weights."""
 
 from __future__ import annotations
 
@@ -14,14 +14,17 @@ from ..contracts.reduction import Space
 from ..contracts.verdict import Size
 from ..cost.macs import macs as count_macs
 from ..cost.macs import uncounted
-from ..graph import infer, one_sample
+from ..execution.sessions import blaming
+from ..graph import infer, input_specs, one_sample
 from ..ops import MACS
+from ..ops.layers.storage import stored
+from ..samples.core import rows_of_a_sample
 from ..types import Units
 from .entries import VERSION, WeightSummary, cause_entry, name_of, nodes_of, weight_entry
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerSummary:
     """A node that multiplies.
 
     Attributes:
@@ -33,7 +36,7 @@ class Layer:
         group: of its output channels, if they can be removed.
         coupled: other nodes whose channels go with its own.
         blocked: channels that can't go.
-        by: the node in the way, if any channel is blocked.
+        by: the blocking node, if any channel is blocked.
         reason: why.
         unblock: what would let them go; "nothing", where nothing does.
     """
@@ -71,11 +74,13 @@ class Inspection:
     nodes: int
     dims: Mapping[str, int]
     size: Size
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerSummary, ...]
     groups: tuple[GroupSummary, ...]
     weights: tuple[WeightSummary, ...]
     uncounted: tuple[str, ...] = ()
     """What the MACs leave out: operators and why, in words."""
+    batch: int = 1
+    """How many samples the MACs are of: one, but of a model whose batch is fixed."""
 
     def data(self) -> dict[str, Any]:
         """For JSON (see `schemas/inspect.schema.json`)."""
@@ -89,7 +94,12 @@ def inspection(space: Space, dims: Mapping[str, int] = MappingProxyType({})) -> 
         space: the units of a network.
         dims: sizes of symbolic dimensions to count MACs for; others get one sample and a guess.
     """
-    graph, facts, whole = space.network.graph, space.network.facts, space.network.sunk.graph
+    with blaming(space.network.unflattened.graph, dims):
+        return _inspection(space, dims)
+
+
+def _inspection(space: Space, dims: Mapping[str, int]) -> Inspection:
+    graph, facts, whole = space.network.graph, space.network.facts, space.network.unflattened.graph
     counted = infer(graph, {**one_sample(graph), **dims})
     costs = count_macs(graph, counted)
     groups = {graph.producer[output].index: group for group in space.groups for output in group.layers}
@@ -98,12 +108,12 @@ def inspection(space: Space, dims: Mapping[str, int] = MappingProxyType({})) -> 
     for node in graph.nodes:
         if node.op not in MACS and node.index not in groups and node.index not in blocked:
             continue
-        group, stuck = groups.get(node.index), blocked.get(node.index)
-        read = [i for i in node.inputs if i in graph.constants]
+        group, kept = groups.get(node.index), blocked.get(node.index)
+        read = [held for i in node.inputs if i and (held := stored(graph, i)) is not None]
         shape = graph.shape_of_constant(read[0]) if read else (facts.shapes.get(node.outputs[0]) or ())
         own = name_of(node)
         layers.append(
-            Layer(
+            LayerSummary(
                 name=own,
                 op=node.op,
                 shape=shape,
@@ -111,8 +121,8 @@ def inspection(space: Space, dims: Mapping[str, int] = MappingProxyType({})) -> 
                 params=sum(graph.count(i) for i in read),
                 group=group.name if group else None,
                 coupled=tuple(n for n in nodes_of(graph, group) if n != own) if group else (),
-                blocked=stuck.channels if stuck else 0,
-                **cause_entry(graph, stuck.cause if stuck else None),
+                blocked=kept.channels if kept else 0,
+                **cause_entry(graph, kept.cause if kept else None),
             )
         )
     total = sum(count_macs(whole, counted).values()) if whole is not graph else sum(costs.values())
@@ -134,6 +144,7 @@ def inspection(space: Space, dims: Mapping[str, int] = MappingProxyType({})) -> 
         summaries,
         listed,
         tuple(map(str, uncounted(graph, counted))),
+        rows_of_a_sample(input_specs(graph)) or 1,
     )
 
 

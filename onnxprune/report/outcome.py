@@ -1,4 +1,4 @@
-"""What was done to a model."""
+"""The report of a run, as data."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ..graph import Graph, Shape
 from .entries import VERSION, cause_entry, name_of, nodes_of, weight_entry
 
 _FATES: Sequence[Fate] = ("pruned", "coupled", "whole", "blocked")
-"""Of a weight that several spaces know, the first of these is told."""
+"""Of a weight that several spaces know, the first of these is reported."""
 
 
 @dataclass(frozen=True, eq=False)
 class Reduced:
-    """What a phase has taken out.
+    """What a phase has removed.
 
     Attributes:
         spaces: its units.
@@ -38,7 +38,7 @@ class Reduced:
 
 def verdict_data(verdict: Verdict) -> dict[str, Any]:
     """A report of nothing but the verdict."""
-    told = {
+    data = {
         "before": asdict(verdict.before),
         "after": asdict(verdict.after),
         "surgery_error": verdict.surgery_error,
@@ -60,7 +60,7 @@ def verdict_data(verdict: Verdict) -> dict[str, Any]:
         "omitted": [asdict(one) for one in verdict.omitted],
         "warnings": list(verdict.warnings),
     }
-    return {"version": VERSION, "verdict": told}
+    return {"version": VERSION, "verdict": data}
 
 
 def _data(thing: Any) -> dict[str, Any] | None:
@@ -114,13 +114,13 @@ def _weights(known: Sequence[tuple[Space, Reduced]], pruned: Graph) -> Iterable[
         for weight in space.weights:
             found = (weight.fate(cut), fates.get(weight.name, "blocked"))
             fates[weight.name] = min(found, key=_FATES.index)
-    told: set[str] = set()
+    listed: set[str] = set()
     for space, _ in known:
         graph = space.network.graph
         groups: Mapping[str, Group] = {group.id: group for group in space.groups}
         for weight in space.weights:
-            if weight.name not in told:
-                told.add(weight.name)
+            if weight.name not in listed:
+                listed.add(weight.name)
                 yield {
                     **asdict(weight_entry(graph, groups, weight)),
                     "state": fates[weight.name],

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
 
+from ..contracts.point import ParetoPoint, T
 from ..errors import UsageError
-from ..strategies.pareto import Point, T
+from ..graph import write_atomic
 
 
-def pareto_table(choices: Sequence[Point[T]], *, cost: str, quality: str) -> Table:
+def pareto_table(choices: Sequence[ParetoPoint[T]], *, cost: str, quality: str) -> Table:
     """What is on offer.
 
     Args:
@@ -26,15 +28,16 @@ def pareto_table(choices: Sequence[Point[T]], *, cost: str, quality: str) -> Tab
     table.add_column(quality, justify="right")
     table.add_column("")
     for c in choices:
-        table.add_row(c.name, f"{c.cost:.3f}", f"{c.quality:.4f}", "another is better" if c.dominated else "")
+        table.add_row(c.name, f"{c.cost:.3f}", f"{c.quality:.4f}", "dominated" if c.dominated else "")
     return table
 
 
-def plot(choices: Sequence[Point[T]], path: str | os.PathLike[str], *, cost: str, quality: str) -> None:
-    """Draw cost against quality into a file; its suffix says the format.
+def plot(choices: Sequence[ParetoPoint[T]], path: str | os.PathLike[str], *, cost: str, quality: str) -> None:
+    """Draw cost against quality into a file; its suffix decides the format.
 
     Raises:
         UsageError: matplotlib isn't installed, or doesn't know the format.
+        InputError: the file can't be written.
     """
     try:
         from matplotlib.figure import Figure
@@ -51,7 +54,9 @@ def plot(choices: Sequence[Point[T]], path: str | os.PathLike[str], *, cost: str
         axes.annotate(c.name, (c.cost, c.quality), textcoords="offset points", xytext=(4, -10), fontsize=7)
     axes.set(xlabel=cost, ylabel=quality)
     axes.grid(alpha=0.3)
+    drawn = io.BytesIO()
     try:
-        figure.savefig(Path(path))
+        figure.savefig(drawn, format=Path(path).suffix.removeprefix(".") or "png")
     except ValueError as error:
         raise UsageError(f"can't be drawn: {error}", where=str(path)) from None
+    write_atomic(Path(path), drawn.getvalue())

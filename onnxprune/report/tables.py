@@ -15,6 +15,7 @@ from rich.text import Text
 from ..contracts.plan import Plan, PlannedReduction
 from ..contracts.verdict import Verdict
 from ..contracts.weights import Fate
+from ..runtime import Ratio
 from .entries import WeightSummary
 from .inspection import Inspection
 
@@ -47,7 +48,7 @@ def _table(title: str, columns: Mapping[str, JustifyMethod], last: str) -> Table
 
 
 def inspection_tables(found: Inspection) -> Renderables:
-    """Layers, other weights, what blocks any of them, totals and the largest win."""
+    """Layers, other weights, what blocks any of them, totals and the largest gain."""
     parts: list[RenderableType] = [_layers(found)]
     rest = _other_weights(found)
     parts += [rest] if rest.row_count else []
@@ -79,7 +80,7 @@ def _layers(found: Inspection) -> Table:
 
 
 def _other_weights(found: Inspection) -> Table:
-    """Weights that no layer of the first table reads, by what becomes of them."""
+    """Weights that no layer of the first table reads, by their state."""
     layers = {layer.name for layer in found.layers}
     alike: dict[str, list[WeightSummary]] = {}
     for weight in found.weights:
@@ -105,15 +106,15 @@ def _first(names: Iterable[str]) -> str:
 
 
 def _obstacles(found: Inspection) -> Table:
-    """What keeps weights, or some of their channels, and what would change that."""
+    """What blocks weights, or some of their channels, and what would unblock them."""
     alike: dict[tuple[str, str], list[WeightSummary]] = {}
     for weight in found.weights:
         if weight.reason is not None and weight.unblock is not None:
             alike.setdefault((weight.reason, weight.unblock), []).append(weight)
     columns: dict[str, JustifyMethod] = {
-        "what is in the way": "left",
-        "in whole": "right",
-        "in part": "right",
+        "blocked by": "left",
+        "whole weights": "right",
+        "parts of weights": "right",
     }
     table = _table("Blocked weights", columns, "what would unblock them")
     for (reason, unblock), some in sorted(alike.items(), key=lambda item: -len(item[1])):
@@ -125,8 +126,9 @@ def _obstacles(found: Inspection) -> Table:
 
 def _totals(found: Inspection) -> Text:
     sizes = ", ".join(f"{name}={size}" for name, size in found.dims.items())
+    fixed = f" for its batch of {found.batch}" if found.batch > 1 else ""
     lines = [
-        f"total: {count(found.size.params)} parameters, {count(found.size.macs)} MACs"
+        f"total: {count(found.size.params)} parameters, {count(found.size.macs)} MACs{fixed}"
         f"{f' with {sizes}' if sizes else ''}, {count(found.size.bytes)}B"
     ]
     if found.uncounted:
@@ -136,7 +138,7 @@ def _totals(found: Inspection) -> Text:
         share = best.params / max(1, found.size.params)
         lines.append(
             f"{len(found.groups)} group{'s' if len(found.groups) > 1 else ''}; "
-            f"largest win: '{best.name}' ({best.units} units) "
+            f"largest gain: '{best.name}' ({best.units} units) "
             f"carries {share:.0%} of the parameters"
         )
     else:
@@ -147,15 +149,15 @@ def _totals(found: Inspection) -> Text:
 def weights_line(weights: Sequence[Mapping[str, Any]]) -> str:
     """How many weights became what. `weights`: of a report."""
     fates = Counter(weight["state"] for weight in weights)
-    told = ", ".join(f"{fates[fate]} {words}" for fate, words in _FATES.items() if fates[fate])
-    return f"weights: {told}"
+    counts = ", ".join(f"{fates[fate]} {words}" for fate, words in _FATES.items() if fates[fate])
+    return f"weights: {counts}"
 
 
 def seconds_line(seconds: Mapping[str, float]) -> str:
     """How long it took, and what took most of it. `seconds`: by stage."""
     longest = sorted(seconds.items(), key=lambda item: -item[1])[:3]
-    told = ", ".join(f"{stage[:1].lower()}{stage[1:]} {_time(took)}" for stage, took in longest)
-    return f"took {_time(sum(seconds.values()))}: {told}"
+    stages = ", ".join(f"{stage[:1].lower()}{stage[1:]} {_time(took)}" for stage, took in longest)
+    return f"took {_time(sum(seconds.values()))}: {stages}"
 
 
 def _time(seconds: float) -> str:
@@ -206,17 +208,18 @@ def verdict_table(verdict: Verdict) -> Table:
     if verdict.drop is not None:
         d = verdict.drop
         interval = "" if d.low is None or d.high is None else f" [{-100 * d.high:.2f}, {-100 * d.low:.2f}]"
-        told = f"{d.metric} on {d.samples} held-out samples" if d.samples else f"{d.metric}, held out"
+        label = f"{d.metric} on {d.samples} held-out samples" if d.samples else f"{d.metric}, held out"
         table.add_row(
-            told, f"{d.before:.2%}", f"{d.before - d.value:.2%}", f"{-100 * d.value:+.2f} points{interval}"
+            label, f"{d.before:.2%}", f"{d.before - d.value:.2%}", f"{-100 * d.value:+.2f} points{interval}"
         )
     if verdict.speed is not None:
         s = verdict.speed
+        noise = ", too noisy to say" if Ratio(s.ratio, s.low, s.high).noisy else ""
         table.add_row(
             "latency",
             f"{s.before * 1e3:.3g} ms",
             f"{s.after * 1e3:.3g} ms",
-            f"{s.ratio:.3f} [{s.low:.3f}, {s.high:.3f}]",
+            f"{s.ratio:.3f} [{s.low:.3f}, {s.high:.3f}]{noise}",
         )
     if verdict.surgery_error is not None:
         table.add_row(

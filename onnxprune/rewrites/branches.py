@@ -1,7 +1,7 @@
 """Branches of an If: taken where the condition is known, else computed beside the rest of the graph.
 
 An If computes one of its branches. It gives the same where both are computed before it and it only chooses;
-then channels in branches can go like any others. `Network.sunk` puts branches back.
+then channels in branches can go like any others. `Network.unflattened` puts branches back.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..graph import Network, flattened, holds_weights, with_known_branches
 
 @dataclass(frozen=True)
 class KnownBranches:
-    """An If whose condition is known gives way to the branch that it takes."""
+    """Replaces an If whose condition is known by the branch that it takes."""
 
     name: str = "taking known branches"
 
@@ -26,7 +26,7 @@ class KnownBranches:
 
 
 @dataclass(frozen=True)
-class BranchesAside:
+class FlattenedBranches:
     """Both branches of each If that has weights are computed before it, and it only chooses.
 
     Where a branch can't be computed while the other one is taken (it may be for inputs of another size), the

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ..contracts.rewrite import NotApplied
+from ..errors import InputError
 from ..execution.sessions import open_session
 from ..graph import Edits, Graph, Network, Node, of_constants
 from ..ops import elementwise, index, layout, recurrent
@@ -30,7 +32,10 @@ class ComputedWeights:
         if not nodes:
             return network
         names = [n.outputs[0] for n in nodes]
-        values = open_session(of_constants(graph, names)).run({})
+        try:
+            values = open_session(of_constants(graph, names)).run({})
+        except InputError as error:
+            raise NotApplied(f"ONNX Runtime can't compute them ({error.reason})") from error
         return network.edited(Edits(folded={n.index: values[n.outputs[0]] for n in nodes}))
 
 

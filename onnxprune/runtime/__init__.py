@@ -1,7 +1,13 @@
-"""ONNX Runtime: sessions, inputs for them, and their latency.
+"""ONNX Runtime: sessions, inputs for them, and their latency. The only subpackage that imports onnxruntime.
 
-This is the only package that imports onnxruntime. It doesn't import onnx: models come as serialized bytes, or
-as a path where weights lie in files beside the model.
+In: serialized models, or paths where weights lie in files beside the model; it doesn't import onnx. Out:
+outputs, and times in seconds. Errors of ONNX Runtime become `InputError` or `RunFailed` with the node
+(`messages`).
+
+- `session`: a `Session` and its `ExecutionOptions`; `binding`: inputs and outputs bound once;
+- `feeds`: random inputs; `memory`: whether arrays fit;
+- `latency`: models timed in turns; `ratio`: their ratio, with a 95% interval; `kernels`: time by kernel.
+- Another execution provider needs nothing here: `ExecutionOptions.provider` is its name.
 """
 
 from .binding import Binding

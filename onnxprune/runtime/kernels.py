@@ -1,7 +1,7 @@
 """How long the kernels of small models take, apart from what surrounds them.
 
 A layer cut out of its network comes with costs that it hadn't there: a session's fixed cost for each run, and
-changes of layout at both ends. ONNX Runtime's own trace tells kernels apart, so these can be left out.
+changes of layout at both ends. ONNX Runtime's own trace lists each kernel, so these can be left out.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import InputError
 from .latency import latency
 from .session import ExecutionOptions, Feeds, Session
 
@@ -64,7 +65,11 @@ def kernel_seconds(
             for run in runs[first:] + runs[:first]:
                 run()
         cleanup.pop_all()
-        traces = [json.loads(session.end_trace().read_text(encoding="utf-8")) for session in sessions]
+        try:
+            traces = [json.loads(session.end_trace().read_text(encoding="utf-8")) for session in sessions]
+        except (OSError, ValueError):
+            reason = "ONNX Runtime could not write all that it has measured"
+            raise InputError(reason, where=folder, hint="let TMPDIR name a larger folder") from None
     return np.array([_totals(trace)[warmup:] for trace in traces]).reshape(len(models), rounds)
 
 

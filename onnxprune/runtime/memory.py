@@ -1,4 +1,4 @@
-"""Whether arrays fit into memory, asked before any is made: a system may promise more than it has."""
+"""Whether arrays fit into memory, checked before any is allocated: systems grant more than they have."""
 
 from __future__ import annotations
 

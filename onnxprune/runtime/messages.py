@@ -1,4 +1,4 @@
-"""What ONNX Runtime's error messages tell a user: the node, and the reason in one line."""
+"""ONNX Runtime's error messages for users: the node, and the reason in one line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NOISE = re.compile(
     )
 )
 
-# A condition in C++ that didn't hold tells nothing when a sentence follows it.
+# A failed condition in C++ is of no use where a sentence follows it.
 _CONDITION = re.compile(r"^[^.]* was false\. (?=\S)")
 
 _AT_NODE = [

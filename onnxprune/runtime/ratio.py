@@ -39,9 +39,9 @@ def ratio(a: npt.ArrayLike, b: npt.ArrayLike) -> Ratio:
     """Compare timings that were taken in pairs, so that what disturbs both members of a pair cancels.
 
     Many pairs are put into batches of neighbours first, each represented by its fast timings: where processes
-    take turns on a core, a median says how often this one had to wait. Neighbours are alike, so counting each
-    pair would promise too much, too. The interval is bounded by order statistics of batches, or of few pairs,
-    and assumes nothing about their distribution. Six are the fewest that give one.
+    share a core, a median depends on how often this one had to wait. Neighbours are alike, so counting each
+    pair would give too narrow an interval, too. The interval is bounded by order statistics of batches, or of
+    few pairs, and assumes nothing about their distribution. Six are the fewest that give one.
 
     Args:
         a: float (pairs,), seconds, positive.

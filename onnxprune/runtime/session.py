@@ -8,15 +8,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import ml_dtypes
 import numpy as np
 import numpy.typing as npt
-import onnxruntime as ort
 
-from ..errors import InputError, RunFailed, UsageError
+from ..errors import InputError, LoadFailed, RunFailed, UsageError
 from .messages import digest
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -44,7 +44,14 @@ _SILENT = 4  # ONNX Runtime logs from this severity on: fatal only, for errors c
 
 _NO_MEMORY = re.compile(r"bad_alloc|Failed to allocate memory|BFCArena::AllocateRawInternal")
 
-ort.disable_telemetry_events()  # nobody is told what runs here
+
+@cache
+def _ort() -> Any:
+    """ONNX Runtime, imported when it is first needed; it reports to nobody what it runs."""
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    return onnxruntime
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ class TensorSpec:
         dtype: of its elements; bfloat16 and float8 are those of ml_dtypes, and `object` stands for strings
             and for what isn't a tensor (a sequence, a map).
         shape: one entry per axis: a size, the name of a symbolic size, or None for a size without a name.
-            `()` for a scalar, and where the model doesn't tell the rank.
+            `()` for a scalar, and where the model doesn't declare the rank.
         is_tensor: whether it is one, and no sequence or map.
     """
 
@@ -95,8 +102,15 @@ class Session:
         weights: values of initializers that a serialized model has in other files; they are not copied.
 
     Raises:
-        InputError: ONNX Runtime can't load the model.
+        LoadFailed: ONNX Runtime can't load the model.
+        InputError: there is no such file, or not enough memory.
         UsageError: the provider isn't available here.
+
+    Example:
+        >>> import numpy as np
+        >>> session = Session("models/digits-plain.onnx")
+        >>> session.run({"image": np.zeros((2, 1, 28, 28), np.float32)})["logits"].shape
+        (2, 10)
     """
 
     def __init__(
@@ -175,8 +189,12 @@ class Session:
             call, decode = self._session.run, _as_array
 
         def run() -> list[Array]:
-            with _translated(self._where, RunFailed):
-                return [decode(value) for value in call(names, values)]
+            try:
+                with _translated(self._where, RunFailed):
+                    return [decode(value) for value in call(names, values)]
+            except RunFailed as error:
+                error.feeds = feeds
+                raise
 
         return run
 
@@ -207,12 +225,12 @@ class Session:
 
 def version() -> str:
     """The version of ONNX Runtime."""
-    return str(ort.__version__)
+    return str(_ort().__version__)
 
 
 def available_providers() -> tuple[str, ...]:
     """The execution providers of this installation, the preferred one first."""
-    return tuple(ort.get_available_providers())
+    return tuple(_ort().get_available_providers())
 
 
 def _open(
@@ -225,7 +243,7 @@ def _open(
     if options.provider not in available_providers():
         reason = f"ONNX Runtime has no execution provider '{options.provider}' here"
         raise UsageError(reason, hint=_these(available_providers()))
-    settings = ort.SessionOptions()
+    settings = _ort().SessionOptions()
     settings.log_severity_level = _SILENT
     settings.intra_op_num_threads = options.threads
     # Idle threads of one session would spin on the cores that the next one is timed on: on a busy machine
@@ -235,33 +253,34 @@ def _open(
         settings.enable_profiling = True
         settings.profile_file_prefix = trace
     if not options.optimize:
-        settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        settings.graph_optimization_level = _ort().GraphOptimizationLevel.ORT_DISABLE_ALL
     if not (options.prepack or (options.prepack is None and not weights)):
         settings.add_session_config_entry("session.disable_prepacking", "1")
     if weights:
         settings.add_external_initializers(list(weights), list(map(_to_ort, weights.values())))
     with _translated(where):
-        session = ort.InferenceSession(model, settings, providers=[options.provider], enable_fallback=0)
+        session = _ort().InferenceSession(model, settings, providers=[options.provider], enable_fallback=0)
     if options.provider not in session.get_providers():
         raise UsageError(f"execution provider '{options.provider}' doesn't start on this machine")
     return session
 
 
 @contextmanager
-def _translated(where: str, kind: type[InputError] = InputError) -> Iterator[None]:
+def _translated(where: str, kind: type[InputError] = LoadFailed) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # what ONNX Runtime raises has no base class but this
         node, reason = digest(str(error))
-        hint = None
+        place = f"{where}: {node}" if node else where
         if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
-            reason, hint = "not enough memory to run it", "give smaller sizes or fewer samples at once"
-        raise kind(reason, where=f"{where}: {node}" if node else where, hint=hint) from error
+            hint = "give smaller sizes or fewer samples at once"
+            raise InputError("not enough memory to run it", where=place, hint=hint) from error
+        raise kind(reason, where=place) from error
 
 
 def silence() -> None:
     """No lines on stderr from sessions that another library opens; ours are silent by their options."""
-    ort.set_default_logger_severity(_SILENT)
+    _ort().set_default_logger_severity(_SILENT)
 
 
 def _spec(argument: Any) -> TensorSpec:
@@ -284,8 +303,8 @@ def _aligned(array: Array) -> Array:
 def _to_ort(array: Array) -> Any:
     array = np.asarray(array, order="C")
     if array.dtype in _FOREIGN_NUMBERS:
-        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, _FOREIGN_NUMBERS[array.dtype])
-    return ort.OrtValue.ortvalue_from_numpy(array)
+        return _ort().OrtValue.ortvalue_from_numpy_with_onnx_type(array, _FOREIGN_NUMBERS[array.dtype])
+    return _ort().OrtValue.ortvalue_from_numpy(array)
 
 
 def _from_ort(value: Any) -> Array:

@@ -1,7 +1,15 @@
-"""Samples from where users have them: arrays in files, folders of images, test data, or Python objects.
+"""Samples of a model's inputs: from arrays in files, folders of images, ONNX test data, or Python objects.
 
-Samples are read one by one when they are needed and are never all in memory, so that a folder of a million
-images is as good as one of ten. Nothing is ever unpickled.
+In: a path or an object, and the graph that the samples are for. Out: `Samples`, read one by one when they
+are needed, so that a folder of a million images takes no more memory than one of ten. Nothing is ever
+unpickled.
+
+- `core`: `Samples` (batches, splits, subsets) and the check that they fit the model;
+- `arrays`: `.npz`, `.npy`, test data; `images`: presets and preprocessing; `objects`: readers, iterables,
+  arrays.
+
+A new source is a function here that gives `Samples`, a case in `load`, and a row in
+`tests/test_samples.py`.
 """
 
 from __future__ import annotations
@@ -12,15 +20,16 @@ from pathlib import Path
 
 import numpy as np
 
+from ..contracts.sampling import Preprocessing
 from ..errors import InputError
 from ..graph import Array, Graph, InputSpec, input_specs, mapped, reason_of, require_file
 from ..runtime import random_strings, require_room
 from .arrays import Held, from_arrays, from_npy, from_npz, from_records
 from .core import Feeds, Samples
-from .images import PRESETS, SUFFIXES, Preprocessing, from_images
+from .images import SUFFIXES, from_images
 from .objects import DataReader, Objects, from_objects
 
-__all__ = ["PRESETS", "DataReader", "Feeds", "Objects", "Preprocessing", "Samples", "load", "random"]
+__all__ = ["DataReader", "Feeds", "Objects", "Preprocessing", "Samples", "files", "load", "random"]
 
 
 def load(
@@ -39,6 +48,14 @@ def load(
     Raises:
         InputError: the source can't be read, or doesn't fit the model's inputs; the message names the input.
         UsageError: the preprocessing doesn't fit the model.
+
+    Example:
+        >>> from onnxprune.graph import load as load_graph
+        >>> found = load("models/digits-calib.npz", load_graph("models/digits-plain.onnx"))
+        >>> found.count
+        512
+        >>> next(iter(found.batches(32)))["image"].shape
+        (32, 1, 28, 28)
     """
     specs = input_specs(graph)
     if not isinstance(source, str | os.PathLike):
@@ -59,6 +76,15 @@ def load(
         return from_images([path], specs, how, str(path))
     hint = "give an .npz, a folder of .npy, .npz, .pb or image files"
     raise InputError("is not a file of samples", where=str(path), hint=hint)
+
+
+def files(source: str | os.PathLike[str]) -> Iterator[Path]:
+    """The files that samples may be read from: the source itself, or all that a folder holds of them."""
+    path = Path(source)
+    yield path
+    if path.is_dir():
+        known = {".npy", ".npz", ".pb", *SUFFIXES}
+        yield from (p for p in path.rglob("*") if p.suffix.lower() in known)
 
 
 def _from_folder(folder: Path, specs: tuple[InputSpec, ...], how: Preprocessing) -> Samples:

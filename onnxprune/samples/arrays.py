@@ -14,10 +14,10 @@ import numpy as np
 from ..errors import InputError
 from ..graph import Array, InputSpec, Npz, mapped, read_tensor
 from ..runtime import require_room
-from .core import Feeds, Manner, Samples, known, only, ready, require_fit, rows_of_a_sample
+from .core import Division, Feeds, Samples, known, only, ready, require_fit, rows_of_a_sample
 
 
-class Rows(Protocol):
+class RowSource(Protocol):
     """An array that can be read row by row."""
 
     @property
@@ -94,10 +94,10 @@ def from_npy(path: Path, specs: tuple[InputSpec, ...]) -> Samples:
     return from_arrays(_npy(path, specs), specs, str(path))
 
 
-def _npz(path: Path, specs: Sequence[InputSpec]) -> dict[str, Rows]:
+def _npz(path: Path, specs: Sequence[InputSpec]) -> dict[str, RowSource]:
     """The arrays of an npz file by input name; a single unnamed one is for the single input."""
     file = Npz(path)
-    found: dict[str, Rows] = {name: _Zipped(file, name) for name in file.arrays}
+    found: dict[str, RowSource] = {name: _Zipped(file, name) for name in file.arrays}
     names = {s.name for s in specs}
     if set(found) == {"arr_0"} and "arr_0" not in names:
         return {only(specs, str(path)): found["arr_0"]}
@@ -106,14 +106,14 @@ def _npz(path: Path, specs: Sequence[InputSpec]) -> dict[str, Rows]:
     return found
 
 
-def _npy(path: Path, specs: Sequence[InputSpec]) -> dict[str, Rows]:
+def _npy(path: Path, specs: Sequence[InputSpec]) -> dict[str, RowSource]:
     return {only(specs, str(path)): Held(mapped(path))}
 
 
-def _test_data(files: Sequence[Path], specs: Sequence[InputSpec]) -> dict[str, Rows]:
+def _test_data(files: Sequence[Path], specs: Sequence[InputSpec]) -> dict[str, RowSource]:
     """The tensors of an ONNX test, by name or, without a known one, in the order of the inputs."""
     names = [s.name for s in specs]
-    found: dict[str, Rows] = {}
+    found: dict[str, RowSource] = {}
     for k, path in enumerate(files):
         name, array = read_tensor(path)
         found[name if name in names else names[min(k, len(names) - 1)]] = Held(array)
@@ -133,7 +133,7 @@ class _Column:
         rank: axes of a sample.
     """
 
-    rows: Rows
+    rows: RowSource
     step: int
     rank: int
 
@@ -168,7 +168,7 @@ class _Column:
 
 
 def _columns(
-    arrays: Mapping[str, Rows], specs: Sequence[InputSpec], where: str, *, one_run: bool
+    arrays: Mapping[str, RowSource], specs: Sequence[InputSpec], where: str, *, one_run: bool
 ) -> tuple[dict[str, _Column], int]:
     """How samples lie in arrays, and how many there are.
 
@@ -210,14 +210,14 @@ def _read(columns: Mapping[str, _Column], indices: Sequence[int]) -> Iterator[Fe
         yield dict(zip(columns, values, strict=True))
 
 
-def from_arrays(arrays: Mapping[str, Rows], specs: tuple[InputSpec, ...], source: str) -> Samples:
+def from_arrays(arrays: Mapping[str, RowSource], specs: tuple[InputSpec, ...], source: str) -> Samples:
     """Samples along the first axes of arrays, equally many in each."""
     columns, count = _columns(arrays, specs, source, one_run=False)
-    manner = _manner([columns])
-    return ready(specs, source, count, lambda indices: _read(columns, indices), manner)
+    division = _division([columns])
+    return ready(specs, source, count, lambda indices: _read(columns, indices), division)
 
 
-def _manner(records: Iterable[Mapping[str, _Column]]) -> Manner:
+def _division(records: Iterable[Mapping[str, _Column]]) -> Division:
     """How samples were cut out of arrays."""
     complete, left_over = False, 0
     for columns in records:
@@ -225,7 +225,7 @@ def _manner(records: Iterable[Mapping[str, _Column]]) -> Manner:
         own = (c for c in columns.values() if c.step and len(c.rows.shape) > c.rank)
         complete |= any(c.shape[:1] not in ((), (1,)) for c in own)
         left_over += max((c.left_over for c in columns.values()), default=0)
-    return Manner(complete, left_over)
+    return Division(complete, left_over)
 
 
 def of_one_run(feeds: Mapping[str, Array], specs: Sequence[InputSpec], where: str) -> Iterator[Feeds]:
@@ -257,4 +257,4 @@ def from_records(records: Sequence[Sequence[Path]], specs: tuple[InputSpec, ...]
             start = int(ends[k]) - counts[k]
             yield from _read(columns(records[k])[0], [index - start for _, index in group])
 
-    return ready(specs, source, sum(counts), read, _manner(columns for columns, _ in found))
+    return ready(specs, source, sum(counts), read, _division(columns for columns, _ in found))

@@ -33,7 +33,7 @@ def rows_of_a_sample(specs: Sequence[InputSpec]) -> int | None:
 
 
 @dataclass(frozen=True)
-class Manner:
+class Division:
     """How samples were cut out of what was given.
 
     Attributes:
@@ -57,14 +57,14 @@ class Samples:
         source: where the samples came from, in words.
         indices: int64 (count,), which of the source's samples these are, ascending.
         read: reads samples of the source.
-        manner: how they were cut out of it.
+        division: how the source was divided into samples.
     """
 
     specs: tuple[InputSpec, ...]
     source: str
     indices: NDArray[np.int64]
     read: Read
-    manner: Manner = Manner()
+    division: Division = Division()
 
     @property
     def count(self) -> int:
@@ -74,12 +74,12 @@ class Samples:
     @property
     def rows(self) -> int:
         """How many there are to people: of a model whose batch is fixed, each is several."""
-        return self.count * (1 if self.manner.complete else rows_of_a_sample(self.specs) or 1)
+        return self.count * (1 if self.division.complete else rows_of_a_sample(self.specs) or 1)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What is to be told of them."""
-        left = self.manner.left_over
+        """Notes on them for the user."""
+        left = self.division.left_over
         if not left:
             return ()
         rows = "1 sample is" if left == 1 else f"{left} samples are"
@@ -88,7 +88,7 @@ class Samples:
     @property
     def joinable(self) -> bool:
         """Whether the model takes any number of samples at once."""
-        return not self.manner.complete and not any(
+        return not self.division.complete and not any(
             s.shape and isinstance(s.shape[0], int) for s in self.specs
         )
 
@@ -160,14 +160,14 @@ class Batches:
 
 
 def ready(
-    specs: tuple[InputSpec, ...], source: str, count: int, read: Read, manner: Manner | None = None
+    specs: tuple[InputSpec, ...], source: str, count: int, read: Read, division: Division | None = None
 ) -> Samples:
     """Samples whose first one fits: a wrong file shall be refused before anything slow begins.
 
     Raises:
         InputError: there are none, or the first doesn't fit.
     """
-    samples = Samples(specs, source, np.arange(count), read, manner or Manner())
+    samples = Samples(specs, source, np.arange(count), read, division or Division())
     for _ in samples.first(1):
         pass
     if count == 0:

@@ -7,18 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..contracts.choices import Layout, Preset
+from ..contracts.sampling import Preprocessing
 from ..errors import InputError, UsageError
 from ..graph import InputSpec
 from .core import Feeds, Samples, ready
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"})
-
-Layout = Literal["NCHW", "NHWC"]
 
 _MODES: Mapping[int, str] = MappingProxyType({1: "L", 3: "RGB", 4: "RGBA"})
 """What Pillow calls images of so many channels."""
@@ -29,38 +29,23 @@ _CHANNELS: Mapping[int, str] = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class Preprocessing:
-    """How an image becomes an input: resized, scaled, then (x - mean) / std for each colour.
+class _Base:
+    """What a preset says; `scale` is open where it depends on the input's dtype."""
 
-    Attributes:
-        size: (height, width); `None`: as the model says.
-        scale: what pixels (0 to 255) are multiplied by; `None`: 1/255, or 1 for inputs of integers.
-        mean: for each colour, after scaling.
-        std: for each colour, after scaling.
-        layout: where the colours go; `None`: as the model's shape suggests.
-        crop: resize to so many times the size and cut out the middle; 1: the whole image, whatever its shape.
-    """
-
-    size: tuple[int, int] | None = None
     scale: float | None = None
     mean: tuple[float, ...] = (0.0,)
     std: tuple[float, ...] = (1.0,)
-    layout: Layout | None = None
     crop: float = 1.0
 
 
-PRESETS: Mapping[str, Preprocessing] = MappingProxyType(
+_PRESETS: Mapping[Preset, _Base] = MappingProxyType(
     {
-        "unit": Preprocessing(),
-        "imagenet": Preprocessing(
-            scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), crop=256 / 224
-        ),
-        "symmetric": Preprocessing(scale=1 / 255, mean=(0.5,), std=(0.5,)),
-        "raw": Preprocessing(scale=1.0),
+        "unit": _Base(),
+        "imagenet": _Base(1 / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 256 / 224),
+        "symmetric": _Base(1 / 255, (0.5,), (0.5,)),
+        "raw": _Base(1.0),
     }
 )
-"""`unit`: 0 to 1, or 0 to 255 as integers. `imagenet`: as torchvision does. `symmetric`: -1 to 1.
-`raw`: 0 to 255."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +94,9 @@ def _recipe(spec: InputSpec, how: Preprocessing, source: str) -> _Recipe:
     colours = channels if isinstance(channels, int) else 3
     if colours not in _MODES:
         raise InputError(f"input '{spec.name}' has {colours} channels, images have 1, 3 or 4", where=source)
-    for option, values in (("--mean", how.mean), ("--std", how.std)):
+    base = _PRESETS[how.preset]
+    means, stds = how.mean or base.mean, how.std or base.std
+    for option, values in (("--mean", means), ("--std", stds)):
         if len(values) not in (1, colours):
             hint = "give one number" if colours == 1 else f"give one number, or {colours}"
             reason = f"{len(values)} numbers for images of {_CHANNELS[colours]}"
@@ -120,11 +107,12 @@ def _recipe(spec: InputSpec, how: Preprocessing, source: str) -> _Recipe:
             raise UsageError("the model takes images of any size", where=source, hint="give --image-size")
         size = (height, width)
     whole = spec.dtype.kind in "iu"
-    scale = how.scale if how.scale is not None else 1.0 if whole else 1 / 255
-    mean, std = np.asarray(how.mean, np.float32), np.asarray(how.std, np.float32)
+    wanted = base.scale if how.scale is None else how.scale
+    scale = wanted if wanted is not None else 1.0 if whole else 1 / 255
+    mean, std = np.asarray(means, np.float32), np.asarray(stds, np.float32)
     if whole:
         _require_range(spec, (-mean / std).min(), ((255 * scale - mean) / std).max())
-    return _Recipe(size, colours, layout, scale, mean, std, how.crop, spec.dtype)
+    return _Recipe(size, colours, layout, scale, mean, std, how.crop or base.crop, spec.dtype)
 
 
 def _require_range(spec: InputSpec, low: float, high: float) -> None:

@@ -1,6 +1,6 @@
-"""Which units stay for a share of a cost.
+"""Allocation: which units stay for a share of a cost.
 
-Groups become narrower one rung at a time, always where the loss for each saved unit of cost is least.
+Groups become narrower one rung at a time, always the one with the least loss for each unit of cost saved.
 """
 
 from __future__ import annotations
@@ -22,17 +22,19 @@ _NAMED = 3  # groups that a message names
 
 @dataclass(frozen=True, eq=False)
 class Allocation:
-    """Where it loses least, for any share of a cost.
+    """The choice of least loss for any share of a cost.
 
     Attributes:
         ladders: the widths that each group may have, and what they lose; in the order of the cost's groups.
-        cost: what to bring down.
+        cost: to reduce.
         what: the cost in words, for messages.
+        halving: where no widths of `ladders` are narrow enough, halves of the narrowest may be taken, too.
     """
 
     ladders: Sequence[Ladder]
     cost: Cost
     what: str = "cost"
+    halving: bool = False
 
     def choice(self, share: float) -> Choice:
         """Which units to keep for at most this share of the cost.
@@ -40,17 +42,31 @@ class Allocation:
         Raises:
             Infeasible: it can't be reached.
         """
-        rungs = descend(self.ladders, self.cost, share * self.cost.total, what=self.what)
-        return assembled(self.ladders, rungs)
+        ladders = self.ladders if share >= self.floor else self._extended
+        rungs = descend(ladders, self.cost, share * self.cost.total, what=self.what)
+        return assembled(ladders, rungs)
+
+    def narrowed(self, choice: Choice) -> list[Ladder]:
+        """The ladders of the groups that are narrower than these allow."""
+        return [x for x in self.ladders if int(choice.of(x.group).sum()) < int(x.stays(len(x) - 1).sum())]
+
+    @cached_property
+    def _extended(self) -> Sequence[Ladder]:
+        return [ladder.extended() for ladder in self.ladders] if self.halving else self.ladders
+
+    @cached_property
+    def least(self) -> float:
+        """The share of the cost that can't be gone below, whatever widths that takes."""
+        return self.share(assembled(self._extended, [len(ladder) - 1 for ladder in self._extended]))
 
     @cached_property
     def narrowest(self) -> Choice:
         """Which units stay with every group as narrow as it may be."""
         return assembled(self.ladders, [len(ladder) - 1 for ladder in self.ladders])
 
-    @property
+    @cached_property
     def floor(self) -> float:
-        """The share of the cost that can't be gone below."""
+        """The share of the cost that can't be gone below with the widths of `ladders`."""
         return self.share(self.narrowest)
 
     def share(self, choice: Choice) -> float:
@@ -73,7 +89,7 @@ def descend(ladders: Sequence[Ladder], cost: Cost, target: float, *, what: str =
     """The rung of every group for which the cost is at most `target`.
 
     Costs of neighbours multiply, so what a step saves is looked up anew whenever a neighbour has moved. At
-    the end steps that turned out not to be needed are taken back, the dearest first.
+    the end steps that turned out not to be needed are taken back, the most expensive first.
 
     Raises:
         Infeasible: even the last rungs cost more.
@@ -117,7 +133,7 @@ def _give_back(
     taken: Sequence[tuple[float, int]],
     target: float,
 ) -> None:
-    """Undo steps, the dearest first, while the budget still holds."""
+    """Undo steps, the most expensive first, while the budget still holds."""
     for _, g in sorted(taken, reverse=True):
         if rungs[g] and state.value + state.change(g, ladders[g].stays(rungs[g] - 1)) <= target:
             rungs[g] -= 1

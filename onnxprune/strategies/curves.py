@@ -1,4 +1,4 @@
-"""The ladder of every group: the widths that it may have, and what is lost at each."""
+"""The ladder of every group: the widths that it may have, and the loss at each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from ..contracts.groups import Choice, Group, Scores
 from ..contracts.stats import Sensitivity
 from ..cost.model import Cost
-from .ladder import Ladder, corrected, drowned
+from .ladder import Ladder, corrected, relative_loss
 from .sensitivity import LEVELS
 from .widths import Widths
 
@@ -21,7 +21,7 @@ EFFORT = 3e12
 
 
 def plain(groups: Sequence[Group], scores: Scores, widths: Widths) -> list[Ladder]:
-    """Ladders whose losses are what scores say."""
+    """Ladders whose losses follow from scores."""
     return [
         Ladder(group, score, round_to=widths.of(group), min_channels=widths.least)
         for group, score in zip(groups, scores, strict=True)
@@ -29,15 +29,15 @@ def plain(groups: Sequence[Group], scores: Scores, widths: Widths) -> list[Ladde
 
 
 def even(ladders: Sequence[Ladder], cost: Cost) -> list[Ladder]:
-    """Ladders whose shares are worth what they cost, so that all groups give about the same share.
+    """Ladders whose losses are proportional to cost, so that all groups give about the same share.
 
-    Without samples, scores of different groups can't be compared, and what is dear to compute is not worth
-    less. Of the digits at 0.7 of the MACs, `l1` and what merging can do keep 87% (residual), 22% and 98%
+    Without samples, scores of different groups can't be compared, and a group isn't worth less for being
+    expensive. Of the digits at 0.7 of the MACs, `l1` and what merging can do keep 87% (residual), 22% and 98%
     (plain); 19%, 11% and 98% where sums of scores are compared.
     """
     held = cost.held(Choice())
     return [
-        ladder.bent(drowned(np.ones(ladder.group.size) / ladder.group.size) * (worth / cost.total))
+        ladder.bent(relative_loss(np.ones(ladder.group.size) / ladder.group.size) * (worth / cost.total))
         for ladder, worth in zip(ladders, held, strict=True)
     ]
 
@@ -46,7 +46,7 @@ def measured(ladders: Sequence[Ladder], found: Sequence[Mapping[int, float]]) ->
     """Ladders bent to what the network's outputs lose.
 
     Args:
-        ladders: whose losses are what scores say.
+        ladders: whose losses follow from scores.
         found: for each: rung -> loss at the outputs.
     """
     typical = _typical(ladders, found)
@@ -60,7 +60,7 @@ def recalled(ladders: Sequence[Ladder], known: Mapping[str, Sensitivity]) -> lis
     """For each ladder rung -> loss, from losses that were measured at widths of its group once.
 
     Args:
-        ladders: whose losses are what scores say.
+        ladders: whose losses follow from scores.
         known: id of a group -> (units kept, loss).
     """
     found = []
@@ -77,7 +77,7 @@ def recalled(ladders: Sequence[Ladder], known: Mapping[str, Sensitivity]) -> lis
 
 
 def _between(ladder: Ladder, kept: int, rung: int) -> float:
-    """What scores say that a rung loses, relative to what they say of a width near it."""
+    """The loss of a rung by scores, relative to that of a width near it."""
     there = float(ladder.curve[ladder.group.size - kept]) if 0 <= kept <= ladder.group.size else 0.0
     return ladder.loss(rung) / there if there > 0 else 1.0
 
@@ -96,7 +96,7 @@ def enough(ladders: Sequence[Ladder], macs: int, evaluations: int, most: int = M
 
 
 def _typical(ladders: Sequence[Ladder], found: Sequence[Mapping[int, float]]) -> float:
-    """The usual ratio of what was measured to what the scores say, for groups that were not measured."""
+    """The usual ratio of measured loss to loss by scores, for groups that were not measured."""
     ratios = [
         loss / ladder.loss(rung)
         for ladder, losses in zip(ladders, found, strict=True)

@@ -18,7 +18,7 @@ from ..cost.quantities import ROWS
 from ..quality.loss import Judge
 from ..samples import Samples
 from ..types import Floats
-from .meeting import Route, within
+from .limits import AllocationProblem, widest_within
 
 FACTORS = (4.0, 2.0, 2.0**0.5)
 """By how much a group counts for more, or less: first coarse, then fine."""
@@ -50,21 +50,21 @@ class _Judged:
     """A candidate.
 
     Attributes:
-        route: that leads there.
+        problem: whose solution it is.
         losses: logarithm of what is lost (see `quality.loss.Loss`), by parts.
     """
 
-    route: Route
+    problem: AllocationProblem
     losses: Floats
 
 
-def exchanged(route: Route, judges: Sequence[Judge], count: int) -> Route:
-    """The route on which groups count for more or less where that was found to be better.
+def exchanged(problem: AllocationProblem, judges: Sequence[Judge], count: int) -> AllocationProblem:
+    """The allocation problem with the losses of groups scaled where that gives a better network.
 
     Not for latency: every candidate would have to be measured against the clock.
 
     Args:
-        route: the way down.
+        problem: the allocation problem.
         judges: know the original's outputs, each on another part of the samples; none: nothing is tried.
         count: how many candidates may be made; see `affordable`.
 
@@ -72,31 +72,31 @@ def exchanged(route: Route, judges: Sequence[Judge], count: int) -> Route:
         Infeasible: a budget can't be met.
         CannotCut: what is left of a candidate would not fit together.
     """
-    timed = any(ROWS[x.quantity.option].beside is not None for x in route.limits)
-    if not count or not judges or len(route.allocation.ladders) < 2 or timed:
-        return route
-    silent = replace(route, progress=lambda _: None)
-    choice = within(silent)
+    timed = any(ROWS[x.quantity.option].paired is not None for x in problem.limits)
+    if not count or not judges or len(problem.allocation.ladders) < 2 or timed:
+        return problem
+    silent = replace(problem, progress=lambda _: None)
+    choice = widest_within(silent)
     best, seen = _Judged(silent, _losses(silent, judges, choice)), {choice.digest}
-    held = route.allocation.cost.held(choice)
+    held = problem.allocation.cost.held(choice)
     order = sorted(range(len(held)), key=lambda g: -held[g])
     for factor in FACTORS:
         changed = True
         while changed:
             changed = False
             for group, times in product(order, (factor, 1 / factor)):
-                other = _weighing(best.route, group, times)
-                choice = within(other)
+                other = _weighing(best.problem, group, times)
+                choice = widest_within(other)
                 if choice.digest in seen:
                     continue
                 if len(seen) > count:
-                    return replace(best.route, progress=route.progress)
-                route.progress(f"Exchanging channels between groups: {len(seen)} of {count}")
+                    return replace(best.problem, progress=problem.progress)
+                problem.progress(f"Exchanging channels between groups: {len(seen)} of {count}")
                 seen.add(choice.digest)
                 losses = _losses(other, judges, choice)
                 if _is_less(losses, best.losses):
                     best, changed = _Judged(other, losses), True
-    return replace(best.route, progress=route.progress)
+    return replace(best.problem, progress=problem.progress)
 
 
 def affordable(evaluations: int, samples: int, macs: int) -> int:
@@ -119,15 +119,15 @@ def parts(samples: Samples) -> list[Samples]:
     return [replace(some, indices=some.indices[k::count]) for k in range(count)] if count > 1 else []
 
 
-def _weighing(route: Route, group: int, times: float) -> Route:
-    """The route where what one group loses counts this many times."""
-    ladders = list(route.allocation.ladders)
+def _weighing(problem: AllocationProblem, group: int, times: float) -> AllocationProblem:
+    """The problem in which the loss of one group counts this many times."""
+    ladders = list(problem.allocation.ladders)
     ladders[group] = ladders[group].bent(times * ladders[group].curve)
-    return replace(route, allocation=replace(route.allocation, ladders=ladders))
+    return replace(problem, allocation=replace(problem.allocation, ladders=ladders))
 
 
-def _losses(route: Route, judges: Sequence[Judge], choice: Choice) -> Floats:
-    graph = route.maker.candidate(choice).graph
+def _losses(problem: AllocationProblem, judges: Sequence[Judge], choice: Choice) -> Floats:
+    graph = problem.maker.candidate(choice).graph
     return np.asarray(np.log(np.clip([judge.loss(graph) for judge in judges], _TINY, _HUGE)))
 
 

@@ -16,18 +16,22 @@ from ..types import Floats, Mask
 _LEAST = 1e-9
 
 _BROKEN = 1e3
-"""What a network that gives NaN has lost: losses proper are near 1 where nothing is left."""
+"""The loss of a network that gives NaN; where nothing is left, losses are near 1."""
 
 RUNGS = 64
 """At most this many for each group: finer steps change no decision and cost time."""
 
 
-def drowned(scores: Floats) -> Floats:
+def relative_loss(scores: Floats) -> Floats:
     """The loss with each number of units gone: (n + 1,), what is gone against what is left.
 
-    Sums of scores alone would let a group be emptied for no more than the last unit's score. What is gone,
-    over what is left, is the noise against the signal: as good as the sum while little is gone, and without
-    bound as nothing is left.
+    With sums of scores alone, emptying a group would cost no more than its last unit's score. The ratio of
+    what is gone to what is left is a noise-to-signal ratio: equal to the sum while little is gone, and
+    unbounded as nothing is left.
+
+    Example:
+        >>> relative_loss(np.array([0.5, 0.25, 0.25])).round(2).tolist()
+        [0.0, 0.33, 1.0, 1000000.0]
     """
     gone = np.concatenate([[0.0], np.cumsum(np.sort(np.asarray(scores, np.float64)))])
     left = np.maximum(1 - gone / gone[-1], 1e-6) if gone[-1] > 0 else np.ones(len(gone))
@@ -40,7 +44,7 @@ class Ladder:
     Args:
         group: the group.
         scores: (group.size,), the higher the later it goes.
-        curve: (group.size + 1,), the loss with that many units gone; by default see `drowned`.
+        curve: (group.size + 1,), the loss with that many units gone; by default see `relative_loss`.
         round_to: keep multiples of this.
         min_channels: keep at least this many.
         rungs: at most this many.
@@ -58,7 +62,7 @@ class Ladder:
     ) -> None:
         self.group = group
         self._scores = scores
-        self._curve = drowned(scores) if curve is None else np.asarray(curve, np.float64)
+        self._curve = relative_loss(scores) if curve is None else np.asarray(curve, np.float64)
         spacing = round_to
         if round_to == 1 and group.lanes:
             spacing = step(group)
@@ -67,6 +71,7 @@ class Ladder:
         counts = range((group.size - 1) // spacing * spacing, least - 1, -spacing)
         self.counts: tuple[int, ...] = (group.size, *counts)
         """How many units each rung was asked to keep; lanes may make it fewer."""
+        self._least = max(min_channels, 1)
         self._stays = lru_cache(maxsize=None)(self._choose)
 
     def __len__(self) -> int:
@@ -97,6 +102,17 @@ class Ladder:
         other._curve = np.asarray(curve, np.float64)
         return other
 
+    def extended(self) -> Ladder:
+        """The same with more rungs at its end, each of half the width of the one before."""
+        least = max(self._least, step(self.group))
+        counts = list(self.counts)
+        while counts[-1] // 2 >= least:
+            counts.append(counts[-1] // 2)
+        other = copy.copy(self)
+        other.counts = tuple(counts)
+        other._stays = lru_cache(maxsize=None)(other._choose)
+        return other
+
     def loss(self, rung: int) -> float:
         """What is lost."""
         return float(self._curve[self.group.size - self.counts[rung]])
@@ -104,8 +120,8 @@ class Ladder:
     def prices(self) -> Floats:
         """(rungs - 1,), what each further rung loses, evened out so that it never falls.
 
-        A cheap rung behind a dear one can only be had together with it, so both count at their mean: the
-        lower convex hull of the losses.
+        A cheap rung behind an expensive one can only be taken together with it, so both count at their mean:
+        the lower convex hull of the losses.
         """
         counts = np.asarray(self.counts, np.float64)
         losses = np.asarray([self.loss(r) for r in range(len(self))])
@@ -127,11 +143,11 @@ def _turns_down(counts: Floats, losses: Floats, a: int, b: int, c: int) -> bool:
 def corrected(ladder: Ladder, measured: Mapping[int, float]) -> Floats:
     """The curve of a ladder, bent to measured losses: (group.size + 1,), never falling.
 
-    Between measured rungs the ratio of what was measured to what the scores say is interpolated, in
+    Between measured rungs the ratio of measured losses to losses by scores is interpolated, in
     logarithms over what is gone; beyond them it stays as it is.
 
     Args:
-        ladder: with the curve that its scores give.
+        ladder: with the curve that follows from its scores.
         measured: rung -> loss of the network's output, infinite where it is broken; at least one.
     """
     size = ladder.group.size

@@ -11,9 +11,9 @@ from ..contracts.verdict import Drop
 from ..errors import Infeasible
 from ..execution.sessions import open_session
 from ..graph import Graph
-from ..quality.metrics import Exam, Marks, dropped
+from ..quality.metrics import Evaluator, MetricValue, dropped
 from .allocation import Allocation
-from .edge import Effort, edge
+from .bisection import Effort, bisect
 from .refusal import drop_refused
 
 _EFFORT = Effort(evaluations=10)
@@ -22,18 +22,18 @@ _WIDEST = 1 - 1e-6  # the share of the cost that the smallest cut keeps less tha
 
 
 @dataclass(frozen=True, eq=False)
-class Exams:
-    """How quality is found out.
+class Evaluators:
+    """What measures quality, and on which samples.
 
     Attributes:
         search: decides between candidates.
         confirm: on samples that the search hasn't seen.
-        before: the original's marks in both.
+        before: the original's value of the metric on both.
     """
 
-    search: Exam
-    confirm: Exam
-    before: tuple[Marks, Marks]
+    search: Evaluator
+    confirm: Evaluator
+    before: tuple[MetricValue, MetricValue]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,52 +55,52 @@ class Tried:
 
 @dataclass(frozen=True, eq=False)
 class _Trials:
-    """Makes them: for a share of what is brought down, the marks of the cut and repaired network."""
+    """Makes candidates: for a share of the cost, the drop of the cut and repaired network."""
 
     allocation: Allocation
     graph: Callable[[Choice], Graph]
-    exams: Exams
+    evaluators: Evaluators
 
     def __call__(self, share: float) -> Tried:
         choice = self.allocation.choice(share)
-        seen, unseen = lost(self.graph(choice), self.exams)
+        seen, unseen = lost(self.graph(choice), self.evaluators)
         return Tried(choice, self.allocation.share(choice), seen, unseen)
 
 
-def lost(graph: Graph, exams: Exams) -> tuple[Drop, Drop]:
+def lost(graph: Graph, evaluators: Evaluators) -> tuple[Drop, Drop]:
     """What a graph loses: on the samples that decide, and on those that confirm."""
     session = open_session(graph)
-    seen, unseen = exams.search.marks(session), exams.confirm.marks(session)
+    seen, unseen = evaluators.search.evaluate(session), evaluators.confirm.evaluate(session)
     return (
-        dropped(exams.search.name, exams.before[0], seen),
-        dropped(exams.confirm.name, exams.before[1], unseen),
+        dropped(evaluators.search.name, evaluators.before[0], seen),
+        dropped(evaluators.confirm.name, evaluators.before[1], unseen),
     )
 
 
 def most(
     allocation: Allocation,
     graph: Callable[[Choice], Graph],
-    exams: Exams,
+    evaluators: Evaluators,
     limit: float,
     executor: Executor | None = None,
 ) -> Tried:
-    """The narrowest on the way down that loses no more than allowed.
+    """The smallest candidate that loses no more than allowed.
 
-    On the samples that decide it stays within by one standard error of what they can tell, if any does; on
-    those that confirm it stays within.
+    On the samples that decide, the drop stays within the limit by one standard error, if any candidate
+    does so; on those that confirm, it stays within.
 
     Args:
         allocation: which units stay for a share of a cost.
         graph: makes the cut and repaired graph of a choice; called in other processes if `executor` does so.
-        exams: how quality is found out.
+        evaluators: measure quality.
         limit: how far it may fall.
         executor: where candidates are made; here by default.
 
     Raises:
         Infeasible: even the smallest cut loses more.
     """
-    found = edge(
-        _Trials(allocation, graph, exams),
+    found = bisect(
+        _Trials(allocation, graph, evaluators),
         lambda tried: tried.seen.value + tried.seen.spread - limit,
         inside=_WIDEST,
         outside=allocation.floor,
@@ -118,15 +118,15 @@ def most(
     if not loosely.within:
         raise drop_refused(limit, widest.seen.value, widest.share, allocation.what)
     raise Infeasible(
-        f"the promise of {100 * limit:g} points holds on the samples that decide, but not on those that "
-        f"confirm: {100 * widest.unseen.value:.3g} are lost there at {widest.share:.3g} of "
+        f"a drop of at most {100 * limit:g} points holds on the samples that decide, but not on those "
+        f"that confirm: {100 * widest.unseen.value:.3g} points are lost there at {widest.share:.3g} of "
         f"the {allocation.what}",
         where="--max-drop",
         hint="allow more, or give more samples",
     )
 
 
-def require_promise(drop: Drop, limit: float, where: str) -> None:
+def require_drop(drop: Drop, limit: float, where: str) -> None:
     """Refuse a result that is within its other budgets, but loses more than allowed.
 
     Raises:

@@ -4,29 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
-from typing import Generic, TypeVar
 
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Point(Generic[T]):
-    """One model on offer.
-
-    Attributes:
-        name: of its file.
-        cost: share of the original's cost.
-        quality: the higher the better.
-        candidate: the model.
-        dominated: another one costs no more and is no worse.
-    """
-
-    name: str
-    cost: float
-    quality: float
-    candidate: T
-    dominated: bool = False
+from ..contracts.point import ParetoPoint, T
+from ..execution.tasks import run
 
 
 def shares(number: int, floor: float) -> tuple[float, ...]:
@@ -39,7 +19,7 @@ def curve(
     describe: Callable[[T], tuple[str, float, float]],
     targets: Sequence[float],
     executor: Executor | None = None,
-) -> tuple[Point[T], ...]:
+) -> tuple[ParetoPoint[T], ...]:
     """A model for every target.
 
     Args:
@@ -48,10 +28,9 @@ def curve(
         targets: shares of the cost to keep.
         executor: where to make them; here by default.
     """
-    run = map if executor is None else executor.map
-    found = [(*describe(made), made) for made in run(evaluate, targets)]
+    found = [(*describe(made), made) for made in run(evaluate, targets, executor)]
     return tuple(
-        Point(name, cost, quality, made, _dominated(cost, quality, [f[1:3] for f in found]))
+        ParetoPoint(name, cost, quality, made, _dominated(cost, quality, [f[1:3] for f in found]))
         for name, cost, quality, made in found
     )
 

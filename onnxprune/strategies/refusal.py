@@ -1,4 +1,4 @@
-"""Saying no: what was asked, what the closest is, and what stands in the way."""
+"""Refusals: what was asked for, the closest that is possible, and the groups that prevent more."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def too_tight(option: str, limit: str, floor: str, groups: Sequence[str]) -> Inf
     return Infeasible(
         f"{limit} can't be met: {floor} is the least, with every group as narrow as it may be{held}",
         where=option,
-        hint="ask for more, or lower --min-channels or --round-to",
+        hint="raise the limit, or lower --min-channels or --round-to",
     )
 
 
@@ -43,7 +43,7 @@ def drop_refused(limit: float, drop: float, share: float, cost: str = "MACs") ->
 
 
 def no_gain(before: Size, after: Size, speed: Speed | None, tried: Sequence[str]) -> Infeasible | None:
-    """A result that is neither smaller nor faster isn't worth having; `None` if it is.
+    """A result that is neither smaller nor faster is refused; `None` if it is either.
 
     Noise counts for the result: it is refused only where it surely isn't faster.
 

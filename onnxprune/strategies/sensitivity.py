@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 
 from ..contracts.groups import Choice, Group
-from ..execution.prefix import Prefix, Shelf, behind
+from ..execution.prefix import ActivationStore, Prefix, behind
 from ..graph import Array, Network
 from ..quality.loss import Judge
 from ..types import Progress
 from .ladder import Ladder
 
 LEVELS = (0.5, 0.25, 0.75)
-"""Shares of a group to take out, the most telling first."""
+"""Shares of a group to take out, the most informative first."""
 
 
 def sensitivities(
@@ -39,7 +39,7 @@ def sensitivities(
         batches: samples to measure on.
         evaluations: at most this many runs over them; large groups and middle levels come first.
         memory: bytes of activations to hold before they go to a temporary folder.
-        progress: told how many are done.
+        progress: called with how many are done.
 
     Returns:
         For each group: rung -> loss (see `quality.loss.Loss`).
@@ -49,8 +49,8 @@ def sensitivities(
     found: list[dict[int, float]] = [{} for _ in ladders]
     batches = list(batches)
     judge = Judge(network.graph, batches)
-    with closing(Shelf(memory)) as shelf:
-        prefix = Prefix(batches, shelf)
+    with closing(ActivationStore(memory)) as store:
+        prefix = Prefix(batches, store)
         for done, (index, rung) in enumerate(jobs):
             progress(f"Measuring sensitivities: {done} of {len(jobs)}")
             group = ladders[index].group

@@ -1,4 +1,4 @@
-"""Iterative pruning: a part of the way, then a look at what is left, and on.
+"""Iterative pruning: scores and losses are measured again after each step.
 
 Only choices are made step by step. The result is cut from the original at the end and repaired once, against
 the original's own activations, so errors of repair don't add up and a plan can be replayed.
@@ -11,11 +11,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..contracts.choices import Schedule
 from ..contracts.groups import Choice, Group, Scores
 from ..types import Floats, Mask, Progress
 from .ladder import Ladder
-from .meeting import Route, within
-from .schedule import Kind, schedule
+from .limits import AllocationProblem, widest_within
+from .schedule import schedule
 from .widths import Widths
 
 Refresh = Callable[[Choice], Sequence[Ladder]]
@@ -25,11 +26,17 @@ Rescore = Callable[[Choice], Mapping[str, Floats]]
 """The same for scores alone: id of a group -> (units that are left,)."""
 
 
-def stepwise(route: Route, steps: int, kind: Kind, refresh: Refresh, target: float | None = None) -> Route:
-    """The way down as it looks from where all steps but the last have led.
+def stepwise(
+    problem: AllocationProblem,
+    steps: int,
+    kind: Schedule,
+    refresh: Refresh,
+    target: float | None = None,
+) -> AllocationProblem:
+    """The allocation problem with ladders renewed after each step but the last.
 
     Args:
-        route: as it looks from the top.
+        problem: for the whole network.
         steps: how many.
         kind: how much goes in each.
         refresh: looks at what is left.
@@ -40,21 +47,22 @@ def stepwise(route: Route, steps: int, kind: Kind, refresh: Refresh, target: flo
         CannotCut: what is left would not fit together.
     """
     if steps == 1:
-        return route
+        return problem
     if target is None:
-        target = route.allocation.share(within(route))
+        target = problem.allocation.share(widest_within(problem))
     for number, share in enumerate(schedule(target, steps, kind)[:-1], 1):
-        what = route.allocation.what
-        route.progress(f"Step {number} of {steps}: to {share:.3g} of the {what}")
-        choice = route.allocation.choice(max(share, route.allocation.floor))
+        what = problem.allocation.what
+        problem.progress(f"Step {number} of {steps}: to {share:.3g} of the {what}")
+        choice = problem.allocation.choice(max(share, problem.allocation.floor))
         if choice.removes_nothing():
             continue
         found = {ladder.group.id: ladder for ladder in refresh(choice)}
         ladders = [
-            _continued(old, choice, found.get(old.group.id), route.widths) for old in route.allocation.ladders
+            _continued(old, choice, found.get(old.group.id), problem.widths)
+            for old in problem.allocation.ladders
         ]
-        route = replace(route, allocation=replace(route.allocation, ladders=ladders))
-    return route
+        problem = replace(problem, allocation=replace(problem.allocation, ladders=ladders))
+    return problem
 
 
 def _continued(old: Ladder, choice: Choice, new: Ladder | None, widths: Widths) -> Ladder:
@@ -93,7 +101,7 @@ def rescored(
     scores: Scores,
     keep: float,
     steps: int,
-    kind: Kind,
+    kind: Schedule,
     choose: Callable[[Scores, float], Choice],
     rescore: Rescore,
     progress: Progress,
@@ -108,7 +116,7 @@ def rescored(
         kind: how much goes in each.
         choose: which units stay, from scores and the share to keep.
         rescore: looks at what is left.
-        progress: told what begins.
+        progress: called with what begins.
     """
     for number, share in enumerate(schedule(keep, steps, kind)[:-1], 1):
         progress(f"Step {number} of {steps}: to {share:.3g} of the units")

@@ -50,14 +50,14 @@ _COUNTS: Mapping[str, Callable[[int, float], int]] = MappingProxyType(
 def by_rule(
     groups: Sequence[Group], scores: Scores, rule: Callable[[Group, Floats], int], widths: Widths
 ) -> Choice:
-    """Keep the units of highest score in every group, as many as a rule says.
+    """Keep the units of highest score in every group, as many as a rule gives.
 
     Args:
         groups: which units there are.
         scores: for every group, float64 (group.size,).
         rule: from a group and its scores to how many units stay.
         widths: keep a multiple, the nearest, of so many where a group has at least as many, and at least as
-            many as they say.
+            many as `widths.least`.
     """
     kept = {}
     for group, score in zip(groups, scores, strict=True):

@@ -1,4 +1,4 @@
-"""Channels that no kernel reads any more: they go from the network for nothing."""
+"""Channels that no kernel reads any more: removing them loses nothing."""
 
 from __future__ import annotations
 

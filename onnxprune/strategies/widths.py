@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from ..contracts.groups import Group
 from ..cost.rate import fitting
 
-LIKED = 16
+DEFAULT_MULTIPLE = 16
 """Widths are multiples of this unless latency is measured: the CPU kernels of ONNX Runtime
-work on blocks of 8 channels, or 16 with AVX-512. `profile` finds what they really like on a machine."""
+work on blocks of 8 channels, or 16 with AVX-512. `profile` measures the multiple on a machine."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 In: a network, what it shall say (`objective`), samples. Out: a `Finetuned`, never worse than the start on
 samples that nothing was fitted to.
 
-- `options`: every option, declared once; `trainable`: what of a network can change;
+- `trainable`: what of a network can change;
 - `deck`: samples in their order, changed at random (`augment`); `referee`: who judges;
 - `loop`: updates, the best state, the range test; `optimiser`: steps; `checkpoint`: where a run is;
 - `pull`: a penalty that grows on what shall go.
@@ -11,10 +11,10 @@ samples that nothing was fitted to.
 
 from __future__ import annotations
 
+from ..contracts.finetuning import FinetuneOptions
 from .deck import Deck
 from .loop import Lessons, finetuned, pulled
 from .objective import Teacher, of_labels
-from .options import FinetuneOptions
 from .pull import Pull
 from .referee import Both, OfLabels, OfOutputs, Referee
 from .trainable import Trainable, trainable

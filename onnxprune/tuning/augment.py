@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ..contracts.finetuning import Augment
 from ..graph import Array
-from .options import Augment
 
 _REACH = 1 / 14
 """How far images are shifted, as a share of their size."""

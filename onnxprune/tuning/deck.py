@@ -9,10 +9,10 @@ from functools import cached_property
 
 import numpy as np
 
+from ..contracts.finetuning import Augment
 from ..graph import Array
 from ..samples import Samples
 from .augment import augmented
-from .options import Augment
 from .referee import digest_of
 
 Feeds = Mapping[str, Array]

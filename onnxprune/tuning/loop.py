@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..contracts.finetuned import Finetuned
+from ..contracts.finetuning import FinetuneOptions
 from ..errors import Infeasible, InputError
 from ..gradients import Loss, Runner, backward, with_weights
 from ..graph import Array, Network
@@ -20,7 +21,6 @@ from ..types import Progress
 from . import checkpoint
 from .deck import Deck
 from .optimiser import Stepper, share, sizes
-from .options import FinetuneOptions
 from .pull import Pull
 from .referee import Referee
 from .trainable import Trainable

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..contracts.finetuning import Optimiser
 from ..graph import Array
-from .options import Optimiser
 
 _FIRST, _SECOND, _MOMENTUM = 0.9, 0.999, 0.9
 _TINY = 1e-12

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..contracts.finetuning import Regularize
 from ..graph import Array
 from ..types import Mask
-from .options import Regularize
 
 LEFT = 1e-3
 """What `group-l2` leaves of a weight in the end."""

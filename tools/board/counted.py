@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from onnxprune.contracts.timing import Timing
 from onnxprune.contracts.verdict import Size
-from onnxprune.execution.timing import Timing
 from onnxprune.graph import Graph, Network
 from onnxprune.pipeline import opened, sample_sizes, size
 

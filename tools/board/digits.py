@@ -1,4 +1,4 @@
-"""The networks in `models/`: which part of the held-out digits they name rightly."""
+"""The networks in `models/`: their accuracy on held-out digits."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def file_types(work: Path) -> Task:
         folder / "model.onnx",
         {"bytes": tokens[:_CALIBRATION]},
         {"bytes": tokens[_CALIBRATION:]},
-        ("types told rightly",),
+        ("file-type accuracy",),
         score,
     )
 

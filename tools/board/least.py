@@ -1,4 +1,4 @@
-"""How much a tool must be told to prune: tools that take a sparsity don't say where it ends."""
+"""The sparsity to ask of a tool for a share of the MACs: tools that take a sparsity don't take a budget."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def reading(work: Path) -> Task:
         wrong = sum(_distance(a, b) for a, b in zip(texts, truth, strict=True))
         return 100 * right / len(truth), 100 * (1 - wrong / sum(map(len, truth)))
 
-    metrics = ("whole lines read rightly", "characters")
+    metrics = ("lines read correctly", "characters")
     return Task("reading", "PP-OCRv4 text recogniser", model, {"x": calib}, {"x": images}, metrics, score)
 
 
@@ -51,7 +51,7 @@ def orientation(work: Path) -> Task:
         model,
         {"x": calib},
         {"x": images},
-        ("lines told upright or upside down",),
+        ("orientation accuracy",),
         score,
     )
 

@@ -110,7 +110,7 @@ def _tables(found: Diff) -> Iterator[tuple[str, Row, list[Row]]]:
 
 
 def _notes(found: Diff) -> list[str]:
-    """What the numbers leave out or assume, told once where it is the same for both."""
+    """What the numbers leave out or assume, said once where it is the same for both."""
     both = [note for note in found.new.notes if note in found.old.notes]
     sides = (("old", found.old), ("new", found.new))
     return both + [f"{side}: {note}" for side, said in sides for note in said.notes if note not in both]

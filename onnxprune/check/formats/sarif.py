@@ -22,8 +22,8 @@ def sarif(report: Report) -> str:
 
 def sarif_error(message: str) -> str:
     """What SARIF says of a check that could not be made: a run without success."""
-    told = [{"level": "error", "message": {"text": harmless(message)}}]
-    return _run([], {"executionSuccessful": False, "toolExecutionNotifications": told})
+    notifications = [{"level": "error", "message": {"text": harmless(message)}}]
+    return _run([], {"executionSuccessful": False, "toolExecutionNotifications": notifications})
 
 
 def _run(results: list[dict[str, Any]], invocation: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ _WIDTH = 120
 
 
 def table(report: Report) -> RenderableType:
-    """A table for each model; then, where nobody has to scroll for it, what is wrong, and the verdict."""
+    """A table for each model; then what is wrong, and the verdict, last, so that nobody has to scroll."""
     return Renderables(*_parts(report))
 
 
@@ -91,7 +91,7 @@ def bare(title: Text) -> Table:
 
 
 def _matters(finding: Finding) -> bool:
-    """Whether somebody limits it or asked for it, or it changed, or it is all that there is to say."""
+    """Whether a metric is shown: it has a limit, was asked for, changed, or is all that there is."""
     asked = finding.metric in METRICS and METRICS[finding.metric].costly
     return finding.status != "info" or asked or finding.value != finding.baseline
 

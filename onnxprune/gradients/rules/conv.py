@@ -132,7 +132,7 @@ class Sides:
 
 
 def _input_gradient(v: Vjp, w: Window, sides: Sides) -> Tensor:
-    """A transposed convolution, or a plain one with the kernel turned round.
+    """A transposed convolution, or a plain one with a flipped kernel.
 
     ONNX Runtime runs a Conv of constant weights in a blocked layout, up to five times as fast; of other
     weights only kernels of one tap gain.
@@ -146,7 +146,7 @@ def _input_gradient(v: Vjp, w: Window, sides: Sides) -> Tensor:
 
 
 def _turned(weight: Tensor, w: Window, sides: Sides) -> Tensor:
-    """The kernel turned round, with input and output channels exchanged within each group."""
+    """The flipped kernel, with input and output channels exchanged within each group."""
     g, kernel = sides.group, list(w.kernel)
     if sides.width == sides.height == 1:
         turned = weight

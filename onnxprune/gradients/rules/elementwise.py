@@ -1,6 +1,6 @@
 """Functions of one tensor, element by element: the cotangent times the derivative.
 
-Derivatives are told from the output where it tells them: what follows reads it anyway, so it is held in
+Derivatives are computed from the output where possible: what follows reads it anyway, so it is held in
 memory already, and the input can be written over.
 """
 

@@ -22,7 +22,7 @@ _ADDING_SCATTER_SINCE = 16
 def average_pool(v: Vjp) -> Sequence[Cotangent]:
     """Each position of a window gets the same share of its cotangent.
 
-    The share is 1 / (what the pool divides by), which the operator itself tells when it is run on ones: what
+    The share is 1 / (what the pool divides by), which the operator itself gives when it is run on ones: what
     counts at a border differs between operator sets and runtimes.
     """
     w = window(v, v.attr("kernel_shape"))

@@ -21,7 +21,7 @@ _SEQUENCE_LENGTHS, _PEEPHOLES = 4, 7
 
 
 @dataclass(frozen=True)
-class Way:
+class Direction:
     """One direction of a recurrent layer.
 
     Attributes:
@@ -85,36 +85,36 @@ class Slopes:
 
 def lstm(v: Vjp) -> Sequence[Cotangent]:
     """LSTM without peepholes."""
-    return _recurrent(v, _lstm_way)
+    return _recurrent(v, _lstm_direction)
 
 
 def gru(v: Vjp) -> Sequence[Cotangent]:
     """GRU, with the reset before or after the product."""
-    return _recurrent(v, _gru_way)
+    return _recurrent(v, _gru_direction)
 
 
 def rnn(v: Vjp) -> Sequence[Cotangent]:
     """RNN with tanh, relu or sigmoid."""
-    return _recurrent(v, _rnn_way)
+    return _recurrent(v, _rnn_direction)
 
 
-def _lstm_way(v: Vjp, way: Way, d: int) -> Slopes:
+def _lstm_direction(v: Vjp, direction: Direction, d: int) -> Slopes:
     """The cell c' = f c + i g, the state h = o tanh(c').
 
     From a step's dh and dc: dc += dh o (1 - tanh(c')²); then dz = (dc g i(1-i), dh tanh(c') o(1-o),
     dc c f(1-f), dc i (1-g²)), in ONNX's order of gates; before it, dh = dz R and dc = dc f.
     """
-    zi, zo, zf, zc = way.gates(4)
+    zi, zo, zf, zc = direction.gates(4)
     i, o, f = (z.map("Sigmoid") for z in (zi, zo, zf))
     g = zc.map("Tanh")
-    c0 = _first_state(v, 6, d, way)
+    c0 = _first_state(v, 6, d, direction)
     fresh = i * g
 
     def step(states: Sequence[Tensor], at: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         cell = at[0] * states[0] + at[1]
         return [cell], [states[0], cell]
 
-    _, (before, cells) = scan(v.tape, [c0], [f, fresh], step, backward=way.backward)
+    _, (before, cells) = scan(v.tape, [c0], [f, fresh], step, backward=direction.backward)
     bent = cells.map("Tanh")
     slope_c = o * (1.0 - bent * bent)
     factors = [g * i * (1.0 - i), bent * o * (1.0 - o), before * f * (1.0 - f), i * (1.0 - g * g)]
@@ -125,33 +125,35 @@ def _lstm_way(v: Vjp, way: Way, d: int) -> Slopes:
         dh = dy + states[0]
         dc = states[1] + dh * slope
         dz = dh.tape.concat([dc, dh, dc, dc], 1) * factors_now
-        return [dz.matmul(way.r), dc * keep], [dz]
+        return [dz.matmul(direction.r), dc * keep], [dz]
 
-    dc = _last_cotangent(v, 2, d, way)
-    (h, c), (dz,) = scan(v.tape, [way.dh, dc], [way.dy, slope_c, factor, f], back, backward=not way.backward)
-    return Slopes(dz, dz, (way.before,), h, c)
+    dc = _last_cotangent(v, 2, d, direction)
+    (h, c), (dz,) = scan(
+        v.tape, [direction.dh, dc], [direction.dy, slope_c, factor, f], back, backward=not direction.backward
+    )
+    return Slopes(dz, dz, (direction.before,), h, c)
 
 
-def _gru_way(v: Vjp, way: Way, d: int) -> Slopes:
+def _gru_direction(v: Vjp, direction: Direction, d: int) -> Slopes:
     """The state h' = (1 - z) n + z h, with n = tanh(W x + r (R h)) or tanh(W x + R (r h)).
 
     From a step's dh: dz = dh (h - n) z(1-z) and dn = dh (1-z)(1-n²), then dr through the product that the
     reset is before or behind; before it, dh = dh z + what all three gates send back.
     """
     after = bool(v.attr("linear_before_reset", 0))
-    zz, zr, by_input, by_state = way.gates(3, reset_apart=True)
+    zz, zr, by_input, by_state = direction.gates(3, reset_apart=True)
     z, r = zz.map("Sigmoid"), zr.map("Sigmoid")
-    r_zr, r_n = way.r.slice([0], [2 * way.hidden], [0]), _rows(way.r, 2, way.hidden)
+    r_zr, r_n = direction.r.slice([0], [2 * direction.hidden], [0]), _rows(direction.r, 2, direction.hidden)
     if after:
         n = (by_input + r * by_state).map("Tanh")
         slope_r = by_state * r * (1.0 - r)
     else:
-        inner = by_input + (r * way.before).matmul(r_n.transpose(1, 0))
-        if way.bias_r is not None:
-            inner = inner + _rows(way.bias_r, 2, way.hidden)
+        inner = by_input + (r * direction.before).matmul(r_n.transpose(1, 0))
+        if direction.bias_r is not None:
+            inner = inner + _rows(direction.bias_r, 2, direction.hidden)
         n = inner.map("Tanh")
-        slope_r = way.before * r * (1.0 - r)
-    slope_z = (way.before - n) * z * (1.0 - z)
+        slope_r = direction.before * r * (1.0 - r)
+    slope_z = (direction.before - n) * z * (1.0 - z)
     slope_n = (1.0 - z) * (1.0 - n * n)
 
     def back(states: Sequence[Tensor], at: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
@@ -160,32 +162,32 @@ def _gru_way(v: Vjp, way: Way, d: int) -> Slopes:
         dz, dn = dh * k_z, dh * k_n
         if after:
             dr, du = dn * k_r, dn * reset
-            before = dh * keep + dh.tape.concat([dz, dr, du], 1).matmul(way.r)
+            before = dh * keep + dh.tape.concat([dz, dr, du], 1).matmul(direction.r)
         else:
             dq = dn.matmul(r_n)
             dr = dq * k_r
             before = dh * keep + dh.tape.concat([dz, dr], 1).matmul(r_zr) + dq * reset
         return [before], [dh.tape.concat([dz, dr, dn], 1)]
 
-    scanned = [way.dy, z, slope_z, slope_n, slope_r, r]
-    (h,), (dz,) = scan(v.tape, [way.dh], scanned, back, backward=not way.backward)
+    scanned = [direction.dy, z, slope_z, slope_n, slope_r, r]
+    (h,), (dz,) = scan(v.tape, [direction.dh], scanned, back, backward=not direction.backward)
     if not after:
-        return Slopes(dz, dz, (way.before, way.before, r * way.before), h)
-    d_z, d_r, d_n = _parts(dz, [way.hidden] * 3)
-    return Slopes(dz, v.tape.concat([d_z, d_r, d_n * r], 2), (way.before,), h)
+        return Slopes(dz, dz, (direction.before, direction.before, r * direction.before), h)
+    d_z, d_r, d_n = _parts(dz, [direction.hidden] * 3)
+    return Slopes(dz, v.tape.concat([d_z, d_r, d_n * r], 2), (direction.before,), h)
 
 
-def _rnn_way(v: Vjp, way: Way, d: int) -> Slopes:
+def _rnn_direction(v: Vjp, direction: Direction, d: int) -> Slopes:
     """The state h' = a(z): dz = dh a'(z), and before it dh = dz R."""
     names = v.attr("activations") or ["Tanh"] * (d + 1)
-    slope = _KINDS[_text(names[d]).lower()](way.h)
+    slope = _KINDS[_text(names[d]).lower()](direction.h)
 
     def back(states: Sequence[Tensor], at: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         dz = (at[0] + states[0]) * at[1]
-        return [dz.matmul(way.r)], [dz]
+        return [dz.matmul(direction.r)], [dz]
 
-    (h,), (dz,) = scan(v.tape, [way.dh], [way.dy, slope], back, backward=not way.backward)
-    return Slopes(dz, dz, (way.before,), h)
+    (h,), (dz,) = scan(v.tape, [direction.dh], [direction.dy, slope], back, backward=not direction.backward)
+    return Slopes(dz, dz, (direction.before,), h)
 
 
 _KINDS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -196,7 +198,7 @@ _KINDS: dict[str, Callable[[Tensor], Tensor]] = {
 """Activation of an RNN -> its derivative, from what it gives."""
 
 
-def _recurrent(v: Vjp, differentiate: Callable[[Vjp, Way, int], Slopes]) -> Sequence[Cotangent]:
+def _recurrent(v: Vjp, differentiate: Callable[[Vjp, Direction, int], Slopes]) -> Sequence[Cotangent]:
     """The cotangents of all inputs, from those of each direction.
 
     Raises:
@@ -251,21 +253,21 @@ def _text(value: bytes | str) -> str:
 
 
 def _slopes(
-    v: Vjp, differentiate: Callable[[Vjp, Way, int], Slopes], d: int, gates: int
+    v: Vjp, differentiate: Callable[[Vjp, Direction, int], Slopes], d: int, gates: int
 ) -> dict[int, Tensor]:
     """The cotangents by input, of one direction, without the axis of directions."""
-    way = _way(v, d, gates)
-    found = differentiate(v, way, d)
+    direction = _direction(v, d, gates)
+    found = differentiate(v, direction, d)
     dz, dz_r = found.dz, found.dz_r
-    rows, rows_r = _flat(dz, gates * way.hidden), _flat(dz_r, gates * way.hidden)
+    rows, rows_r = _flat(dz, gates * direction.hidden), _flat(dz_r, gates * direction.hidden)
     inputs = v.shape(1)[2]
-    result = {0: dz.matmul(way.w), 1: _product(rows, _flat(way.x, inputs))}
+    result = {0: dz.matmul(direction.w), 1: _product(rows, _flat(direction.x, inputs))}
     if len(found.states) == 1:
-        result[2] = _product(rows_r, _flat(found.states[0], way.hidden))
+        result[2] = _product(rows_r, _flat(found.states[0], direction.hidden))
     else:
-        parts = _parts(dz_r, [way.hidden] * gates)
+        parts = _parts(dz_r, [direction.hidden] * gates)
         products = [
-            _product(_flat(part, way.hidden), _flat(state, way.hidden))
+            _product(_flat(part, direction.hidden), _flat(state, direction.hidden))
             for part, state in zip(parts, found.states, strict=True)
         ]
         result[2] = v.tape.concat(products, 0)
@@ -293,7 +295,7 @@ def _rows(x: Tensor, gate: int, hidden: int) -> Tensor:
     return x.slice([gate * hidden], [(gate + 1) * hidden], [0])
 
 
-def _way(v: Vjp, d: int, gates: int) -> Way:
+def _direction(v: Vjp, d: int, gates: int) -> Direction:
     hidden, x = v.shape(2)[2], v.x(0)
     direction = v.attr("direction", "forward")
     backward = direction == "reverse" or d == 1
@@ -309,7 +311,7 @@ def _way(v: Vjp, d: int, gates: int) -> Way:
     dy = v.cotangents[0]
     last = v.cotangents[1] if len(v.cotangents) > 1 else None
     nothing = v.tape.zeros(states.shape(), v.dtype)
-    return Way(
+    return Direction(
         x=x,
         w=_pick(v.x(1), d, 0),
         r=_pick(v.x(2), d, 0),
@@ -342,13 +344,13 @@ def _state(v: Vjp, i: int, d: int, hidden: int) -> Tensor:
     return v.tape.zeros(_state_shape(v, hidden), v.x(0).dtype)
 
 
-def _first_state(v: Vjp, i: int, d: int, way: Way) -> Tensor:
-    return _state(v, i, d, way.hidden)
+def _first_state(v: Vjp, i: int, d: int, direction: Direction) -> Tensor:
+    return _state(v, i, d, direction.hidden)
 
 
-def _last_cotangent(v: Vjp, output: int, d: int, way: Way) -> Tensor:
+def _last_cotangent(v: Vjp, output: int, d: int, direction: Direction) -> Tensor:
     found = v.cotangents[output] if len(v.cotangents) > output else None
-    return v.tape.zeros(_state_shape(v, way.hidden), v.dtype) if found is None else _pick(found, d, 0)
+    return v.tape.zeros(_state_shape(v, direction.hidden), v.dtype) if found is None else _pick(found, d, 0)
 
 
 RULES: dict[str, Rule] = {"GRU": gru, "LSTM": lstm, "RNN": rnn}

@@ -1,4 +1,4 @@
-"""Resize: a linear map along each axis, whose matrix the operator itself tells."""
+"""Resize: a linear map along each axis, whose matrix the operator itself gives."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ import numpy as np
 from ...graph import Array, Edits, Graph, Node, make_node
 from ...graph.behind import fresh, insert, is_free
 from ...types import Floats
+from .arranged import arranged
 from .storage import stored, weights
 from .table import LINEAR
 
@@ -181,7 +182,7 @@ class Nowhere(Intercept):
 
 
 def intercept(graph: Graph, node: Node, weight: int) -> Intercept | None:
-    """Where the bias of a linear node is, or can be; `None` if what is added there can't be told apart.
+    """Where the bias of a linear node is, or can be; `None` if what is added there is not clear.
 
     Args:
         graph: the graph.
@@ -211,5 +212,8 @@ def intercept(graph: Graph, node: Node, weight: int) -> Intercept | None:
 
 
 def _is_vector(graph: Graph, name: str) -> bool:
-    held = stored(graph, name)
-    return held is not None and all(n == 1 for n in graph.shape_of_constant(held)[:-1])
+    held, made = stored(graph, name), arranged(graph, name)
+    if held is None:
+        return False
+    shape = graph.shape_of_constant(held) if made is None else made.shapes[-1]
+    return all(n == 1 for n in shape[:-1])

@@ -149,11 +149,11 @@ class Transposed(Layout):
         dilations = tuple(node.attrs.get("dilations", ones))
         inner = Convolution(kernel, ones, dilations, ((0, 0),) * len(kernel), node.attrs.get("group", 1))
         mode = node.attrs.get("auto_pad", "NOTSET")
-        told = mode in ("NOTSET", "VALID") and "output_shape" not in node.attrs
+        explicit = mode in ("NOTSET", "VALID") and "output_shape" not in node.attrs
         return cls(
             tuple(node.attrs.get("strides", ones)),
             inner,
-            tuple(node.attrs.get("pads", zeros * 2))[: len(kernel)] if told else None,
+            tuple(node.attrs.get("pads", zeros * 2))[: len(kernel)] if explicit else None,
             mode,
             tuple(node.attrs.get("output_padding", zeros)),
         )

@@ -8,6 +8,7 @@ import numpy as np
 
 from ...graph import Array, Graph
 from ...types import Floats
+from .arranged import arranged
 from .table import LINEAR
 
 
@@ -29,6 +30,9 @@ def weights(graph: Graph, name: str) -> Array:
     if name in graph.constants:
         nothing = zero_point(graph, name)
         return graph.array(name) if nothing is None else graph.array(name) - nothing
+    made = arranged(graph, name)
+    if made is not None:
+        return made.value(graph.array(made.source))
     node = graph.producer[name]
     values, scale, *zero = (graph.array(i) for i in node.inputs)
     return dequantized(values, scale, zero[0] if zero else np.zeros_like(scale), node.attrs.get("axis", 1))
@@ -46,9 +50,14 @@ def zero_point(graph: Graph, name: str) -> Floats | None:
 
 
 def stored(graph: Graph, name: str) -> str | None:
-    """The constant that a tensor is, or that DequantizeLinear makes it of, not in blocks; else `None`."""
+    """The constant that a tensor is, or is made of; else `None`.
+
+    Made by Cast, Reshape and Transpose of floats, or by DequantizeLinear, not in blocks.
+    """
     if name in graph.constants:
         return name
+    if (rearranged := arranged(graph, name)) is not None:
+        return rearranged.source
     made = graph.producer.get(name)
     if made is None or made.op != "DequantizeLinear" or any(i not in graph.constants for i in made.inputs):
         return None

@@ -12,7 +12,6 @@ In: a network. Out: a `ChannelSpace` (see `contracts.reduction.Space`).
 from __future__ import annotations
 
 from .analysis import Analysis, ChannelGroup
-from .find import Granularity
 from .space import Channels, ChannelSpace
 
-__all__ = ["Analysis", "ChannelGroup", "ChannelSpace", "Channels", "Granularity"]
+__all__ = ["Analysis", "ChannelGroup", "ChannelSpace", "Channels"]

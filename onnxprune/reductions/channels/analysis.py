@@ -1,6 +1,6 @@
 """Which channels of a graph can be removed together, and where each of them lives.
 
-Units are numbered through the whole graph here; outside of this room they are numbered within their groups.
+Units are numbered through the whole graph here, and within their groups outside of this subpackage.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Analysis:
         return result
 
     def exact(self, kept: Mask) -> Mask:
-        """The same, but for groups of which no comparison can tell: they stay whole."""
+        """The same, but groups that no comparison can cover stay whole."""
         found = kept.copy()
         for group in self.groups:
             found[group.units] |= group.approximate

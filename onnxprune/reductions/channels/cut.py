@@ -50,14 +50,25 @@ def _edit_constants(graph: Graph, record: Record) -> None:
         if len(uses) == 1 and uses[0].untied is None and _is_only_use(graph, uses[0]):
             record.edits.constants[name] = taken(array, uses[0].view, uses[0].label)
             continue
-        for found in changed:
-            part = taken(array, found.view, found.label)
+        parts = [taken(array, found.view, found.label) for found in changed]
+        if _is_cut_alike(graph, name, changed, parts):
+            record.edits.constants[name] = parts[0]
+            continue
+        for found, part in zip(changed, parts, strict=True):
             if found.untied is not None:
                 record.edits.folded[found.untied] = part
             elif found.use is not None:
                 record.edits.literals[found.use] = part
             else:
                 record.edits.constants[name] = part
+
+
+def _is_cut_alike(graph: Graph, name: str, uses: list[ConstantLabel], parts: list[Array]) -> bool:
+    """Whether all that read a constant go on reading the same: then it stays one, under its name."""
+    wanted = {(node.index, i) for node, i in graph.readers[name]}
+    if name in graph.outputs or wanted != {found.use for found in uses}:
+        return False
+    return all(part.tobytes() == parts[0].tobytes() for part in parts) and len({p.shape for p in parts}) == 1
 
 
 def _is_only_use(graph: Graph, found: ConstantLabel) -> bool:

@@ -1,7 +1,7 @@
-"""Which channels can be removed together: from what the rules of a walk say to groups of units.
+"""Which channels can be removed together: from the record of a walk to groups of units.
 
 After the walk, edges make units (connected components). What is left to decide is what becomes of a
-grid of which somebody needs whole rows, such as attention heads: either each row is one unit, or rows
+grid of which an operator needs whole rows, such as attention heads: either each row is one unit, or rows
 stay and each is made equally narrower.
 """
 
@@ -12,12 +12,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Literal
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from ...contracts.choices import Granularity
 from ...contracts.effect import Member, Place
 from ...contracts.groups import Blocked, Lanes
 from ...contracts.selection import keep_best
@@ -31,8 +29,8 @@ from ...ops.record import Cover, Frozen, Inconsistent, Record, Selection
 from ...ops.walk import Walk
 from ...types import Cause, Mask, Units
 from .analysis import Analysis, ChannelGroup, Reader
+from .components import components
 
-Granularity = Literal["auto", "head", "width"]
 SHARES = (0.5, 0.25, 0.75)
 """What rehearsals keep of every group; one does where no shuffle can change the order of what stays."""
 _ROWS = "its rows must stay equally wide"
@@ -133,9 +131,7 @@ class _Resolution:
         if not edges:
             return np.arange(self.record.size, dtype=np.int64)
         a, b = (np.concatenate(side) for side in zip(*edges, strict=True))
-        size = self.record.size
-        links = coo_array((np.ones(len(a), np.int32), (a, b)), shape=(size, size))
-        return connected_components(links, directed=False)[1].astype(np.int64)
+        return components(self.record.size, a, b)
 
     def _frozen(self, unit: Units, ids: Sequence[Ids]) -> Mask:
         frozen = np.zeros(int(unit.max(initial=-1)) + 1, bool)
@@ -174,8 +170,7 @@ class _Resolution:
         rows = np.repeat(np.arange(len(covers)), [len(t) for t in touched])
         columns = np.concatenate(touched) if touched else rows
         size = len(covers) + len(frozen)
-        links = coo_array((np.ones(len(rows), np.int8), (rows, columns + len(covers))), shape=(size, size))
-        return connected_components(links, directed=False)[1][: len(covers)].astype(np.int64)
+        return components(size, rows, columns + len(covers))[: len(covers)]
 
     def _outcome(self, options: Sequence[tuple[list[tuple[Ids, Ids]], list[Ids]]]) -> tuple[Units, Mask]:
         unit = self._components([*self.record.edges, *(e for joined, _ in options for e in joined)])
@@ -216,8 +211,8 @@ class _Resolution:
     def _uneven(self, node: int, blocked: Units, others: Units) -> None:
         """Rows of a grid hold different numbers of blocked units: the others stay as long as these do."""
         self.frozen[others] = True
-        ways = [self.causes[k].unblock for k in distinct(self.cause_of[blocked]) if k >= 0] or [NOTHING]
-        self._stay(others, Cause(node, _ROWS, jointly(ways)))
+        hints = [self.causes[k].unblock for k in distinct(self.cause_of[blocked]) if k >= 0] or [NOTHING]
+        self._stay(others, Cause(node, _ROWS, jointly(hints)))
 
     def _stay(self, units: Units, cause: Cause) -> None:
         self.cause_of[units] = len(self.causes)
@@ -270,10 +265,7 @@ class _Resolution:
         sets = [units for _, units in produced]
         sets += [distinct(np.concatenate(g.rows)) for g in self.grids]
         first = np.concatenate([np.full(len(s), s[0]) for s in sets])
-        links = coo_array(
-            (np.ones(len(first), np.int8), (first, np.concatenate(sets))), shape=(self.count,) * 2
-        )
-        group = connected_components(links, directed=False)[1].astype(np.int64)
+        group = components(self.count, first, np.concatenate(sets))
         nodes: dict[int, list[int]] = {}
         units: dict[int, list[Units]] = {}
         for index, some in produced:
@@ -359,15 +351,15 @@ class _Resolution:
         result = []
         for made in self.record.produced:
             units = self.unit[made.ids]
-            stuck = units[~free[units]]
-            if stuck.size and (units.size > 1 or self.frozen[units].any()):
-                silent = stuck[self.cause_of[stuck] < 0]
+            blocked = units[~free[units]]
+            if blocked.size and (units.size > 1 or self.frozen[units].any()):
+                silent = blocked[self.cause_of[blocked] < 0]
                 if silent.size:
                     reason = _ROWS if self.frozen[silent].any() else _ALONE
                     self._stay(silent, Cause(made.node, reason, NOTHING))
-                found, times = np.unique(self.cause_of[stuck], return_counts=True)
+                found, times = np.unique(self.cause_of[blocked], return_counts=True)
                 cause = self.causes[found[times.argmax()]]
-                result.append(Blocked(made.node, int(stuck.size), cause))
+                result.append(Blocked(made.node, int(blocked.size), cause))
         return tuple(result)
 
 

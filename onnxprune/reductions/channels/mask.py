@@ -60,7 +60,7 @@ def counterpart(graph: Graph, node: Node) -> Node:
 
 
 def spread(values: Array, reader: Reader) -> Array:
-    """What is said of every unit of `reader.place`, so that it broadcasts over `reader.view`."""
+    """A value for each unit of `reader.place`, so that it broadcasts over `reader.view`."""
     shape = [1] * len(reader.view)
     for axis, length in zip(reader.place.axes, values.shape, strict=True):
         shape[axis] = length

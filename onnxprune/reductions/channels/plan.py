@@ -15,7 +15,7 @@ from ...types import Mask, Shape, Units
 from .analysis import Analysis, ChannelGroup
 
 _Key = tuple[str, Shape, tuple[int, ...]]
-"""What a plan says of a place: a constant, its view, and axes of that."""
+"""A place in a plan: a constant, its view, and axes of that."""
 
 
 def written(analysis: Analysis, kept: Mask) -> tuple[PlannedGroup, ...]:
@@ -58,7 +58,7 @@ def fit(groups: Iterable[PlannedGroup], graph: Graph, analysis: Analysis) -> Mas
     places = _places(analysis)
     stays = _Stays(analysis)
     known = [(tensor, _found(tensor, places, graph)) for group in groups for tensor in group.tensors]
-    # A vector that several layers share is in several places: what others say tells which one is meant.
+    # A vector that several layers share is in several places: the other weights decide which one is meant.
     for tensor, found in sorted(known, key=lambda one: len(one[1])):
         stays.put(tensor, found)
     kept = stays.kept
@@ -70,7 +70,7 @@ def fit(groups: Iterable[PlannedGroup], graph: Graph, analysis: Analysis) -> Mas
 
 
 class _Stays:
-    """Which units stay, as far as it has been said."""
+    """Which units stay, as far as the plan was read."""
 
     def __init__(self, analysis: Analysis) -> None:
         self.kept = np.ones(analysis.count, bool)
@@ -78,10 +78,10 @@ class _Stays:
         self._free = analysis.group_of >= 0
 
     def put(self, tensor: PlannedTensor, found: Sequence[Place]) -> None:
-        """Say it of the first of some places that it can be said of.
+        """Set it at the first of some places where it can be set.
 
         Raises:
-            InputError: it can be said of none; the message is about the first.
+            InputError: it can be set at none; the message is about the first.
         """
         reasons = []
         for place in found:
@@ -98,10 +98,10 @@ class _Stays:
         if any(not 0 <= i < units.size for i in tensor.kept):
             return InputError(f"keeps an index outside 0..{units.size - 1}", where=where)
         stays = self._stays(tensor, units)
-        stuck = np.flatnonzero(~stays & ~self._free[units])
-        if stuck.size:
+        fixed = np.flatnonzero(~stays & ~self._free[units])
+        if fixed.size:
             hint = "see 'onnxprune inspect'"
-            return InputError(f"index {stuck[0]} can't be removed", where=where, hint=hint)
+            return InputError(f"index {fixed[0]} can't be removed", where=where, hint=hint)
         other = np.flatnonzero(self._seen[units] & (self.kept[units] != stays))
         if other.size:
             reason = f"index {other[0]} is coupled with one that another tensor of the plan treats otherwise"
@@ -151,7 +151,7 @@ def _why_unfit(group: ChannelGroup, kept: Mask) -> str | None:
 
 
 def _places(analysis: Analysis) -> dict[_Key, list[Place]]:
-    """Where units are, by what a plan says of it; places with the same units once."""
+    """Where units are, by constant, view and axes; places with the same units once."""
     found: dict[_Key, dict[bytes, Place]] = {}
     for member in analysis.members:
         for place in member.places:

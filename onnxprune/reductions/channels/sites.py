@@ -19,7 +19,14 @@ from .analysis import Analysis, ChannelGroup, Reader
 _FOLDED = frozenset({"BatchNormalization", "Add", "Mul", "Sub", "Div"})
 """With constants, these would be part of the filter in another export of the same network."""
 
-_CARRIERS = frozenset({*_FOLDED, "Identity", "Dropout", "Concat", "Sum", "Cast"})
+_CARRIERS = frozenset(
+    {
+        *_FOLDED,
+        *("AveragePool", "GlobalAveragePool", "GlobalMaxPool", "MaxPool", "Resize"),
+        *("Cast", "Concat", "Dropout", "Identity", "Pad", "Sum"),
+        *("Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"),
+    }
+)
 """What a signal passes on its way to its ReLU."""
 
 
@@ -184,9 +191,11 @@ def activations(graph: Graph, analysis: Analysis, group: ChannelGroup) -> tuple[
 
 
 def is_relu(graph: Graph, node: Node) -> bool:
-    """Whether a node gives exact zeros for what is negative: Relu, or Clip from 0 (ReLU6)."""
+    """Whether a node gives exact zeros for what is negative: Relu, Clip from 0 (ReLU6), or Max with 0."""
     if node.op in ("Relu", "ThresholdedRelu"):
         return True
+    if node.op == "Max" and len(node.inputs) == 2:
+        return any(name in graph.constants and not graph.array(name).any() for name in node.inputs)
     if node.op != "Clip":
         return False
     low = node.attrs.get("min")

@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from ...contracts.choices import Granularity
 from ...contracts.effect import Effect
 from ...contracts.gates import ORDERS, Order, WantedGates
 from ...contracts.groups import Blocked, Choice, Group
@@ -25,7 +26,7 @@ from ...contracts.reduction import (
     Trace,
     Wanted,
 )
-from ...contracts.request import Kernel, Kind
+from ...contracts.request import Kernel, SumKind
 from ...contracts.stats import Need, Stats
 from ...contracts.weights import Weight
 from ...graph import Graph, Network
@@ -35,7 +36,7 @@ from ...types import Cause, Mask, Units
 from . import plan, sites
 from .analysis import Analysis, ChannelGroup
 from .cut import recorded
-from .find import Granularity, analyze
+from .find import analyze
 from .gates import gated
 from .mask import masked
 from .readings import reading
@@ -63,6 +64,15 @@ class Channels:
 
         Raises:
             Infeasible: no consistent set of channels was found (a rule is broken).
+
+        Example:
+            >>> from onnxprune.graph import Network, load
+            >>> space = Channels().find(Network(load("models/digits-residual.onnx")))
+            >>> group = space.groups[0]
+            >>> group.name, group.size, group.kind
+            ('/stem/conv/Conv', 32, 'channel')
+            >>> len(group.layers)  # a residual stream: several layers make its channels
+            3
         """
         return ChannelSpace(
             network,
@@ -136,20 +146,20 @@ class ChannelSpace:
     def without(self, ids: Collection[str], cause: Cause) -> ChannelSpace:
         """See `Space.without`."""
         left = self.analysis
-        groups, stuck, causes, cause_of = [], list(left.blocked), list(left.causes), left.cause_of.copy()
+        groups, blocked, causes, cause_of = [], list(left.blocked), list(left.causes), left.cause_of.copy()
         for group in left.groups:
             if group.id not in ids:
                 groups.append(group)
                 continue
             # Without a node of its own, the cause is at the node whose channels stay.
             by = [cause if cause.by >= 0 else replace(cause, by=node) for node in group.nodes]
-            stuck += [Blocked(node, group.size, one) for node, one in zip(group.nodes, by, strict=True)]
+            blocked += [Blocked(node, group.size, one) for node, one in zip(group.nodes, by, strict=True)]
             cause_of[group.units] = len(causes)
             causes.append(by[0])
         return ChannelSpace(
             self.network,
             replace(
-                left, groups=tuple(groups), blocked=tuple(stuck), causes=tuple(causes), cause_of=cause_of
+                left, groups=tuple(groups), blocked=tuple(blocked), causes=tuple(causes), cause_of=cause_of
             ),
         )
 
@@ -208,7 +218,7 @@ class ChannelSpace:
 
     def wanted(self, needs: frozenset[Need]) -> Wanted:
         """See `Space.wanted`."""
-        kinds: defaultdict[Key, set[Kind]] = defaultdict(set)
+        kinds: defaultdict[Key, set[SumKind]] = defaultdict(set)
         for consumer in self.consumers:
             if "consumers" in needs:
                 kinds[consumer.activation].add("gram")
@@ -290,8 +300,8 @@ def _kernel(graph: Graph, consumer: Consumer) -> Kernel | None:
     node = graph.nodes[consumer.node]
     weight = weights(graph, consumer.weight).astype(np.float64)
     if node.op == "Conv" and node.attrs.get("group", 1) == 1:
-        said = ("auto_pad", "dilations", "pads", "strides")
-        return Kernel(weight, {k: v for k, v in node.attrs.items() if k in said})
+        placing = ("auto_pad", "dilations", "pads", "strides")
+        return Kernel(weight, {k: v for k, v in node.attrs.items() if k in placing})
     if node.op in ("Gemm", "MatMul") and weight.ndim == 2:
         return Kernel(np.moveaxis(weight, consumer.axes[0], 1), {})
     return None

@@ -4,13 +4,13 @@ In: a network. Out: a `ValueSpace` (see `contracts.reduction.Space`).
 
 - `single`: each weight of a convolution or matrix product; `kernels`: what one filter reads of one channel;
 - `values`: what both share: mask, cut, trace and plan;
-- another pattern of values (blocks, N:M): a space here that says which values a unit is made of.
+- another pattern of values (blocks, N:M): a space here with the values of each unit.
 """
 
 from __future__ import annotations
 
 from .kernels import Kernels, KernelSpace
 from .single import Weights, WeightSpace
-from .values import Among, ValueSpace
+from .values import ValueSpace
 
-__all__ = ["Among", "KernelSpace", "Kernels", "ValueSpace", "WeightSpace", "Weights"]
+__all__ = ["KernelSpace", "Kernels", "ValueSpace", "WeightSpace", "Weights"]

@@ -122,7 +122,7 @@ class KernelSpace(ValueSpace):
         for group in self.groups:
             layer, key = self.layer(group), self.activation(group)
             if key is not None:
-                said = ("auto_pad", "dilations", "pads", "strides")
-                attrs = {k: v for k, v in layer.node.attrs.items() if k in said}
+                placing = ("auto_pad", "dilations", "pads", "strides")
+                attrs = {k: v for k, v in layer.node.attrs.items() if k in placing}
                 weight = self.network.graph.array(layer.weight).astype(np.float64)
                 yield self.kernels(group), (key, Kernel(weight, attrs))

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...contracts.choices import Among
 from ...contracts.groups import Blocked, Group
 from ...graph import Network
 from ...ops.layers import LinearLayer
 from ...types import Cause, Floats, Mask
-from .values import Among, ValueSpace, layers_once, why_not_free
+from .values import ValueSpace, layers_once, why_not_free
 
 NAME = "weights"
 
@@ -23,7 +24,7 @@ class Weights:
 
     Attributes:
         among: what a weight competes with. The weights of a group compete: those of a layer, each of its
-            outputs keeping equally many where it is `output`. Whether layers compete is not said here.
+            outputs keeping equally many where it is `output`. Whether layers compete is decided elsewhere.
     """
 
     among: Among = "auto"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from ...contracts.effect import Effect
 from ...contracts.groups import Blocked, Choice, Group
 from ...contracts.plan import PlannedLayer, PlannedReduction
 from ...contracts.reduction import Key, Lost, Sparse, Trace, Wanted
-from ...contracts.request import Kind
+from ...contracts.request import SumKind
 from ...contracts.stats import Need
 from ...contracts.weights import Weight
 from ...errors import InputError
@@ -25,10 +25,6 @@ from ...graph.behind import fresh, insert, is_free
 from ...ops.layers import LinearLayer, float_layers
 from ...types import Cause, Floats, Mask, Units
 from .coding import packed, unpacked
-
-Among = Literal["auto", "model", "layer", "output"]
-"""What a weight competes with: all others, those of its layer, or those that make the same output."""
-
 
 _NO_VALUES = "its values are not those of a layer that can lose some"
 
@@ -124,7 +120,7 @@ class ValueSpace:
 
     def wanted(self, needs: frozenset[Need]) -> Wanted:
         """See `Space.wanted`."""
-        kinds: dict[Key, frozenset[Kind]] = {}
+        kinds: dict[Key, frozenset[SumKind]] = {}
         for group in self.groups:
             key = self.activation(group)
             if key is not None and "consumers" in needs:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ..contracts.finetuned import Finetuned
+from ..contracts.finetuning import Augment
 from ..contracts.options import declared
 from ..contracts.options import given as given_of
+from ..contracts.sampling import Calibration, Source
 from ..errors import InputError, UsageError
 from ..execution.sessions import open_session
 from ..gradients import weighted
@@ -34,14 +36,11 @@ from ..tuning import (
     pulled,
     trainable,
 )
-from ..tuning.options import Augment
 from ..types import Mask, Progress
 from .evidence import (
     HELD_BACK,
-    Calibration,
     Evidence,
     Labelled,
-    Source,
     labelled,
     opened,
     sample_sizes,
@@ -108,6 +107,10 @@ def finetune(
         InputError: a model, samples or the checkpoint can't be read or don't fit.
     """
     options = FinetuneOptions(**given) if options is None else replace(options, **given)
+    for name, plain in (("order", "once"), ("regularize", "none")):
+        if getattr(options, name) != plain:
+            hint = "give it to prune, with --finetune"
+            raise UsageError("is about what pruning removes", where=f"--{name}", hint=hint)
     graph = student if isinstance(student, Graph) else load(student)
     original = teacher if isinstance(teacher, Graph) or teacher is None else load(teacher)
     data = None if calib is None else opened(calib, graph, options.seed)

@@ -1,4 +1,4 @@
-"""What quality is, and on which samples it is found out."""
+"""Evaluators: the metric of `--max-drop`, and on which samples it is measured."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from ..errors import UsageError
 from ..graph import Array
 from ..quality.drift import top_classes
-from ..quality.metrics import Batches, Classes, Closeness, Custom, Exam, Function, imported
+from ..quality.metrics import Batches, Classes, Closeness, Custom, Evaluator, Function, imported
 from ..runtime import Session
 from ..samples import Samples
-from ..strategies.max_drop import Exams
+from ..strategies.max_drop import Evaluators
 from .evidence import Evidence, Labelled, require_classes
 
 
-def exams(
+def evaluators(
     evidence: Evidence,
     labels: Labelled | None,
     metric: str | Function | None,
@@ -25,8 +25,8 @@ def exams(
     *,
     batch: int,
     seed: int,
-) -> Exams:
-    """What quality is, and the samples that decide and confirm it.
+) -> Evaluators:
+    """Evaluators on the samples that decide, and on those that confirm.
 
     Labelled samples are halved; without labels the samples that nothing was fitted to are used.
 
@@ -43,10 +43,10 @@ def exams(
     """
     parts = _parts(evidence, labels, seed)
     search, confirm = (_exam(metric, part, original, batch) for part in parts)
-    return Exams(search, confirm, (search.marks(original), confirm.marks(original)))
+    return Evaluators(search, confirm, (search.evaluate(original), confirm.evaluate(original)))
 
 
-def whole_exam(
+def whole_evaluator(
     evidence: Evidence,
     labels: Labelled | None,
     metric: str | Function | None,
@@ -54,8 +54,8 @@ def whole_exam(
     *,
     batch: int,
     seed: int,
-) -> Exam:
-    """What quality is, on all labelled samples, or on those that were neither fitted to nor decide anything.
+) -> Evaluator:
+    """An evaluator on all labelled samples, or on those that were neither fitted to nor decide anything.
 
     Raises:
         UsageError: there are no samples, or the metric needs labels.
@@ -93,7 +93,7 @@ def _labelled_part(given: Labelled, rows: NDArray[np.int64]) -> _Part:
     return _Part(replace(given.samples, indices=given.samples.indices[rows]), given.labels[rows])
 
 
-def _exam(metric: str | Function | None, part: _Part, original: Session, batch: int) -> Exam:
+def _exam(metric: str | Function | None, part: _Part, original: Session, batch: int) -> Evaluator:
     if metric is None:
         metric = "agreement" if part.labels is None else "accuracy"
     batches = part.batches(batch)
@@ -101,7 +101,7 @@ def _exam(metric: str | Function | None, part: _Part, original: Session, batch: 
         return Custom(getattr(metric, "__name__", "metric"), metric, batches, part.labels)
     if metric == "accuracy":
         if part.labels is None:
-            raise UsageError("accuracy needs --labels", where="--metric", hint="or say agreement")
+            raise UsageError("accuracy needs --labels", where="--metric", hint="or use --metric agreement")
         require_classes(part.labels)
         return Classes(metric, batches, part.labels)
     if metric == "agreement":

@@ -1,8 +1,8 @@
-"""Where along a path candidates stop being within bounds: bisection with real evaluations.
+"""Bisection along a path of candidates for the last one that is within bounds.
 
-The path is a line from models that surely keep within bounds to models that surely don't. For a budget of
-cost it runs from narrow to wide; for a bound on what is lost, from wide to narrow. Either way the candidate
-wanted is the last one within.
+One end of the path is known to be within bounds, the other one is taken not to be. For a cost budget the path
+runs from narrow to wide networks; for a bound on the loss of quality, from wide to narrow ones. Every step
+makes and evaluates a real candidate.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from ..execution.tasks import run
 
 T = TypeVar("T")
 
@@ -33,7 +35,7 @@ class Trial(Generic[T]):
 
 
 @dataclass(frozen=True)
-class Search(Generic[T]):
+class Bisection(Generic[T]):
     """All that was tried.
 
     Attributes:
@@ -81,7 +83,7 @@ class Effort:
 _DEFAULT = Effort()
 
 
-def edge(
+def bisect(
     evaluate: Callable[[float], T],
     excess: Callable[[T], float],
     *,
@@ -89,7 +91,7 @@ def edge(
     outside: float,
     effort: Effort = _DEFAULT,
     executor: Executor | None = None,
-) -> Search[T]:
+) -> Bisection[T]:
     """Find the last candidate within bounds.
 
     The safe end itself is only tried when nothing else was within bounds.
@@ -105,12 +107,11 @@ def edge(
     Returns:
         Everything that was tried.
     """
-    run = map if executor is None else executor.map
     trials: list[Trial[T]] = []
     near, far = _End(inside, None), _End(outside, None)
     while len(trials) < effort.evaluations:
         at = _next(near, far, effort.tolerance)
-        made = next(iter(run(evaluate, [at])))
+        made = next(run(evaluate, [at], executor))
         trial = Trial(at, made, excess(made))
         trials.append(trial)
         if trial.excess > 0:
@@ -120,9 +121,9 @@ def edge(
         if -effort.tolerance <= trial.excess <= 0 or abs(far.at - near.at) < 1e-3:
             break
     if not any(t.excess <= 0 for t in trials):
-        made_inside = next(iter(run(evaluate, [inside])))
+        made_inside = next(run(evaluate, [inside], executor))
         trials.append(Trial(inside, made_inside, excess(made_inside)))
-    return Search(tuple(trials), inside)
+    return Bisection(tuple(trials), inside)
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from .. import plan as plans
-from ..contracts.options import declared
+from ..contracts.choices import WeightSource
+from ..contracts.options import declared, signed
 from ..contracts.plan import Plan
+from ..contracts.sampling import Calibration, Source
 from ..contracts.stats import Stats
+from ..contracts.timing import Timing
 from ..errors import InputError
-from ..execution.timing import Timing
 from ..graph import Graph, load
 from ..tuning import FinetuneOptions
 from ..types import Progress
@@ -21,25 +23,24 @@ from .begin import begin
 from .curve import Pareto, along
 from .evidence import (
     HELD_BACK,
-    Calibration,
     Evidence,
     Labelled,
-    Source,
+    first_sample,
     labelled,
     opened,
     sample_sizes,
     split,
 )
-from .finetune import read
+from .finetuning import read
 from .load import loaded
 from .options import Options
 from .recipe import replayed
-from .run import Result, Run, Weights, finish
+from .run import Result, Run, finish
 from .search import Setting
 
 
 def silent(_: str) -> None:
-    """Progress that nobody is told."""
+    """Report no progress."""
 
 
 def prune(  # noqa: PLR0913
@@ -73,7 +74,7 @@ def prune(  # noqa: PLR0913
         rewind: the same network with earlier weights: the result has these at the units that stay, and is
             meant to be trained again, as by `finetune` towards labels. Its plan says what stays; `apply` it
             to the earlier network.
-        progress: told what begins.
+        progress: called with what begins.
         given: fields of `Options`: `macs=0.5`.
 
     Raises:
@@ -82,6 +83,17 @@ def prune(  # noqa: PLR0913
         ProofFailed: the surgery was not exact: a bug.
         CheckFailed: the result drifts far.
         InputError: the model or the samples can't be read or don't fit.
+
+    Example:
+        >>> import onnxprune
+        >>> model = "models/digits-plain.onnx"
+        >>> result = onnxprune.prune(model, ratio=0.5, repair="none", measure_latency=False)
+        >>> result.verdict.exact
+        True
+        >>> result.verdict.after.params < result.verdict.before.params
+        True
+        >>> [(group.size, group.kept) for group in result.plan.groups]
+        [(32, 16), (32, 16), (64, 32), (64, 32), (128, 64), (128, 64)]
     """
     run = begin(
         model,
@@ -124,7 +136,7 @@ def pareto(  # noqa: PLR0913
         stats: statistics that `onnxprune calibrate` gathered.
         timing: how latency is measured.
         executor: where models are made, many at a time; latency isn't measured then.
-        progress: told what begins.
+        progress: called with what begins.
         given: fields of `Options`.
 
     Raises:
@@ -153,7 +165,7 @@ def apply(  # noqa: PLR0913
     labels: str | os.PathLike[str] | Labelled | None = None,
     batch: int = 32,
     memory: float = 2e9,
-    weights: Weights = "kept",
+    weights: WeightSource = "kept",
     seed: int | None = None,
     measure_latency: bool = True,
     progress: Progress = silent,
@@ -165,18 +177,26 @@ def apply(  # noqa: PLR0913
     Args:
         model: a file, or a graph.
         plan: a plan, or its file.
-        calib: the samples that repair was fitted to; without them it is left out, and a note says so.
+        calib: the samples that repair was fitted to; without them it is left out, with a note.
         labels: an `.npz` with inputs and `labels`, to measure accuracy on.
         batch: samples that run together.
         memory: bytes of activations to hold in memory.
         weights: those of `model` at the kept indices, or `random` ones to train from scratch, unrepaired.
         seed: of random weights; by default the plan's.
         measure_latency: run both models side by side for the verdict.
-        progress: told what begins.
+        progress: called with what begins.
 
     Raises:
         InputError: the plan does not fit; the message names the first difference.
         ProofFailed: the surgery was not exact: a bug.
+
+    Example:
+        >>> import onnxprune
+        >>> model = "models/digits-plain.onnx"
+        >>> first = onnxprune.prune(model, ratio=0.5, repair="none", measure_latency=False)
+        >>> again = onnxprune.apply(model, first.plan, measure_latency=False)
+        >>> again.model == first.model
+        True
     """
     plan = plan if isinstance(plan, Plan) else plans.read(Path(plan))
     made = dict(plan.options)
@@ -192,8 +212,15 @@ def apply(  # noqa: PLR0913
         lacking = "--calib" if data is None else "the labels that it learned from"
         notes = (*notes, f"the plan's fine-tuning was fitted to samples, and is left out without {lacking}")
         tuned = None
-    timing = Timing(dims=sample_sizes(data, original))
-    found = loaded(original, simplify=options.simplify, dims=timing.dims, progress=progress)
+    timing = Timing(dims=sample_sizes(data, original), sample=first_sample(data))
+    found = loaded(
+        original,
+        simplify=options.simplify,
+        dims=timing.dims,
+        sample=timing.sample,
+        must_run=True,
+        progress=progress,
+    )
     marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, original)
     choose, judge = made.get("held_back", HELD_BACK)
     evidence = Evidence() if data is None else split(data, (choose, judge), options.seed)
@@ -221,7 +248,7 @@ def _options(options: Options | None, given: dict[str, Any]) -> Options:
 _REPLAYED = ("repair", "granularity", "allow_approximate", "simplify", "seed", "inbound_groups")
 
 
-def _of_plan(made: dict[str, Any], weights: Weights, batch: int, memory: float) -> Options:
+def _of_plan(made: dict[str, Any], weights: WeightSource, batch: int, memory: float) -> Options:
     """The options of a plan that say how it is replayed."""
     known = {d.name for d in declared(Options)}
     kept = {name: made[name] for name in _REPLAYED if name in made and name in known}
@@ -231,7 +258,7 @@ def _of_plan(made: dict[str, Any], weights: Weights, batch: int, memory: float) 
 
 
 def _require_replayable(plan: Plan, made: dict[str, Any], where: str) -> None:
-    """Refuse a plan of version 1 that says less than what was done.
+    """Refuse a plan of version 1 that lacks what was removed.
 
     Raises:
         InputError: it does.
@@ -240,7 +267,11 @@ def _require_replayable(plan: Plan, made: dict[str, Any], where: str) -> None:
         reductions = {one.reduction for phase in plan.phases for one in phase.reductions}
         if name in made and what not in reductions and not plan.layers:
             raise InputError(
-                f"a plan of --{name} that says nothing of {what} can't be replayed",
+                f"a plan of --{name} without its {what} can't be replayed",
                 where=where,
                 hint=f"run 'prune --{name}' again",
             )
+
+
+for _function in (prune, pareto):
+    vars(_function)["__signature__"] = signed(_function, Options)

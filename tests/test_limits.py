@@ -13,18 +13,17 @@ from onnxprune.contracts.cut import without
 from onnxprune.contracts.groups import Choice
 from onnxprune.contracts.maker import Candidate
 from onnxprune.contracts.repaired import Repaired
+from onnxprune.contracts.timing import Timing
 from onnxprune.cost.macs import macs
 from onnxprune.cost.memory import peak
 from onnxprune.cost.model import macs_model, parameters_model
-from onnxprune.cost.quantities import ROWS, Beside, driver, read
+from onnxprune.cost.quantities import ROWS, CostMeter, driver, read
 from onnxprune.errors import Infeasible
-from onnxprune.execution.timing import Timing
 from onnxprune.graph import Edits, Graph, Network, infer
 from onnxprune.reductions.channels import Channels
-from onnxprune.runtime import ExecutionOptions
 from onnxprune.strategies.allocation import Allocation
 from onnxprune.strategies.ladder import Ladder
-from onnxprune.strategies.meeting import Route, exceeded, met, within
+from onnxprune.strategies.limits import AllocationProblem, exceeded, meet, widest_within
 from onnxprune.strategies.widths import Widths
 
 
@@ -72,16 +71,16 @@ class Case:
         self.path = Allocation(ladders, macs_model(self.graph, self.network.facts, effect))
         self.lighter = Allocation(ladders, parameters_model(self.graph, effect))
 
-    def route(self, *limits, timing=None, seconds=0.0, maker=Cutter, widths=None):
-        beside = Beside(self.network, timing, seconds)
+    def problem(self, *limits, timing=None, seconds=0.0, maker=Cutter, widths=None):
+        meter = CostMeter(self.network, timing, seconds)
         path = self.lighter if driver(limits) == "--params" else self.path
-        return Route(self.network, path, maker(self.space), widths or Widths(), limits, beside)
+        return AllocationProblem(self.network, path, maker(self.space), widths or Widths(), limits, meter)
 
     def cut(self, choice):
         return without(self.network, [self.space], choice).network
 
     def meet(self, *limits, **options):
-        return self.cut(within(self.route(*limits, **options))).graph
+        return self.cut(widest_within(self.problem(*limits, **options))).graph
 
 
 CASE = Case()
@@ -103,13 +102,13 @@ MEASURES = [
 ]
 
 
-@pytest.mark.parametrize("beside", [(), ("--size", "0.999")], ids=["alone", "with another"])
+@pytest.mark.parametrize("other", [(), ("--size", "0.999")], ids=["alone", "with another"])
 @pytest.mark.parametrize("text", ["0.7", "55%"])
 @pytest.mark.parametrize(("option", "measure"), MEASURES)
-def test_a_share_is_met_and_used_up(option, measure, text, beside):
+def test_a_share_is_met_and_used_up(option, measure, text, other):
     """Alone, what the cost tells is not measured; with another limit everything is."""
     wanted = read(option, text)
-    found = CASE.meet(wanted, *([read(*beside)] if beside and option != beside[0] else []))
+    found = CASE.meet(wanted, *([read(*other)] if other and option != other[0] else []))
     share = measure(found) / measure(CASE.graph)
     assert wanted.share * 0.93 < share <= wanted.share
 
@@ -133,9 +132,9 @@ def test_several_together():
 
 
 def test_latency_is_measured_beside_the_original():
-    beside = Beside(CASE.network, Timing(ExecutionOptions(threads=1)), seconds=0.05)
+    meter = CostMeter(CASE.network, Timing(threads=1), seconds=0.05)
     tiny = CASE.cut(CASE.path.choice(0.05))
-    share, time = (beside.value(read("--latency", said), tiny) for said in ("0.999", "5ms"))
+    share, time = (meter.value(read("--latency", said), tiny) for said in ("0.999", "5ms"))
     assert 0 < time < 1 < 1e3 * share, "the one is in seconds, the other a share of the original's"
     assert read("--latency", "5ms").of(1.0) == 0.005
 
@@ -151,7 +150,7 @@ def test_a_budget_below_the_floor_says_where_it_is_and_who_stands_in_the_way():
     assert f"most in {', '.join(map(repr, heaviest))})" in str(caught.value)
 
 
-class Said(Beside):
+class Said(CostMeter):
     """What a test says of every network, in place of what it is."""
 
     def __init__(self, **values: float) -> None:
@@ -163,19 +162,19 @@ class Said(Beside):
 
 
 def test_nothing_is_tried_twice_where_the_first_fits():
-    route = replace(CASE.route(read("--latency", "0.5")), beside=Said(latency=0.995 * 0.5))
-    found = within(route)
-    assert len(route.maker.asked) == 1
+    problem = replace(CASE.problem(read("--latency", "0.5")), meter=Said(latency=0.995 * 0.5))
+    found = widest_within(problem)
+    assert len(problem.maker.asked) == 1
     middle = (CASE.path.floor + 1) / 2
     assert found.digest == CASE.path.choice(middle).digest
 
 
 def test_of_several_limits_the_one_that_is_exceeded_most_counts():
     limits = (Limit(ROWS["--macs"].quantity, amount=100), read("--size", "10 B"))
-    route = CASE.route(*limits)
+    problem = CASE.problem(*limits)
 
     def worst(macs, size):
-        return exceeded(replace(route, beside=Said(macs=macs, size=size)), CASE.network)
+        return exceeded(replace(problem, meter=Said(macs=macs, size=size)), CASE.network)
 
     assert worst(90, 12) == (limits[1], pytest.approx(0.2))
     assert worst(110, 9) == (limits[0], pytest.approx(0.1))
@@ -190,7 +189,7 @@ def test_what_is_within_already_is_refused(option):
 
 def test_where_repair_adds_less_is_kept_for_that():
     limit = read("--params", "0.5")
-    plain, grown = (met(CASE.route(limit, maker=maker)) for maker in (Cutter, Growing))
+    plain, grown = (meet(CASE.problem(limit, maker=maker)) for maker in (Cutter, Growing))
     budget = 0.5 * CASE.graph.parameters()
     assert plain.candidate.graph.parameters() + 2000 > budget, "what is added does not matter here"
     assert 0.93 * budget - 2000 < grown.candidate.graph.parameters() <= budget
@@ -200,25 +199,25 @@ def test_where_repair_adds_less_is_kept_for_that():
 def test_what_repair_adds_may_be_too_much():
     limit = Limit(ROWS["--params"].quantity, amount=2100)
     with pytest.raises(Infeasible, match=r"2\.1 k can't be met with what repair adds: .* is left"):
-        met(CASE.route(limit, maker=Growing))
+        meet(CASE.problem(limit, maker=Growing))
 
 
 def test_liked_widths_give_way_where_they_waste_much():
     """At multiples of 16, 32 channels have two widths; a share of 0.45 wants something between them."""
-    liked = Widths(16, strict=False)
-    ladders = [Ladder(x.group, x.scores, round_to=liked.of(x.group)) for x in CASE.path.ladders]
+    preferred = Widths(16, strict=False)
+    ladders = [Ladder(x.group, x.scores, round_to=preferred.of(x.group)) for x in CASE.path.ladders]
     path = replace(CASE.path, ladders=ladders)
-    route = replace(CASE.route(read("--macs", "0.45"), widths=liked), allocation=path)
-    plain, topped = path.choice(0.45), within(route)
+    problem = replace(CASE.problem(read("--macs", "0.45"), widths=preferred), allocation=path)
+    plain, topped = path.choice(0.45), widest_within(problem)
     assert path.share(plain) < 0.4 <= path.share(topped) <= 0.45
     for group in CASE.space.groups:
         assert (topped.of(group) | ~plain.of(group)).all(), "what was kept stays"
-    strict = replace(route, widths=Widths(16))
-    assert within(strict).digest == plain.digest
+    strict = replace(problem, widths=Widths(16))
+    assert widest_within(strict).digest == plain.digest
 
 
 def test_a_symbolic_batch_is_one_sample():
     limit = read("--macs", "1 GMACs")
-    assert Beside(CASE.network).value(limit, CASE.network) == total_macs(CASE.graph)
-    four = Beside(CASE.network, Timing(batch=4))
+    assert CostMeter(CASE.network).value(limit, CASE.network) == total_macs(CASE.graph)
+    four = CostMeter(CASE.network, Timing(batch=4))
     assert four.value(limit, CASE.network) == 4 * total_macs(CASE.graph)
