@@ -7,7 +7,7 @@ from .errors import CheckFailed, Infeasible, InputError, OnnxpruneError, UsageEr
 if TYPE_CHECKING:
     from .pipeline import Prepared, Result, apply, compare
     from .pipeline.api import prune
-    from .pipeline.finetune import Tuned, finetune
+    from .pipeline.finetuning import Tuned, finetune
     from .pipeline.load import prepare
 
 __version__ = "0.1.0"

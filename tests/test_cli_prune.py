@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import onnx
+import onnx.reference
 import pytest
 from nets import Net
 from onnx import numpy_helper

@@ -74,6 +74,7 @@ EXAMPLES = [
     "graph.files",
     "graph.network",
     "pipeline.api",
+    "pipeline.finetuning",
     "pipeline.judge",
     "pipeline.load",
     "plan.files",

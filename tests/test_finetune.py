@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -15,7 +16,7 @@ from onnxprune import apply, finetune, prune
 from onnxprune.errors import Infeasible, InputError, UsageError
 from onnxprune.graph import Edits, Graph, infer
 from onnxprune.samples import load as samples_of
-from onnxprune.tuning import FinetuneOptions, trainable
+from onnxprune.tuning import FinetuneOptions, Pull, trainable
 from onnxprune.tuning.augment import augmented
 from onnxprune.tuning.checkpoint import load as read_state
 from onnxprune.tuning.deck import Deck
@@ -73,21 +74,32 @@ def classes_of(graph, x):
     return dumped(graph, {"image": x}, "logits")[0].argmax(1)
 
 
+def centred(graph):
+    """The same network with the mean of its logits taken off, so that all classes occur."""
+    (mean,) = dumped(residual_net(), {"image": images(200, seed=3)}, "logits")
+    model = onnx.ModelProto.FromString(graph.serialized())
+    model.graph.node[-1].output[0] = "raw"
+    model.graph.initializer.append(numpy_helper.from_array(mean.mean(0).astype(np.float32), "mean"))
+    model.graph.node.append(helper.make_node("Sub", ["raw", "mean"], ["logits"], "centre"))
+    return Graph(model)
+
+
 @pytest.mark.parametrize("towards", ["labels", "both", "auto"])
 def test_learns_labels(small, towards, tmp_path):
     x, other = images(240), images(200, seed=9)
-    np.savez(tmp_path / "l.npz", image=x, labels=classes_of(residual_net(), x))
+    student, teacher = centred(small), centred(residual_net())
+    np.savez(tmp_path / "l.npz", image=x, labels=classes_of(teacher, x))
     result = finetune(
-        small,
-        residual_net() if towards != "labels" else None,
+        student,
+        teacher if towards != "labels" else None,
         labels=tmp_path / "l.npz",
         towards=towards,
         updates=120,
         rate=1e-2,
     )
-    right = classes_of(residual_net(), other)
-    before = (classes_of(small, other) == right).mean()
-    assert (classes_of(result.graph, other) == right).mean() > before
+    right = classes_of(teacher, other)
+    before = (classes_of(student, other) == right).mean()
+    assert (classes_of(result.graph, other) == right).mean() > before + 0.04
 
 
 def test_learns_values(tmp_path):
@@ -134,7 +146,7 @@ def test_a_rate_is_found(small):
 
 
 def test_judges_on_samples_that_are_not_fitted(small, monkeypatch):
-    room = sys.modules["onnxprune.pipeline.finetune"]
+    room = sys.modules["onnxprune.pipeline.finetuning"]
     parts = {}
     made = room.split
 
@@ -422,6 +434,11 @@ def test_options_are_checked():
         FinetuneOptions(batch=0)
 
 
+def test_schedules_are_for_prune(small):
+    with pytest.raises(UsageError, match="--order: is about what pruning removes"):
+        finetune(small, residual_net(), {"image": images(20)}, order="layers")
+
+
 def test_epochs_are_turned_into_updates(small):
     result = finetune(small, residual_net(), {"image": images(100)}, epochs=2, rate=1e-3)
     assert result.found.updates == int(np.ceil(2 * 70 / 16))
@@ -496,3 +513,141 @@ def test_prune_refuses_what_makes_no_sense(given, message):
     how = {"calib": {"image": images(40)}, "finetune": FinetuneOptions(), **HOW, **given}
     with pytest.raises(UsageError, match=message):
         prune(residual_net(), **how)
+
+
+# ---------------------------------------------------------------- schedules
+
+
+def widths(result):
+    return {g.id: int(result.choice.of(g).sum()) for one in result.solved for g in one.search.rated.groups}
+
+
+def test_layer_by_layer_reaches_the_same_widths():
+    x, told = images(200), []
+    how = {"ratio": 0.4, "criterion": "l2", "repair": "bias", "force": True, "measure_latency": False}
+    tuned = FinetuneOptions(updates=60, rate=1e-2)
+    once = prune(residual_net(), calib={"image": x}, finetune=tuned, **how)
+    tuned = replace(tuned, order="layers")
+    result = prune(residual_net(), calib={"image": x}, finetune=tuned, progress=told.append, **how)
+    assert widths(result) == widths(once)
+    assert result.verdict.exact
+    steps = [text for text in told if text.startswith("Layer ")]
+    assert [text.split(": ")[1] for text in steps] == ["stem", "wide", "thin"], "from the input on"
+    assert {n: result.graph.shape_of_constant(n) for n in result.graph.constants} == {
+        n: once.graph.shape_of_constant(n) for n in once.graph.constants
+    }
+    again = apply(residual_net(), result.plan, calib={"image": x}, measure_latency=False)
+    assert again.graph.serialized() == result.graph.serialized()
+
+
+def test_layer_by_layer_is_for_channels():
+    tuned = FinetuneOptions(updates=5, order="layers")
+    with pytest.raises(UsageError, match="where channels go alone"):
+        prune(residual_net(), sparsity=0.5, criterion="l1", calib={"image": images(60)}, finetune=tuned)
+
+
+@pytest.mark.parametrize("between", [0.0, 1.0])
+def test_what_is_left_is_tuned_between_steps(between):
+    told = []
+    tuned = FinetuneOptions(updates=20, rate=1e-2, between=between)
+    how = {**HOW, "repair": "bias", "steps": 3, "progress": told.append}
+    result = prune(residual_net(), calib={"image": images(120)}, finetune=tuned, **how)
+    assert result.verdict.exact
+    ends = [text for text in told if text.startswith("Fine-tuning: update") and _is_last(text)]
+    assert len(ends) == (3 if between else 1)
+
+
+def _is_last(text):
+    done, _, count = text.split("update ")[1].split(",")[0].partition(" of ")
+    return done == count
+
+
+@pytest.mark.parametrize("kind", ["l1", "group-l2"])
+def test_a_growing_penalty_ends_at_zero(kind):
+    r = np.random.default_rng(0)
+    weights = {"w": r.standard_normal((8, 4)).astype(np.float32)}
+    start, mask = weights["w"].copy(), np.zeros((8, 4), bool)
+    mask[3:5] = True
+    pull, norms = Pull(kind, {"w": mask}), []
+    for update in range(50):
+        pull.apply(weights, update, 50)
+        norms.append(float(np.abs(weights["w"][mask]).sum()))
+    assert norms[-1] < 2e-3 * np.abs(start[mask]).sum()
+    lost = -np.diff([np.abs(start[mask]).sum(), *norms])
+    assert lost[0] < lost[10], "it grows"
+    np.testing.assert_array_equal(weights["w"][~mask], start[~mask])
+    if kind == "group-l2":
+        early = np.abs(start[mask]).sum() / norms[-1]
+        np.testing.assert_allclose(weights["w"][mask] * early, start[mask], rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["l1", "group-l2"])
+def test_what_goes_is_pulled_to_zero_before(kind):
+    """The network is cut when it has learned to do without: nothing is lost with the cut."""
+    x = images(200)
+    how = {"ratio": 0.4, "criterion": "l2", "repair": "none", "force": True, "measure_latency": False}
+    tuned = FinetuneOptions(updates=1, rate=1e-3, between=20, regularize=kind)
+    result = prune(residual_net(), calib={"image": x}, finetune=tuned, **how)
+    plain = prune(residual_net(), **how)
+    assert result.verdict.exact
+    assert result.choice.digest == plain.choice.digest
+    cut = result.solved[-1].candidate.cut
+    (whole,) = dumped(cut.base.graph, {"image": x}, "logits")
+    (small,) = dumped(cut.network.graph, {"image": x}, "logits")
+    np.testing.assert_allclose(small, whole, atol=2e-2 * np.abs(whole).max())
+    other = images(64, seed=9)
+    assert error(result.graph, other) < 0.7 * error(plain.graph, other)
+    again = apply(residual_net(), result.plan, calib={"image": x}, measure_latency=False)
+    assert again.graph.serialized() == result.graph.serialized()
+
+
+# ---------------------------------------------------------------- rewinding
+
+
+def test_weights_are_set_back():
+    """At the units that stay, as if the plan were applied to the earlier network."""
+    trained, earlier = residual_net(), residual_net(seed=1)
+    how = {"ratio": 0.4, "criterion": "l2", "measure_latency": False}
+    result = prune(trained, rewind=earlier, calib={"image": images(60)}, **how)
+    assert result.verdict.exact
+    again = apply(earlier, result.plan, measure_latency=False)
+    assert result.graph.serialized() == again.graph.serialized()
+    assert any("weights are those of" in note for note in result.verdict.warnings)
+
+
+def test_single_weights_are_set_back_and_trained_again(tmp_path):
+    """The lottery ticket: what is left of a trained network, from its beginning, learns labels."""
+    trained, earlier = residual_net(), residual_net(seed=1)
+    x = images(240)
+    np.savez(tmp_path / "l.npz", image=x, labels=classes_of(centred(trained), x))
+    tuned = FinetuneOptions(updates=150, rate=1e-2, towards="labels")
+    how = {"sparsity": 0.5, "criterion": "l1", "calib": {"image": x}, "labels": tmp_path / "l.npz"}
+    result = prune(trained, rewind=earlier, finetune=tuned, measure_latency=False, **how)
+    ticket = prune(trained, rewind=earlier, measure_latency=False, **how)
+    other = images(200, seed=9)
+    right = classes_of(centred(trained), other)
+    before, after = ((classes_of(r.graph, other) == right).mean() for r in (ticket, result))
+    assert after > before + 0.05
+    for name in names_of(result.graph).weights:
+        assert ((result.graph.array(name) == 0) == (ticket.graph.array(name) == 0)).all()
+    assert "finetune" not in result.plan.options
+
+
+def test_another_network_is_no_earlier_one():
+    other = build(
+        [make_node("Relu", ["image"], ["logits"])], {"image": ["N", 3, 9, 7]}, {"logits": ["N", 3, 9, 7]}, {}
+    )
+    with pytest.raises(InputError, match="another network than"):
+        prune(residual_net(), ratio=0.4, rewind=other, measure_latency=False)
+
+
+def test_rewinding_and_schedules_do_not_go_together():
+    tuned = FinetuneOptions(updates=2, order="layers")
+    with pytest.raises(UsageError, match="at the end alone"):
+        prune(
+            residual_net(),
+            ratio=0.4,
+            rewind=residual_net(seed=1),
+            finetune=tuned,
+            calib={"image": images(40)},
+        )

@@ -102,6 +102,7 @@ class TestWriting:
 
 DECIDE = {
     "sparsity_among": "layer",
+    "loss": "loss.onnx",
     "inbound_groups": 2,
     "steps": 3,
     "schedule": "cubic",

@@ -8,6 +8,7 @@ from nets import Net
 
 from onnxprune.errors import InputError, UsageError
 from onnxprune.quality.drift import accuracy, top_classes
+from onnxprune.quality.loss import Expected, Loss
 from onnxprune.quality.metrics import Classes, Closeness, Custom, MetricValue, dropped, imported
 from onnxprune.runtime import Session
 
@@ -130,3 +131,19 @@ class TestImported:
     def test_what_is_not_there(self, text, words):
         with pytest.raises(UsageError, match=words):
             imported(text)
+
+
+def test_worse_is_told_from_still_worse():
+    """What is lost can't be lost twice, but one that learns shall see that it comes nearer."""
+    x = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float32)
+    noise = np.random.default_rng(1).standard_normal((50, 4)).astype(np.float32)
+
+    def loss(by):
+        found = Loss()
+        found.add(Expected({"y": x}), {"y": x + by * noise})
+        return found
+
+    assert loss(2).value == loss(4).value == 1
+    assert loss(0.1).distance < loss(2).distance < loss(4).distance < 1
+    assert loss(0.1).distance == pytest.approx(loss(0.1).value, rel=0.02)
+    assert loss(np.nan).distance == np.inf

@@ -38,7 +38,7 @@ def finetune(
         checkpoint: Where to keep the state of the run; one that was killed goes on from there.
         quiet: Print only errors.
     """
-    from ..pipeline.finetune import finetune as tune
+    from ..pipeline.finetuning import finetune as tune
     from ..pipeline.outputs import check_outputs
 
     models = [student, *([] if teacher is None else [teacher])]

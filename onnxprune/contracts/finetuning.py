@@ -12,6 +12,8 @@ from .options import Option, Unless, check_ranges, check_sense
 Towards = Literal["auto", "outputs", "labels", "both"]
 Optimiser = Literal["adam", "sgd"]
 Parameters = Literal["auto", "all", "vectors"]
+Order = Literal["once", "layers"]
+Regularize = Literal["none", "l1", "group-l2"]
 Augment = Literal["auto", "none", "shift", "flip", "mix", "noise"]
 
 _LENGTHS = ("epochs", "updates", "time")
@@ -70,6 +72,9 @@ class FinetuneOptions:
         decay: Weight decay, relative to the step.
         clip: Gradients longer than so many times their usual length are shortened; 0: never.
         parameters: What changes: all weights, or only scales and biases; 'auto': these where samples are few.
+        order: In 'prune': fine-tune once, at the end, or layer by layer from the input, too.
+        between: Epochs after each layer, or after each of --steps; 0: none after steps.
+        regularize: In 'prune': pull what will go to zero first, for as many epochs as --between says.
         augment: Change samples at random: shift, flip, mix, noise; 'auto': shift images, without labels.
         memory: Bytes (GB on the command line) of samples and outputs to hold.
         seed: Of everything random.
@@ -88,6 +93,9 @@ class FinetuneOptions:
     decay: Annotated[float, Option(low=0)] = 0.0
     clip: Annotated[float, Option(low=0)] = 3.0
     parameters: Parameters = "auto"
+    order: Order = "once"
+    between: Annotated[float, Option(low=0)] = 1.0
+    regularize: Regularize = "none"
     augment: Annotated[tuple[Augment, ...], Option(cli=str, read=augmentations, metavar="NAMES")] = ("auto",)
     memory: Annotated[float, Option(low=0, decides=False, unit=1e9, metavar="GB")] = 2e9
     seed: int = 0

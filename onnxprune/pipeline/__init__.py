@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .calibrate import calibrated, with_samples
     from .curve import Pareto
     from .evidence import Evidence, Labelled, labelled, opened, sample_sizes
-    from .finetune import Tuned, finetune
+    from .finetuning import Tuned, finetune
     from .judge import compare, size
     from .load import Loaded, Prepared, loaded, prepare
     from .options import Options
@@ -40,7 +40,7 @@ _MODULES = {
     ".calibrate": ("calibrated", "with_samples"),
     ".curve": ("Pareto",),
     ".evidence": ("Evidence", "Labelled", "labelled", "opened", "sample_sizes"),
-    ".finetune": ("Tuned", "finetune"),
+    ".finetuning": ("Tuned", "finetune"),
     ".judge": ("compare", "size"),
     ".load": ("Loaded", "Prepared", "loaded", "prepare"),
     ".options": ("Options",),

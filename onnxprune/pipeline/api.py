@@ -31,7 +31,7 @@ from .evidence import (
     sample_sizes,
     split,
 )
-from .finetune import read
+from .finetuning import read
 from .load import loaded
 from .options import Options
 from .recipe import replayed
@@ -54,6 +54,7 @@ def prune(  # noqa: PLR0913
     measure_latency: bool = True,
     executor: Executor | None = None,
     finetune: FinetuneOptions | None = None,
+    rewind: str | os.PathLike[str] | Graph | None = None,
     progress: Progress = silent,
     **given: Any,
 ) -> Result:
@@ -70,6 +71,9 @@ def prune(  # noqa: PLR0913
         executor: where candidates are made, many at a time; here by default.
         finetune: fine-tune the result on `calib`, and how: towards the original's outputs, or towards half of
             the labels as well.
+        rewind: the same network with earlier weights: the result has these at the units that stay, and is
+            meant to be trained again, as by `finetune` towards labels. Its plan says what stays; `apply` it
+            to the earlier network.
         progress: called with what begins.
         given: fields of `Options`: `macs=0.5`.
 
@@ -101,6 +105,7 @@ def prune(  # noqa: PLR0913
         measure_latency=measure_latency,
         executor=executor,
         finetune=finetune,
+        rewind=rewind,
         progress=progress,
     )
     return finish(run)
@@ -223,7 +228,7 @@ def apply(  # noqa: PLR0913
     phases = replayed(plan, options, found.origin.where)
     _require_replayable(plan, made, found.origin.where)
     run = Run(
-        Setting(found, options, timing, None, progress),
+        Setting(found, options, timing, None, progress, tuned),
         phases,
         evidence,
         marked,
@@ -233,7 +238,6 @@ def apply(  # noqa: PLR0913
         {name: value for name, value in made.items() if name not in ("masked", "finetune")},
         {one.rewrite: one.sites for one in plan.rewrites},
         notes,
-        tuned,
     )
     return finish(run)
 

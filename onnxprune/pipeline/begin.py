@@ -10,8 +10,8 @@ from .. import calibration
 from ..contracts.sampling import Calibration, Source
 from ..contracts.stats import Need, Stats
 from ..contracts.timing import Timing
-from ..errors import UsageError
-from ..graph import Graph, load
+from ..errors import InputError, UsageError
+from ..graph import Graph, Network, load
 from ..tuning import FinetuneOptions
 from ..types import Progress
 from .evidence import (
@@ -26,7 +26,7 @@ from .evidence import (
     sample_sizes,
     split,
 )
-from .load import loaded
+from .load import Loaded, loaded
 from .options import Options
 from .recipe import READS_NORMS, phases
 from .run import Run
@@ -46,6 +46,7 @@ def begin(  # noqa: PLR0913
     measure_latency: bool = True,
     executor: Executor | None = None,
     finetune: FinetuneOptions | None = None,
+    rewind: str | os.PathLike[str] | Graph | None = None,
     progress: Progress = lambda _: None,
 ) -> Run:
     """Load a model, read samples, and find out what is asked for.
@@ -57,6 +58,9 @@ def begin(  # noqa: PLR0913
     options.require_sense()
     if finetune is not None:
         _require_samples(options, finetune, calib, labels)
+        if rewind is not None and (finetune.order != "once" or finetune.regularize != "none"):
+            reason = "goes with fine-tuning at the end alone"
+            raise UsageError(reason, where="--rewind", hint="leave out --order and --regularize")
     recipe = phases(options, sampled=calib is not None or stats is not None)
     if options.masked:
         options = replace(options, repair="none")
@@ -89,8 +93,29 @@ def begin(  # noqa: PLR0913
         known = stats if isinstance(stats, Stats) else calibration.load(stats)
         calibration.require_same(known, found.graph, "--stats", found.facts)
         evidence = replace(evidence, stats=known)
-    setting = Setting(found, options, timing, executor, progress)
-    return Run(setting, recipe, evidence, marked, measure_latency, finetune=finetune)
+    earlier = None if rewind is None else _earlier(rewind, found, options, timing)
+    setting = Setting(found, options, timing, executor, progress, finetune, earlier)
+    return Run(setting, recipe, evidence, marked, measure_latency)
+
+
+def _earlier(
+    rewind: str | os.PathLike[str] | Graph, found: Loaded, options: Options, timing: Timing
+) -> Network:
+    """The network with the weights of an earlier export, rewritten in the same way.
+
+    Raises:
+        InputError: it is another network.
+        UsageError: nothing may change.
+    """
+    if options.masked:
+        raise UsageError("what is masked keeps its weights", where="--rewind", hint="leave out --masked")
+    other = loaded(rewind, simplify=options.simplify, dims=timing.dims)
+    if other.graph.fingerprint() != found.graph.fingerprint():
+        reason = (
+            f"is another network than {found.origin.where}, not an earlier one of the same nodes and shapes"
+        )
+        raise InputError(reason, where=other.origin.where, hint="export both in the same way")
+    return other.network
 
 
 def _require_samples(options: Options, finetune: FinetuneOptions, calib: object, labels: object) -> None:

@@ -34,7 +34,8 @@ from ..tuning import FinetuneOptions
 from . import deliver
 from .evaluators import evaluators
 from .evidence import Evidence, Labelled
-from .finetune import after_repair, recorded
+from .finetuning import recorded
+from .gradual import after_repair, rewound
 from .judge import judged, require_worth, size
 from .load import Loaded, assumed_feeds
 from .phase import solved
@@ -103,7 +104,6 @@ class Run:
         planned: what the plan records; by default from the options.
         rewrites: of a plan that is replayed, by name: where they were made; `None` without a plan.
         notes: to hand on.
-        finetune: how the result is fine-tuned, if it is.
     """
 
     setting: Setting
@@ -116,7 +116,6 @@ class Run:
     planned: dict[str, Any] | None = None
     rewrites: dict[str, tuple[str, ...]] | None = None
     notes: tuple[str, ...] = ()
-    finetune: FinetuneOptions | None = None
 
     @cached_property
     def feeds(self) -> Feeds:
@@ -203,10 +202,15 @@ def continued(run: Run, found: list[Solved], evaluators: Evaluators | None = Non
         search = opened(setting, phase, last.candidate.network, before, evidence)
         found.append(solved(search, evaluators))
     again = None
-    if run.finetune is not None and run.weights == "kept":
-        found[-1], again = after_repair(found[-1], run.setting.loaded.graph, run.finetune)
+    if run.setting.rewind is not None:
+        found[-1] = rewound(found[-1], run.setting.rewind)
+        evaluators = None
+    wanted = run.setting.finetune
+    if wanted is not None and run.weights == "kept":
+        found[-1], again = after_repair(found[-1], wanted, run.feeds)
         if evaluators is not None and again is not None:
             found[-1] = replace(found[-1], drop=lost(found[-1].candidate.graph, evaluators)[1])
+    again = None if run.setting.rewind is not None else again  # a plan has no earlier weights
     return _delivered(run, tuple(found), evaluators, again)
 
 
@@ -252,7 +256,7 @@ def _delivered(
         omitted=tuple(o for one in found for o in one.candidate.omitted),
         warnings=_warnings(run, found, result),
     )
-    if not options.force:
+    if not options.force and setting.rewind is None:  # what starts again is of no worth yet
         mode = found[-1].candidate.repaired.mode
         require_worth(verdict, loaded.origin.where, f"repair '{mode}'", in_place=result.in_place)
         if not result.in_place:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
@@ -17,11 +18,14 @@ from ..contracts.timing import Timing
 from ..contracts.verdict import Drop
 from ..cost.quantities import CostMeter
 from ..criteria import Context
+from ..errors import Infeasible
 from ..graph import Network
 from ..strategies.limits import AllocationProblem
+from ..tuning import FinetuneOptions
 from ..types import Cause, Progress
 from .blocking import kept_by_name
 from .evidence import Evidence, measured
+from .finetuning import towards_outputs, tuned
 from .load import Loaded, require_groups
 from .maker import CandidateMaker
 from .options import Options
@@ -40,6 +44,8 @@ class Setting:
         timing: how latency is measured.
         executor: where candidates are made; here by default.
         progress: called with what begins.
+        finetune: how the result is fine-tuned, if it is.
+        rewind: the network with other weights, which the result starts from again.
     """
 
     loaded: Loaded
@@ -47,6 +53,8 @@ class Setting:
     timing: Timing
     executor: Executor | None
     progress: Progress
+    finetune: FinetuneOptions | None = None
+    rewind: Network | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,11 +150,11 @@ def opened(setting: Setting, phase: Phase, base: Network, before: Trace, evidenc
     if phase.planned is None:
         require_groups(loaded.origin.where, spaces[:1])
     if evidence.stats is None:
-        search = replace(search, evidence=_measured(search, base, spaces))
+        search = replace(search, evidence=evidence_of(search, base, spaces))
     return search
 
 
-def _measured(search: Search, network: Network, spaces: Sequence[Space]) -> Evidence:
+def evidence_of(search: Search, network: Network, spaces: Sequence[Space]) -> Evidence:
     """The evidence with the statistics that criterion and sensitivity need."""
     options = search.options
     if search.phase.planned is not None:
@@ -214,9 +222,26 @@ def narrowed(search: Search, trouble: CannotCut) -> Search:
     return replace(search, spaces=spaces, notes=(*search.notes, note))
 
 
+def in_network(search: Search, base: Network) -> Search:
+    """The same units in another network, of which nothing is known yet; repair adds no layers to it."""
+    setting = replace(search.setting, options=_without_layers(search.options))
+    evidence = replace(search.evidence, stats=None)
+    space = search.phase.reductions[0].find(base)
+    return replace(search, setting=setting, base=base, spaces=(space,), evidence=evidence)
+
+
+def _without_layers(options: Options) -> Options:
+    return replace(options, repair="fold") if options.repair in ("auto", "reuse") else options
+
+
 def left_of(search: Search, choice: Choice) -> Search:
-    """The same units in the network that a choice leaves, cut and repaired, with statistics of it."""
-    base = search.maker.candidate(choice).network
+    """The same units in the network that a choice leaves, cut, repaired and tuned, with statistics of it."""
+    setting = search.setting
+    base, wanted = search.maker.candidate(choice).network, setting.finetune
+    if wanted is not None and wanted.between:
+        few = replace(towards_outputs(wanted), epochs=wanted.between, updates=None, time=None)
+        with suppress(Infeasible):  # what can't be trained is told of at the end
+            base = tuned(base, setting.loaded.graph, search.evidence, few, setting.progress).network
     reduction = search.phase.reductions[0]
     space = reduction.find(base)
     apart = {g.id for g in space.groups} - {g.id for g in search.rated.groups}
@@ -224,4 +249,4 @@ def left_of(search: Search, choice: Choice) -> Search:
         space = space.without(apart, Cause(-1, "was left whole from the start", "nothing"))
     evidence = replace(search.evidence, stats=None)
     left = replace(search, base=base, spaces=(space,), evidence=evidence)
-    return replace(left, evidence=_measured(left, base, [space]))
+    return replace(left, evidence=evidence_of(left, base, [space]))

@@ -110,8 +110,12 @@ class Loss:
     @property
     def value(self) -> float:
         """The mean over outputs, 0 where there are none; infinite where an output is broken."""
-        found = [_share(sums) for sums in self._sums.values()]
-        return float(np.mean(found)) if found else 0.0
+        return _mean([_capped(sums) for sums in self._sums.values()])
+
+    @property
+    def distance(self) -> float:
+        """The same, but what an error loses is never quite all: worse is told from still worse."""
+        return _mean([_bent(sums) for sums in self._sums.values()])
 
 
 class Judge:
@@ -143,12 +147,24 @@ class Judge:
         session = open_session(other.tapped(self.taps))
         return self.loss_of(session.run(feeds) for feeds in self._batches)
 
+    def distance(self, other: Graph) -> float:
+        """How far another graph is away: see `Loss.distance`.
+
+        Raises:
+            InputError: the graph can't be run.
+        """
+        session = open_session(other.tapped(self.taps))
+        return self._added(session.run(feeds) for feeds in self._batches).distance
+
     def loss_of(self, outputs: Iterable[Mapping[str, Array]]) -> float:
         """What is lost with these values of `taps`, batch by batch; absent ones have not changed."""
+        return self._added(outputs).value
+
+    def _added(self, outputs: Iterable[Mapping[str, Array]]) -> Loss:
         loss = Loss()
         for expected, actual in zip(self._expected, outputs, strict=True):
             loss.add(expected, actual)
-        return loss.value
+        return loss
 
 
 class _Probabilities:
@@ -225,17 +241,34 @@ def _rows(x: Array) -> Array:
     return p
 
 
-def _share(sums: Mapping[str, Floats]) -> float:
+def _mean(found: list[float]) -> float:
+    return float(np.mean(found)) if found else 0.0
+
+
+def _capped(sums: Mapping[str, Floats]) -> float:
+    shares = _shares(sums)
+    plain = "divergence" in sums or "broken" in sums
+    return float((shares if plain else np.minimum(shares, 1)).mean())
+
+
+def _bent(sums: Mapping[str, Floats]) -> float:
+    shares = _shares(sums)
+    return float(shares.mean() if "divergence" in sums or "broken" in sums else -np.expm1(-shares).mean())
+
+
+def _shares(sums: Mapping[str, Floats]) -> Floats:
+    """What is lost of all there is: one number, or one for each index of the shortest axis."""
     if "broken" in sums:
-        return float("inf")
+        return np.asarray([np.inf])
     if "divergence" in sums:
         mean = np.maximum(sums["mean"] / sums["rows"], _TINY)
         most = float((sums["information"] - sums["rows"] * (mean * np.log(mean)).sum())[0])
-        return max(0.0, float(sums["divergence"][0])) / max(most, _TINY * float(sums["rows"][0]))
+        return np.asarray(
+            [max(0.0, float(sums["divergence"][0])) / max(most, _TINY * float(sums["rows"][0]))]
+        )
     if "error" not in sums or not sums["count"][0]:
-        return 0.0
+        return np.zeros(1)
     variance = sums["squares"] - np.square(sums["total"]) / sums["count"]
     known = variance > _TINY * (1 + sums["squares"])
     error = sums["error"]
-    shares = np.where(known, error / np.where(known, variance, 1), (error > _TINY).astype(float))
-    return float(np.minimum(shares, 1).mean())
+    return np.where(known, error / np.where(known, variance, 1), (error > _TINY).astype(float))

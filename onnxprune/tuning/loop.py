@@ -14,13 +14,14 @@ import numpy as np
 
 from ..contracts.finetuned import Finetuned
 from ..contracts.finetuning import FinetuneOptions
-from ..errors import InputError
+from ..errors import Infeasible, InputError
 from ..gradients import Loss, Runner, backward, with_weights
 from ..graph import Array, Network
 from ..types import Progress
 from . import checkpoint
 from .deck import Deck
 from .optimiser import Stepper, share, sizes
+from .pull import Pull
 from .referee import Referee
 from .trainable import Trainable
 
@@ -223,6 +224,41 @@ class _Course:
             "second": self.stepper.second,
         }
         return checkpoint.State(key, about, arrays)
+
+
+def pulled(
+    lessons: Lessons, options: FinetuneOptions, pull: Pull, *, progress: Progress = lambda _: None
+) -> Network:
+    """A network that has learned to do without some of its weights: they are all but zero.
+
+    It is not judged: with what is to go still in it, it says little of what it will be worth.
+
+    Args:
+        lessons: what there is to learn.
+        options: how; a rate of 0.001 where none is given.
+        pull: on which weights, and how.
+        progress: told how far it is.
+
+    Raises:
+        Infeasible: the loss is not finite any more.
+    """
+    graph, facts = lessons.network.graph, lessons.network.facts
+    runner = Runner(backward(graph, facts, lessons.loss, lessons.parameters.all))
+    run = _Run(lessons, options, runner)
+    stepper = Stepper(options.optimiser, sizes(run.weights()), options.decay, options.clip)
+    updates, rate = _updates(run, stepper.sizes, run.weights()), options.rate or 1e-3
+    masks = {name: mask for name, mask in pull.masks.items() if name in runner.weights}
+    here = replace(pull, masks=masks)
+    for number in range(updates):
+        try:
+            loss = run.update(number, stepper, rate * share(number, updates, options.warmup))
+        except NotFinite:
+            hint = "say a lower rate, or leave out --regularize"
+            raise Infeasible("the loss is not finite any more", where=graph.where, hint=hint) from None
+        here.apply(runner.weights, number, updates)
+        if number % max(1, updates // LOOKS) == 0:
+            progress(f"Pulling what goes to zero: update {number + 1} of {updates}, loss {loss:.4g}")
+    return lessons.network.of(with_weights(graph, runner.weights))
 
 
 def _begun(run: _Run, progress: Progress) -> _Course:

@@ -29,7 +29,7 @@ class Referee(Protocol):
 
 
 class OfOutputs:
-    """What the outputs lose against the original's (see `quality.loss.Loss`).
+    """What the outputs lose against the original's (see `quality.loss.Loss.distance`).
 
     Args:
         original: the original.
@@ -43,7 +43,7 @@ class OfOutputs:
 
     def loss(self, graph: Graph) -> float:
         """See `Referee.loss`."""
-        return float(self._judge.loss(graph))
+        return float(self._judge.distance(graph))
 
 
 class OfLabels:

@@ -13,8 +13,7 @@ from ..contracts.finetuning import Augment
 from ..contracts.options import declared
 from ..contracts.options import given as given_of
 from ..contracts.sampling import Calibration, Source
-from ..contracts.verdict import Omission
-from ..errors import Infeasible, InputError, UsageError
+from ..errors import InputError, UsageError
 from ..execution.sessions import open_session
 from ..gradients import weighted
 from ..gradients.heads import heads, taps
@@ -28,14 +27,16 @@ from ..tuning import (
     Lessons,
     OfLabels,
     OfOutputs,
+    Pull,
     Referee,
     Teacher,
     Trainable,
     finetuned,
     of_labels,
+    pulled,
     trainable,
 )
-from ..types import Progress
+from ..types import Mask, Progress
 from .evidence import (
     HELD_BACK,
     Evidence,
@@ -45,7 +46,6 @@ from .evidence import (
     sample_sizes,
     split,
 )
-from .search import Solved
 
 JUDGED = 256
 """Samples that a state is judged on, at the most."""
@@ -105,8 +105,20 @@ def finetune(
         UsageError: an option is wrong, or there is nothing to learn from.
         Infeasible: no weight of the student can be trained.
         InputError: a model, samples or the checkpoint can't be read or don't fit.
+
+    Example:
+        >>> import onnxprune
+        >>> model, samples = "models/digits-plain.onnx", "models/digits-calib.npz"
+        >>> small = onnxprune.prune(model, ratio=0.5, repair="none", measure_latency=False).graph
+        >>> tuned = onnxprune.finetune(small, model, samples, updates=10, rate=1e-3)
+        >>> tuned.found.after <= tuned.found.before
+        True
     """
     options = FinetuneOptions(**given) if options is None else replace(options, **given)
+    for name, plain in (("order", "once"), ("regularize", "none")):
+        if getattr(options, name) != plain:
+            hint = "give it to prune, with --finetune"
+            raise UsageError("is about what pruning removes", where=f"--{name}", hint=hint)
     graph = student if isinstance(student, Graph) else load(student)
     original = teacher if isinstance(teacher, Graph) or teacher is None else load(teacher)
     data = None if calib is None else opened(calib, graph, options.seed)
@@ -122,43 +134,57 @@ def finetune(
     return Tuned(found.graph, found, again, (*evidence.notes, *found.notes))
 
 
-def after_repair(
-    run: Solved, teacher: Graph, options: FinetuneOptions
-) -> tuple[Solved, FinetuneOptions | None]:
-    """A repaired candidate, fine-tuned towards the original.
+def towards_outputs(options: FinetuneOptions) -> FinetuneOptions:
+    """The same; where nothing is said labels judge and are not learned from."""
+    return replace(options, towards="outputs") if options.towards == "auto" else options
+
+
+def tuned(
+    network: Network, teacher: Graph, evidence: Evidence, options: FinetuneOptions, progress: Progress
+) -> Finetuned:
+    """A network that has learned what the original says.
 
     Args:
-        run: what the last phase has come to.
+        network: the network.
         teacher: the original.
+        evidence: samples, and those with labels that may be learned from.
         options: how.
-
-    Returns:
-        The same with fine-tuned weights, and how to do it again; `None` where it was left out.
+        progress: told how far it is.
 
     Raises:
         UsageError: there is nothing to learn from.
+        Infeasible: no weight can be trained.
     """
-    search, candidate = run.search, run.candidate
-    if options.towards == "auto":
-        options = replace(options, towards="outputs")  # labels judge, unless they are to be learned from
-    try:
-        learned = None if options.towards == "outputs" else search.evidence.learned
-        lessons = lessons_of(candidate.network, teacher, search.evidence, learned, options)
-    except Infeasible as error:
-        omitted = Omission("fine-tuning", f"left out: {error.reason}", error.hint or "")
-        return replace(run, candidate=replace(candidate, omitted=(*candidate.omitted, omitted))), None
-    found = finetuned(lessons, options, progress=search.setting.progress)
-    notes = (*candidate.repaired.notes, _told(found), *found.notes)
-    repaired = replace(candidate.repaired, network=found.network, notes=notes)
-    again = replace(options, updates=found.updates, epochs=None, time=None, rate=found.rate)
-    return replace(run, candidate=replace(candidate, repaired=repaired)), again
+    learned = None if options.towards == "outputs" else evidence.learned
+    return finetuned(lessons_of(network, teacher, evidence, learned, options), options, progress=progress)
 
 
-def _told(found: Finetuned) -> str:
-    return (
-        f"fine-tuned: {found.updates} updates, steps of {found.rate:g}; held-out loss {found.before:.3g} -> "
-        f"{found.after:.3g}"
-    )
+def without(
+    network: Network,
+    teacher: Graph,
+    evidence: Evidence,
+    options: FinetuneOptions,
+    masks: Mapping[str, Mask],
+    progress: Progress,
+) -> Network:
+    """A network that has learned to do without some of its weights.
+
+    Args:
+        network: the network.
+        teacher: what it goes on saying.
+        evidence: samples, and those with labels that may be learned from.
+        options: how, and how long (`between`).
+        masks: weight -> which of its values shall go.
+        progress: told how far it is.
+
+    Raises:
+        UsageError: there is nothing to learn from.
+        Infeasible: no weight can be trained, or the loss is not finite any more.
+    """
+    learned = None if options.towards == "outputs" else evidence.learned
+    few = replace(options, epochs=options.between or 1.0, updates=None, time=None)
+    lessons = lessons_of(network, teacher, evidence, learned, few)
+    return pulled(lessons, few, Pull(options.regularize, masks), progress=progress)
 
 
 def recorded(options: FinetuneOptions) -> dict[str, Any]:
