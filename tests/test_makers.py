@@ -31,7 +31,8 @@ def layer(n: Net, bias: bool = True):
 
 def norm(n: Net, y: str, epsilon: float = 0.25):
     scale, shift, mean, variance = n.weight(6), n.weight(6), n.weight(6), n.positive(6)
-    y = n.BatchNormalization(y, scale, shift, mean, variance, epsilon=epsilon)
+    given = {} if epsilon == 1e-5 else {"epsilon": epsilon}
+    y = n.BatchNormalization(y, scale, shift, mean, variance, **given)
     factor = scale / np.sqrt(variance + epsilon)
     return y, factor[:, None], (shift - mean * factor)[:, None]
 
@@ -46,11 +47,12 @@ def test_filters_and_biases(bias):
     assert not made.serial
 
 
+@pytest.mark.parametrize("epsilon", [0.25, 1e-5], ids=["epsilon", "no epsilon"])
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_normalisation_behind_scales_and_shifts_both(bias):
+def test_a_normalisation_behind_scales_and_shifts_both(bias, epsilon):
     n = Net("normalised")
     y, w, b = layer(n, bias)
-    y, factor, offset = norm(n, y)
+    y, factor, offset = norm(n, y, epsilon)
     (made,) = found(n, n.Relu(y))
     np.testing.assert_allclose(made.rows, w * factor, rtol=1e-6)
     np.testing.assert_allclose(made.bias, b * factor + offset, rtol=1e-5, atol=1e-6)
