@@ -49,12 +49,21 @@ ROOMS = (
 
 TESTS = (
     *("allocate", "approximate", "branch_pruning", "budget", "compare", "compensation", "components"),
-    *("computed_weights", "criteria", "descent", "exchange", "fidelity", "inbound", "linear_layers"),
+    *(
+        "computed_weights",
+        "criteria",
+        "descent",
+        "exchange",
+        "fidelity",
+        "inbound",
+        "linear_layers",
+        "makers",
+    ),
     *("masked", "meeting", "pipeline", "pipeline_budgets", "plan", "prefix", "projection", "promise"),
     *("proved", "quality", "recurrent", "refused", "repair", "repair_expectation", "repair_fold"),
     *("repair_integers", "repair_merging", "repair_nonlinear", "repair_regression", "repair_reuse"),
     *("scores", "search", "selection", "sensitivity", "spaces", "steps", "stepwise", "taylor", "traps"),
-    *("unstructured", "weights", "weights_of", "widths"),
+    *("unread", "unstructured", "weights", "weights_of", "widths"),
 )
 """Files of tests that are about these rooms."""
 
