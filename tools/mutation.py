@@ -27,6 +27,7 @@ from itertools import islice
 from pathlib import Path
 
 from mutants import coverage, forks, positions
+from mutants.positions import is_guard
 from mutants.results import KILLED, Equivalents, Outcome, append, load, page
 from pages import replaced
 
@@ -127,11 +128,9 @@ def run(count: int, seed: int, budget: float, *, again: bool) -> None:
         print(f"{number:4} {outcome.outcome:9} {outcome.path}:{outcome.line} {outcome.by}", flush=True)
 
 
-def write(count: int, seed: int) -> None:
-    """Write the table, of mutants that the files of today have."""
-    done = load(BUILD / "results.jsonl")
-    drawn = islice(positions.drawn(positions.texts(ROOT, ROOMS), seed), count)
-    found = [done[mutant.key] for mutant in drawn if mutant.key in done]
+def write() -> None:
+    """Write the table of all that was judged."""
+    found = [one for one in load(BUILD / "results.jsonl").values() if not is_guard(one.before, one.after)]
     replaced(PAGE, "mutation", page(found, Equivalents.read(EQUIVALENT)))
 
 
@@ -145,7 +144,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=40, help="seconds of tests for each mutant")
     given = parser.parse_args()
     if given.action == "page":
-        write(given.count, given.seed)
+        write()
         return
     forks.warm()
     if given.action == "record":
