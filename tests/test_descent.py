@@ -149,6 +149,12 @@ def test_rows_that_cross_keep_no_more_than_was_asked(keep):
     assert set(stays.sum(0)) == set(stays.sum(1)) == {max(1, keep // 4)}
 
 
+@pytest.mark.parametrize("worth", [0.0, 3.0])
+def test_rows_that_cross_and_are_all_alike_keep_as_many_as_they_may(worth):
+    stays = keep_best(crossing(4), np.full(16, worth), 8).reshape(4, 4)
+    assert set(stays.sum(0)) == set(stays.sum(1)) == {2}
+
+
 def test_of_rows_that_cross_the_best_stay():
     """Of a Latin square of scores, the cells of one letter."""
     letters = (np.arange(4)[:, None] + np.arange(4)) % 4

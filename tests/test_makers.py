@@ -137,3 +137,21 @@ def test_what_others_read_too_is_not_normalised_for_all():
     y, _, _ = layer(n)
     with pytest.raises(Mixed):
         found(n, n.Relu(n.Add(y, norm(n, y)[0])))
+
+
+def test_rows_of_a_table_are_filters_without_bias():
+    n = Net("table")
+    table = n.weight(9, 6)
+    x = n.input(2, 5, feed=n.random.integers(0, 9, (2, 5)))
+    (made,) = found(n, n.Relu(n.Gather(table, x, axis=0)))
+    np.testing.assert_allclose(made.rows, table.T)
+    assert not made.bias.any()
+
+
+def test_the_biases_of_gates_are_not_what_is_added_to_states():
+    n = Net("gates")
+    w, r, b = n.weight(1, 24, 3), n.weight(1, 24, 6), n.weight(1, 48)
+    y = n.Squeeze(n.node("LSTM", n.input(5, 2, 3), w, r, b, hidden_size=6), [1])
+    for made in found(n, y, 2):  # what is read, and the states
+        assert len(made.rows) == 6
+        assert not made.bias.any()
