@@ -53,6 +53,7 @@ def test_what_is_not_evaluated_is_no_change():
         ("zip(a, b, strict=True)", "zip(a, b, strict=False)", True),
         ("class A(Struct, frozen=True):", "class A(Struct, frozen=False):", True),
         ("@dataclass(frozen=True)", "(removed)", True),
+        ("a: int, *, b: int", "a: int, /, b: int", True),
         ("f(a + 1, strict=True)", "f(a - 1, strict=True)", False),
         ("return True", "return False", False),
     ],

@@ -63,7 +63,8 @@ def drawn(sources: Mapping[str, str], seed: int) -> Iterator[Mutant]:
 
     A place is drawn first, and then what becomes of it: an operator that can be replaced by eleven others
     counts once. What Python never evaluates (annotations, docstrings) is left out, and so is what guards
-    against mistakes that the code doesn't make: `frozen` and `eq` of classes, `strict` of zip.
+    against mistakes that the code doesn't make: `frozen` and `eq` of classes, `strict` of zip, and the mark
+    behind which parameters have to be named.
 
     Args:
         sources: path -> text.
@@ -161,7 +162,7 @@ def _evaluated(source: str) -> str:
 
 def is_guard(before: str, after: str) -> bool:
     """Whether a changed line differs in a guard alone."""
-    guard = r"\b(strict|frozen|eq)= *\w+"
+    guard = r"\b(strict|frozen|eq)= *\w+|[*/], "
     return re.sub(guard, "", before) == re.sub(guard, "", after) or before.startswith("@dataclass")
 
 
