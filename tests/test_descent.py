@@ -155,10 +155,11 @@ def test_rows_that_cross_and_are_all_alike_keep_as_many_as_they_may(worth):
     assert set(stays.sum(0)) == set(stays.sum(1)) == {2}
 
 
-def test_of_rows_that_cross_the_best_stay():
-    """Of a Latin square of scores, the cells of one letter."""
+@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e6])
+def test_of_rows_that_cross_the_best_stay(scale):
+    """Of a Latin square of scores, the cells of one letter; how large scores are says nothing."""
     letters = (np.arange(4)[:, None] + np.arange(4)) % 4
-    stays = keep_best(crossing(4), (letters == 2).astype(float).ravel(), 4)
+    stays = keep_best(crossing(4), scale * (letters == 2).astype(float).ravel(), 4)
     np.testing.assert_array_equal(stays.reshape(4, 4), letters == 2)
 
 
