@@ -60,6 +60,20 @@ class TestLadder:
         for rung, loss in measured.items():
             assert bent[ladder.group.size - ladder.counts[rung]] == pytest.approx(loss)
 
+    def test_what_was_measured_to_fall_does_not(self):
+        """By chance more gone may lose less: then it loses as much."""
+        ladder = Ladder(group(16), np.arange(1.0, 17))
+        bent = corrected(ladder, {4: 9 * ladder.loss(4), 8: 0.1 * ladder.loss(8)})
+        assert bent[4] == pytest.approx(9 * ladder.loss(4))
+        assert (np.diff(bent) >= 0).all()
+        assert bent[8] >= bent[4]
+
+    def test_between_measured_rungs_ratios_go_from_one_to_the_other(self):
+        """In logarithms: in the middle of 1 and 4 times is 2 times; beyond them it stays."""
+        ladder = Ladder(group(16), np.ones(16))
+        bent = corrected(ladder, {4: ladder.loss(4), 8: 4 * ladder.loss(8)})
+        np.testing.assert_allclose(bent[[2, 6, 12]], ladder.curve[[2, 6, 12]] * [1, 2, 4])
+
     def test_a_broken_network_is_dear_and_no_more(self):
         ladder = Ladder(group(16), np.arange(1.0, 17))
         bent = corrected(ladder, {4: ladder.loss(4), 8: np.inf})

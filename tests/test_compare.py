@@ -135,7 +135,9 @@ def test_layers_that_lost_something_are_compared_where_outputs_hide_them():
     n.read(n.Relu(n.Add(y, np.float32(-100))))
     _, cut = cut_of(n)
     assert y in cut.trace.compared
-    assert prove(cut, n.feeds()[0]).compared.tensors >= 2
+    compared = prove(cut, n.feeds()[0]).compared
+    assert compared.tensors >= 2
+    assert compared.excess < 0.5, "far less than what rounding may explain"
     graph = cut.network.graph
     name = graph.producer[y].inputs[1]
     wrong = cut.network.edited(Edits(constants={name: graph.array(name) * np.float32(1.01)}))

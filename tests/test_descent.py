@@ -149,10 +149,17 @@ def test_rows_that_cross_keep_no_more_than_was_asked(keep):
     assert set(stays.sum(0)) == set(stays.sum(1)) == {max(1, keep // 4)}
 
 
-def test_of_rows_that_cross_the_best_stay():
-    """Of a Latin square of scores, the cells of one letter."""
+@pytest.mark.parametrize("worth", [0.0, 3.0])
+def test_rows_that_cross_and_are_all_alike_keep_as_many_as_they_may(worth):
+    stays = keep_best(crossing(4), np.full(16, worth), 8).reshape(4, 4)
+    assert set(stays.sum(0)) == set(stays.sum(1)) == {2}
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e6])
+def test_of_rows_that_cross_the_best_stay(scale):
+    """Of a Latin square of scores, the cells of one letter; how large scores are says nothing."""
     letters = (np.arange(4)[:, None] + np.arange(4)) % 4
-    stays = keep_best(crossing(4), (letters == 2).astype(float).ravel(), 4)
+    stays = keep_best(crossing(4), scale * (letters == 2).astype(float).ravel(), 4)
     np.testing.assert_array_equal(stays.reshape(4, 4), letters == 2)
 
 

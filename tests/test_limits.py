@@ -200,6 +200,10 @@ def test_what_repair_adds_may_be_too_much():
     limit = Limit(ROWS["--params"].quantity, amount=2100)
     with pytest.raises(Infeasible, match=r"2\.1 k can't be met with what repair adds: 2\.\d+ k is left"):
         meet(CASE.problem(limit, maker=Growing))
+    problem = CASE.problem(limit, maker=Growing)
+    with pytest.raises(Infeasible):
+        meet(problem)
+    assert len(problem.maker.asked) == 6, "then it is given up"
 
 
 def test_liked_widths_give_way_where_they_waste_much():

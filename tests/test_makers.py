@@ -31,7 +31,8 @@ def layer(n: Net, bias: bool = True):
 
 def norm(n: Net, y: str, epsilon: float = 0.25):
     scale, shift, mean, variance = n.weight(6), n.weight(6), n.weight(6), n.positive(6)
-    y = n.BatchNormalization(y, scale, shift, mean, variance, epsilon=epsilon)
+    given = {} if epsilon == 1e-5 else {"epsilon": epsilon}
+    y = n.BatchNormalization(y, scale, shift, mean, variance, **given)
     factor = scale / np.sqrt(variance + epsilon)
     return y, factor[:, None], (shift - mean * factor)[:, None]
 
@@ -46,11 +47,12 @@ def test_filters_and_biases(bias):
     assert not made.serial
 
 
+@pytest.mark.parametrize("epsilon", [0.25, 1e-5], ids=["epsilon", "no epsilon"])
 @pytest.mark.parametrize("bias", [True, False])
-def test_a_normalisation_behind_scales_and_shifts_both(bias):
+def test_a_normalisation_behind_scales_and_shifts_both(bias, epsilon):
     n = Net("normalised")
     y, w, b = layer(n, bias)
-    y, factor, offset = norm(n, y)
+    y, factor, offset = norm(n, y, epsilon)
     (made,) = found(n, n.Relu(y))
     np.testing.assert_allclose(made.rows, w * factor, rtol=1e-6)
     np.testing.assert_allclose(made.bias, b * factor + offset, rtol=1e-5, atol=1e-6)
@@ -135,3 +137,21 @@ def test_what_others_read_too_is_not_normalised_for_all():
     y, _, _ = layer(n)
     with pytest.raises(Mixed):
         found(n, n.Relu(n.Add(y, norm(n, y)[0])))
+
+
+def test_rows_of_a_table_are_filters_without_bias():
+    n = Net("table")
+    table = n.weight(9, 6)
+    x = n.input(2, 5, feed=n.random.integers(0, 9, (2, 5)))
+    (made,) = found(n, n.Relu(n.Gather(table, x, axis=0)))
+    np.testing.assert_allclose(made.rows, table.T)
+    assert not made.bias.any()
+
+
+def test_the_biases_of_gates_are_not_what_is_added_to_states():
+    n = Net("gates")
+    w, r, b = n.weight(1, 24, 3), n.weight(1, 24, 6), n.weight(1, 48)
+    y = n.Squeeze(n.node("LSTM", n.input(5, 2, 3), w, r, b, hidden_size=6), [1])
+    for made in found(n, y, 2):  # what is read, and the states
+        assert len(made.rows) == 6
+        assert not made.bias.any()

@@ -48,6 +48,23 @@ def test_what_is_not_evaluated_is_no_change():
 
 
 @pytest.mark.parametrize(
+    ("before", "after", "guards"),
+    [
+        ("zip(a, b, strict=True)", "zip(a, b, strict=False)", True),
+        ("class A(Struct, frozen=True):", "class A(Struct, frozen=False):", True),
+        ("@dataclass(frozen=True)", "(removed)", True),
+        ("a: int, *, b: int", "a: int, /, b: int", True),
+        ("f(a + 1, strict=True)", "f(a - 1, strict=True)", False),
+        ("return True", "return False", False),
+    ],
+)
+def test_guards_are_no_mutants(before, after, guards):
+    from mutants.positions import is_guard
+
+    assert is_guard(before, after) is guards
+
+
+@pytest.mark.parametrize(
     ("line", "lines", "imported"),
     [
         (4, [4], True),

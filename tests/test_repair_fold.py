@@ -13,7 +13,7 @@ from onnxprune.quality.loss import Judge
 from onnxprune.reductions.weights import Kernels, Weights
 from onnxprune.repair import Task, sequential
 from onnxprune.repair.fitted import fitted_layers
-from onnxprune.repair.regression import Fit
+from onnxprune.repair.regression import Fit, fit
 from onnxprune.repair.sequential import fold
 
 
@@ -306,15 +306,23 @@ def test_a_chain_of_linear_layers_is_restored_one_after_the_other(dims):
     close(run(repaired.graph.model, feeds)[0], run(cut.base.graph.model, feeds)[0], 1e-3)
 
 
-@pytest.mark.parametrize("count", [6, 5, 1])
-def test_one_batch_is_halved_by_samples_and_one_sample_by_rows(count):
+@pytest.mark.parametrize(("count", "rows"), [(6, [108, 108]), (5, [108, 72]), (1, [18, 18])])
+def test_one_batch_is_halved_by_samples_and_one_sample_by_rows(count, rows, monkeypatch):
     """Either half judges what the other has fitted, so both need rows."""
+    seen = []
+
+    def watched(halves, *given, **named):
+        seen.append([half.rows for half in halves])
+        return fit(halves, *given, **named)
+
+    monkeypatch.setattr(sequential, "fit", watched)
     n = Net("one batch")
     n.output(n.conv(bent(n, n.conv(n.input("batch", 3, 6, 6), 8)), 5, (1, 1)))
     cut = operated(n.finished())
     (name,) = cut.base.graph.inputs
     x = np.random.default_rng(0).standard_normal((count, 3, 6, 6)).astype(np.float32)
     repaired, (line,) = fold(Task.of(cut), [{name: x}])
+    assert seen == [rows]
     assert line.rows == count * 36
     assert line.after < line.before
     before, after = (

@@ -67,10 +67,12 @@ class TestEdge:
         assert [t.at for t in found.trials] == pytest.approx([0.5, 0.75, at])
 
     def test_a_bracket_that_is_small_enough_ends_the_search(self):
-        found = bisect(
-            lambda t: t, lambda v: v - 0.3, inside=0.3 - 4e-4, outside=0.3 + 4e-4, effort=Effort(9)
+        wide, narrow = (
+            bisect(lambda t: t, lambda v: v - 0.30013, inside=0.3 - w, outside=0.3 + w, effort=Effort(9))
+            for w in (0.1, 8e-4)
         )
-        assert len(found.trials) <= 2
+        assert len(narrow.trials) == 1
+        assert len(wide.trials) > 1
 
     def test_nothing_within(self):
         found = bisect(lambda t: t + 1, lambda v: v - 0.5, inside=0.1, outside=1.0, effort=Effort(4))

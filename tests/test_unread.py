@@ -28,19 +28,20 @@ def after(*reads, group: Group = CHANNELS, units=(0, 1, 2, 3), also=(), unknown=
         unknown: outputs of convolutions that are not among the kernels.
     """
     names = [f"conv{k}" for k in range(len(reads))]
+    aside = kernels("aside", 1, 3)
     own = [kernels(name, len(read), len(units)) for name, read in zip(names, reads, strict=True)]
     chosen = {
         one.id: np.concatenate([np.isin(np.arange(len(units)), filter_) for filter_ in read])
         for one, read in zip(own, reads, strict=True)
     }
-    consumers = [SimpleNamespace(output=name) for name in [*names, *unknown]]
+    consumers = [SimpleNamespace(output=name) for name in ["aside", *names, *unknown]]
     space = SimpleNamespace(
         groups=[group],
         consumers=consumers,
         summing=lambda _: {*names, *also, *unknown},
-        local=lambda _group, _consumer: np.asarray(units),
+        local=lambda _, consumer: np.full(3, -1) if consumer.output == "aside" else np.asarray(units),
     )
-    found = without_unread(SimpleNamespace(groups=own), Choice(chosen), space)
+    found = without_unread(SimpleNamespace(groups=[aside, *own]), Choice(chosen), space)
     return np.flatnonzero(found.kept[group.id]).tolist() if group.id in found.kept else None
 
 

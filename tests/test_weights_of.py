@@ -124,6 +124,23 @@ class TestRandom:
         assert all((a == a.ravel()[0]).all() for a in rest)
         assert values == [0, 1, 0, 0, 1, 0, 0, 0, 0, 1, 0]
 
+    @pytest.mark.parametrize(
+        ("build", "fan_in"),
+        [
+            (lambda n: n.MatMul(n.input(3, 5, 40), n.weight(3, 40, 60)), 40),
+            (lambda n: n.MatMul(n.weight(3, 60, 40), n.input(3, 40, 5)), 40),
+            (lambda n: n.MatMul(n.input(5, 2000), n.weight(2000)), 2000),
+        ],
+        ids=["a stack", "a stack on the left", "a vector"],
+    )
+    def test_matrices_that_are_no_layer(self, build, fan_in):
+        n = Net("stack")
+        n.output(build(n))
+        graph, stay = drawn(Graph(n.finished()), seed=0)
+        (array,) = weights(graph.model).values()
+        assert stay == ()
+        assert array.std() == pytest.approx(math.sqrt(2 / fan_in), rel=0.1)
+
     def test_recurrent_layers(self):
         n = Net("lstm")
         y, _, _ = n.LSTM(

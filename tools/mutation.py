@@ -27,6 +27,7 @@ from itertools import islice
 from pathlib import Path
 
 from mutants import coverage, forks, positions
+from mutants.positions import is_guard
 from mutants.results import KILLED, Equivalents, Outcome, append, load, page
 from pages import replaced
 
@@ -49,12 +50,21 @@ ROOMS = (
 
 TESTS = (
     *("allocate", "approximate", "branch_pruning", "budget", "compare", "compensation", "components"),
-    *("computed_weights", "criteria", "descent", "exchange", "fidelity", "inbound", "linear_layers"),
+    *(
+        "computed_weights",
+        "criteria",
+        "descent",
+        "exchange",
+        "fidelity",
+        "inbound",
+        "linear_layers",
+        "makers",
+    ),
     *("masked", "meeting", "pipeline", "pipeline_budgets", "plan", "prefix", "projection", "promise"),
     *("proved", "quality", "recurrent", "refused", "repair", "repair_expectation", "repair_fold"),
     *("repair_integers", "repair_merging", "repair_nonlinear", "repair_regression", "repair_reuse"),
     *("scores", "search", "selection", "sensitivity", "spaces", "steps", "stepwise", "taylor", "traps"),
-    *("unstructured", "weights", "weights_of", "widths"),
+    *("unread", "unstructured", "weights", "weights_of", "widths"),
 )
 """Files of tests that are about these rooms."""
 
@@ -118,11 +128,9 @@ def run(count: int, seed: int, budget: float, *, again: bool) -> None:
         print(f"{number:4} {outcome.outcome:9} {outcome.path}:{outcome.line} {outcome.by}", flush=True)
 
 
-def write(count: int, seed: int) -> None:
-    """Write the table, of mutants that the files of today have."""
-    done = load(BUILD / "results.jsonl")
-    drawn = islice(positions.drawn(positions.texts(ROOT, ROOMS), seed), count)
-    found = [done[mutant.key] for mutant in drawn if mutant.key in done]
+def write() -> None:
+    """Write the table of all that was judged."""
+    found = [one for one in load(BUILD / "results.jsonl").values() if not is_guard(one.before, one.after)]
     replaced(PAGE, "mutation", page(found, Equivalents.read(EQUIVALENT)))
 
 
@@ -136,7 +144,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=40, help="seconds of tests for each mutant")
     given = parser.parse_args()
     if given.action == "page":
-        write(given.count, given.seed)
+        write()
         return
     forks.warm()
     if given.action == "record":

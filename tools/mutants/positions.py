@@ -63,7 +63,8 @@ def drawn(sources: Mapping[str, str], seed: int) -> Iterator[Mutant]:
 
     A place is drawn first, and then what becomes of it: an operator that can be replaced by eleven others
     counts once. What Python never evaluates (annotations, docstrings) is left out, and so is what guards
-    against mistakes that the code doesn't make: `frozen` and `eq` of classes, `strict` of zip.
+    against mistakes that the code doesn't make: `frozen` and `eq` of classes, `strict` of zip, and the mark
+    behind which parameters have to be named.
 
     Args:
         sources: path -> text.
@@ -77,7 +78,7 @@ def drawn(sources: Mapping[str, str], seed: int) -> Iterator[Mutant]:
         chance.shuffle(variants)
         source = sources[site.path]
         mutant = next((m for v in variants if (m := _mutant(site, source, *v)) is not None), None)
-        if mutant is not None and not _guards(mutant):
+        if mutant is not None and not is_guard(mutant.before, mutant.after):
             yield mutant
 
 
@@ -159,12 +160,10 @@ def _evaluated(source: str) -> str:
     return ast.dump(_Evaluated().visit(ast.parse(source)))
 
 
-def _guards(mutant: Mutant) -> bool:
-    """Whether only a guard is changed."""
-    before = re.sub(r"\b(strict|frozen|eq)=\w+", "", mutant.before)
-    return before == re.sub(r"\b(strict|frozen|eq)= *\w+", "", mutant.after) or before.startswith(
-        "@dataclass"
-    )
+def is_guard(before: str, after: str) -> bool:
+    """Whether a changed line differs in a guard alone."""
+    guard = r"\b(strict|frozen|eq)= *\w+|[*/], "
+    return re.sub(guard, "", before) == re.sub(guard, "", after) or before.startswith("@dataclass")
 
 
 def statement(source: str, line: int) -> tuple[range, bool]:
