@@ -113,6 +113,7 @@ DECIDE = {
     "keep": ["Conv*"],
     "granularity": "head",
     "allow_approximate": True,
+    "allow_state": True,
     "simplify": False,
     "evaluations": 7,
     "seed": 5,

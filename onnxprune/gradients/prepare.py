@@ -1,6 +1,7 @@
 """What is done to a graph before it is differentiated; none of it changes what it computes.
 
-- An If whose condition is known is replaced by the branch that it takes.
+- An If whose condition is known is replaced by the branch that it takes; one that only chooses between
+  tensors becomes a Where.
 - A list of parts becomes a Split (`sequences`).
 - float16 and bfloat16 become float32. A gradient is that of the function which such a network rounds:
   products of many small numbers would vanish in 16 bits, and ONNX Runtime's CPU kernels compute in 32 anyway.
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import Infeasible
-from ..graph import Array, Facts, Graph, infer, make_node, with_known_branches
+from ..graph import Array, Facts, Graph, choice, infer, make_node, with_known_branches
 from ..graph.editing import tensor_of
 from .assembly import blank
 from .depthwise import with_small_depthwise
@@ -49,6 +50,7 @@ def prepared(
     """
     for change in (
         lambda g, f: _branched(g, f, moving),
+        _chosen,
         with_splits,
         lambda g, _: _widened(g),
         lambda g, _: _with_states(g),
@@ -66,6 +68,28 @@ def _branched(graph: Graph, facts: Facts, moving: Collection[str]) -> Graph:
     depends = dependent_tensors(graph, moving)
     decided = any(n.op == "If" and n.inputs[0] in depends for n in graph.nodes)
     return graph if decided else with_known_branches(graph, facts)
+
+
+def _chosen(graph: Graph, facts: Facts) -> Graph:
+    """The graph with a Where for each If that does nothing but choose between two tensors of one shape."""
+    choosers = {
+        node.index: pairs
+        for node in graph.nodes
+        if (pairs := choice(node)) is not None
+        and all(facts.shapes.get(a) and facts.shapes.get(a) == facts.shapes.get(b) for a, b in pairs)
+    }
+    if not choosers:
+        return graph
+    model = copy.deepcopy(graph.model)
+    del model.graph.node[:]
+    for index, node in enumerate(graph.model.graph.node):
+        if index not in choosers:
+            model.graph.node.append(node)
+            continue
+        for (taken, other), output in zip(choosers[index], node.output, strict=False):
+            if output:
+                model.graph.node.append(make_node("Where", [node.input[0], taken, other], [output], output))
+    return Graph(model, graph.path, graph.held)
 
 
 def _with_states(graph: Graph) -> Graph:
