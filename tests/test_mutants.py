@@ -103,6 +103,7 @@ def test_a_case_of_each_test_comes_before_more_cases():
     )
     assert known.within(known.seconds, 100) == ["b::f[1]", "b::g", "a::h", "a::i[x]", "b::f[2]", "b::f[3]"]
     assert known.within(known.seconds, 6) == ["a::h", "b::f[1]", "b::g"]
+    assert known.within(known.seconds, 5) == ["a::h", "b::f[1]", "b::f[2]"], "what does not fit is left out"
     assert known.within(["a::i[x]"], 6) == ["a::i[x]"], "one at least"
 
 

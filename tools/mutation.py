@@ -116,12 +116,15 @@ def _require_sane(path: str, source: str, tests: list[str]) -> None:
 
 
 def run(count: int, seed: int, budget: float, *, again: bool) -> None:
-    """Judge the mutants that were not judged, or those that survived."""
+    """Judge the mutants that were not judged, or those that survived and that a test could see."""
     file = BUILD / "results.jsonl"
     done, known = load(file), coverage.read(BUILD / "coverage")
+    same = Equivalents.read(EQUIVALENT)
     for number, mutant in enumerate(islice(positions.drawn(positions.texts(ROOT, ROOMS), seed), count), 1):
         before = done.get(mutant.key)
         if again != (before is not None and before.outcome not in KILLED) or (before and not again):
+            continue
+        if before is not None and same.reason(before):
             continue
         outcome = judged(mutant, known, budget)
         append(file, outcome)

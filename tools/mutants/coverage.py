@@ -122,10 +122,9 @@ class Coverage:
             seen[_function(name)] += 1
         chosen, total = list[str](), 0.0
         for name in sorted(ranks, key=lambda n: (ranks[n], self.seconds[n], n)):
-            total += self.seconds[name]
-            if chosen and total > seconds:
-                break
-            chosen.append(name)
+            if not chosen or total + self.seconds[name] <= seconds:
+                chosen.append(name)
+                total += self.seconds[name]
         files: dict[str, list[float]] = {}
         for name in chosen:
             files.setdefault(_file(name), []).append(self.seconds[name])
