@@ -152,7 +152,7 @@ def test_a_module_is_imported_from_another_text():
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert module.schedule(0.0, 2, "cubic") == (0.25, 0.0)
-    assert Replaced(ROOT, path, text).find_spec("onnxprune.strategies.edge", None) is None
+    assert Replaced(ROOT, path, text).find_spec("onnxprune.strategies.bisection", None) is None
 
 
 def test_mutants_are_drawn_by_a_seed():

@@ -357,7 +357,7 @@ class TestPareto:
         assert 0.4 < found.choices[1].cost <= 0.5
 
     def test_not_along_a_ratio(self):
-        with pytest.raises(UsageError, match="--pareto: goes along a cost"):
+        with pytest.raises(UsageError, match="--pareto: needs a cost budget"):
             pareto(GRAPH, 2, ratio=0.5, calib=CALIB)
 
 

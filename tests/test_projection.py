@@ -281,8 +281,8 @@ def test_layers_that_statistics_do_not_tell_of_are_counted_and_the_others_repair
             assert same == (consumer in left_out)
 
 
-@pytest.mark.parametrize(("unknown", "said"), [(0, ()), (1, "1 layer as"), (2, "2 layers as")])
-def test_how_many_layers_are_left_as_they_are_is_said(unknown: int, said: str, monkeypatch) -> None:
+@pytest.mark.parametrize(("unknown", "said"), [(0, ()), (1, "1 layer unchanged"), (2, "2 layers unchanged")])
+def test_how_many_layers_stay_unchanged_is_said(unknown: int, said: str, monkeypatch) -> None:
     case = Case("said", CONSUMERS["conv"], PRIMES, 10)
     space = Channels().find(case.network)
     task = Task.of(without(case.network, [space], chosen(space)))

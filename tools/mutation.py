@@ -60,7 +60,7 @@ TESTS = (
         "linear_layers",
         "makers",
     ),
-    *("masked", "meeting", "pipeline", "pipeline_budgets", "plan", "prefix", "projection", "promise"),
+    *("limits", "masked", "pipeline", "pipeline_budgets", "plan", "prefix", "projection", "promise"),
     *("proved", "quality", "recurrent", "refused", "repair", "repair_expectation", "repair_fold"),
     *("repair_integers", "repair_merging", "repair_nonlinear", "repair_regression", "repair_reuse"),
     *("scores", "search", "selection", "sensitivity", "spaces", "steps", "stepwise", "taylor", "traps"),
