@@ -204,6 +204,9 @@ def test_what_repair_adds_may_be_too_much():
     with pytest.raises(Infeasible):
         meet(problem)
     assert len(problem.maker.asked) == 6, "then it is given up"
+    share = read("--params", str(2100 / CASE.graph.parameters()))
+    with pytest.raises(Infeasible, match=r"repair adds: 0\.0*[1-9]\d* of the parameters is left"):
+        meet(CASE.problem(share, maker=Growing))
 
 
 def test_liked_widths_give_way_where_they_waste_much():

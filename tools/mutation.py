@@ -100,19 +100,19 @@ def judged(mutant: positions.Mutant, known: coverage.Coverage, budget: float) ->
     else:
         outcome, by = ("survived" if found["code"] == 0 else "killed"), found["by"] or f"exit {found['code']}"
         if found["code"] and not found["by"]:
-            _require_sane(mutant.path, source, chosen[:1])
+            _require_sane(mutant.path, source, chosen, _SPARE + limit)
     return Outcome(*told, outcome, by, len(tests), len(chosen))
 
 
-def _require_sane(path: str, source: str, tests: list[str]) -> None:
+def _require_sane(path: str, source: str, tests: list[str], seconds: float) -> None:
     """Make sure that it is the mutant which keeps tests from being collected, and not the installation.
 
     Raises:
         SystemExit: they can't be run without a mutant, either.
     """
-    found = forks.run(partial(forks.tested, ROOT, path, source, tests), _SPARE + 60)
+    found = forks.run(partial(forks.tested, ROOT, path, source, tests), seconds)
     if found is None or found["code"]:
-        raise SystemExit(f"{tests[0]} fails without a mutant")
+        raise SystemExit(f"tests of {path} fail without a mutant: record them again")
 
 
 def run(count: int, seed: int, budget: float, *, again: bool) -> None:

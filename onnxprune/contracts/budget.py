@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -118,10 +118,6 @@ class Budget:
     uniform: Uniform | None = None
     drop: float | None = None
     metric: Any = None
-
-    def tightened(self, limit: Limit, factor: float) -> Budget:
-        """The same with one limit times a factor."""
-        return replace(self, limits=tuple(x.times(factor) if x is limit else x for x in self.limits))
 
 
 def limit(text: str, quantity: Quantity) -> Limit:

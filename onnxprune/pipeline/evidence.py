@@ -103,7 +103,8 @@ def split(calib: Samples, shares: tuple[float, float], seed: int) -> Evidence:
         return Evidence(calib, calib, calib, notes=(*calib.notes, alone), shares=shares)
     kept_back, fit = calib.split(sum(shares), seed)
     if kept_back.count < ENOUGH_TO_SPLIT:
-        return Evidence(fit, kept_back, kept_back, notes=calib.notes, shares=shares)
+        same = f"the same {kept_back.count} held-back samples choose and judge: there are too few to split"
+        return Evidence(fit, kept_back, kept_back, notes=(*calib.notes, same), shares=shares)
     choose, judge = kept_back.split(shares[0] / sum(shares), seed)
     return Evidence(fit, choose, judge, notes=calib.notes, shares=shares)
 
