@@ -202,7 +202,9 @@ def require_samples(context: Context, count: int) -> None:
     Raises:
         UsageError: they are.
     """
-    have = context.stats.samples if context.stats is not None else 0
+    if context.stats is None:
+        raise UsageError("this criterion needs samples", where="--criterion", hint="give --calib, or use l1")
+    have = context.stats.samples
     if have < count:
         reason = f"this criterion needs {count} samples or more, there are {have}"
         raise UsageError(reason, where="--criterion", hint="give more with --calib, or use l1")
