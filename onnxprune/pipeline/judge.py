@@ -173,13 +173,16 @@ def _side_by_side(
     marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, left)
     timed = feeds_for(before.inputs, sizes(left, timing.dims), sample=timing.sample)
     moved = drift(before, after, data)
+    notes = [n for found in (given, marked and marked.samples) if found for n in found.notes]
+    if given is None:
+        notes.append("drift is measured on random inputs, which networks are not made for: give --calib")
     return Verdict(
         before=size(first, timing),
         after=size(second, timing),
         drift=moved if given is None else replace(moved, samples=given.rows),
         accuracy=_accuracies(before, after, marked, batch),
         speed=_speed(before, after, timed) if measure_latency else None,
-        warnings=tuple(dict.fromkeys(n for s in (given, marked and marked.samples) if s for n in s.notes)),
+        warnings=tuple(dict.fromkeys(notes)),
     )
 
 
