@@ -1,4 +1,4 @@
-"""Every file of the zoo: differentiated in every weight, and held against central differences."""
+"""Every file of the zoo: differentiated in every weight, and held against central differences, or refused."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ import pytest
 TOOLS = Path(__file__).parents[1] / "tools"
 ZOO = Path(__file__).resolve().parents[2] / "shared" / "zoo"
 INDEX = json.loads((ZOO / "index.json").read_text())["models"] if ZOO.exists() else []
+
+REFUSED = {"BatchNormalization: BatchNormalization is in training mode"}
+"""What may be in the way: weights that are standardised by a BatchNormalization over themselves."""
 
 pytestmark = [
     pytest.mark.zoo,
@@ -28,6 +31,8 @@ def test_file(entry: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert coverage.fill(settings, ZOO / entry["file"], model) == ""
     row = gradients.examine(entry["name"], model, entry["feed"], check=True)
     model.unlink()
-    assert row.obstacles == {}
+    assert row.obstacles.keys() <= REFUSED
+    if row.obstacles:
+        return
     assert row.weights
     assert row.right, (row.error, row.alone)
