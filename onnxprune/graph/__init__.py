@@ -24,7 +24,7 @@ from .editing import make_node
 from .facts import Facts, infer
 from .files import data_files, external_files, files_of, load, read_tensor, require_finite, save
 from .flatten import choice, decided, flattened, holds_weights, is_flattened, unflattened
-from .inputs import InputSpec, input_specs, one_sample, symbolic_dims
+from .inputs import InputSpec, input_specs, one_sample, rows_of_a_sample, symbolic_dims
 from .network import Network
 from .npz import Npz, mapped
 from .parts import Appended, appended, cut, of_constants, segment
@@ -93,6 +93,7 @@ __all__ = [
     "require_apart",
     "require_file",
     "require_finite",
+    "rows_of_a_sample",
     "save",
     "segment",
     "symbolic_dims",

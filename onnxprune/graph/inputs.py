@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,3 +86,17 @@ def symbol_places(graph: Graph) -> dict[str, tuple[str, int, int]]:
 def one_sample(graph: Graph, batch: int = 1) -> dict[str, int]:
     """A size for the first axis of every input where it is symbolic: one sample."""
     return {name: batch for name, (_, axis) in symbolic_dims(graph).items() if axis == 0}
+
+
+def rows_of_a_sample(specs: Sequence[InputSpec]) -> int | None:
+    """How many rows of its inputs' first axes one sample of a model takes.
+
+    1 where the model takes any number of them or one; else as many as all inputs are fixed to. `None` where
+    first axes differ, as with states of a recurrent network: they are no batch, and a sample is all inputs
+    as they are.
+    """
+    sizes = {s.shape[0] for s in specs if s.shape}
+    fixed = {size for size in sizes if isinstance(size, int)}
+    if fixed <= {1}:
+        return 1
+    return fixed.pop() if len(sizes) == 1 else None

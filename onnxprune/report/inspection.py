@@ -15,10 +15,9 @@ from ..contracts.verdict import Size
 from ..cost.macs import macs as count_macs
 from ..cost.macs import uncounted
 from ..execution.sessions import blaming
-from ..graph import infer, input_specs, one_sample
+from ..graph import infer, input_specs, one_sample, rows_of_a_sample
 from ..ops import MACS
 from ..ops.layers.storage import stored
-from ..samples.core import rows_of_a_sample
 from ..types import Units
 from .entries import VERSION, WeightSummary, cause_entry, name_of, nodes_of, weight_entry
 

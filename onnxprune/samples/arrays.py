@@ -12,9 +12,9 @@ from typing import Protocol
 import numpy as np
 
 from ..errors import InputError
-from ..graph import Array, InputSpec, Npz, mapped, read_tensor
+from ..graph import Array, InputSpec, Npz, mapped, read_tensor, rows_of_a_sample
 from ..runtime import require_room
-from .core import Division, Feeds, Samples, known, only, ready, require_fit, rows_of_a_sample
+from .core import Division, Feeds, Samples, known, only, ready, require_fit
 
 
 class RowSource(Protocol):

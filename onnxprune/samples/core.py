@@ -11,25 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import InputError
-from ..graph import Array, InputSpec
+from ..graph import Array, InputSpec, rows_of_a_sample
 
 Feeds = dict[str, Array]
 Read = Callable[[Sequence[int]], Iterator[Feeds]]
 """From ascending indices to these samples."""
-
-
-def rows_of_a_sample(specs: Sequence[InputSpec]) -> int | None:
-    """How many rows of its inputs' first axes one sample of a model takes.
-
-    1 where the model takes any number of them or one; else as many as all inputs are fixed to. `None` where
-    first axes differ, as with states of a recurrent network: they are no batch, and a sample is all inputs
-    as they are.
-    """
-    sizes = {s.shape[0] for s in specs if s.shape}
-    fixed = {size for size in sizes if isinstance(size, int)}
-    if fixed <= {1}:
-        return 1
-    return fixed.pop() if len(sizes) == 1 else None
 
 
 @dataclass(frozen=True)
