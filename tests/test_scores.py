@@ -148,5 +148,5 @@ class TestReading:
             require_samples(context, 2)
 
     def test_no_statistics_are_none_of_any_samples(self):
-        with pytest.raises(UsageError, match="there are 0;"):
+        with pytest.raises(UsageError, match="this criterion needs samples; give --calib"):
             require_samples(Context(Space()), 1)
