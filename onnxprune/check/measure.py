@@ -40,11 +40,13 @@ class Subject:
         path: the file.
         graph: what it holds; external data stays on disk.
         facts: shapes, for the sizes chosen for symbolic dimensions.
+        files: the file and those of its external data; they are there.
     """
 
     path: Path
     graph: Graph
     facts: Facts = field(repr=False)
+    files: tuple[Path, ...] = field(repr=False)
 
 
 def open_model(path: Path, dims: Mapping[str, int]) -> Subject:
@@ -56,10 +58,10 @@ def open_model(path: Path, dims: Mapping[str, int]) -> Subject:
     Raises:
         InputError: the model or a file of its external data can't be read.
     """
-    files(path)
+    paths = files(path)
     graph = load(path, weights=False)
     batch = {name: 1 for name, (_, axis) in symbolic_dims(graph).items() if axis == 0}
-    return Subject(path, graph, infer(graph, {**batch, **dims}))
+    return Subject(path, graph, infer(graph, {**batch, **dims}), paths)
 
 
 def measure(subject: Subject, costly: Collection[str] = ()) -> Measurement:
@@ -73,7 +75,7 @@ def measure(subject: Subject, costly: Collection[str] = ()) -> Measurement:
         InputError: weights can't be read.
     """
     graph, facts = subject.graph, subject.facts
-    paths = files(subject.path)
+    paths = subject.files
     with blaming(graph, facts.dims):
         operators = graph.operators()
         memory = peak(graph, facts)
