@@ -3,7 +3,7 @@
 # Annotations are evaluated here: they hold what `contracts.options` reads.
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal, cast, get_args
 
 from ..errors import UsageError
@@ -108,3 +108,12 @@ class FinetuneOptions:
         """
         check_ranges(self)
         check_sense(self)
+
+    def repeated(self, updates: int, rate: float) -> "FinetuneOptions":
+        """The options that do a run again, whatever ended it.
+
+        Args:
+            updates: how many there were.
+            rate: the first step.
+        """
+        return replace(self, updates=updates, epochs=None, time=None, rate=rate)

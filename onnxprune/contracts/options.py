@@ -165,8 +165,7 @@ def _declared(kind: type[Any]) -> tuple[Declared, ...]:
 
 def given(options: Any) -> Mapping[str, Any]:
     """The options that are other than their defaults, by field."""
-    found = {d.name: getattr(options, d.name) for d in declared(options)}
-    return {d.name: found[d.name] for d in declared(options) if found[d.name] != d.default}
+    return {d.name: value for d in declared(options) if (value := getattr(options, d.name)) != d.default}
 
 
 def signed(function: Callable[..., Any], kind: type[Any]) -> inspect.Signature:
@@ -204,9 +203,8 @@ def check_sense(options: Any) -> None:
     Raises:
         UsageError: there is one.
     """
-    known = {d.key: d for d in declared(options)}
-    values = {key: getattr(options, d.name) for key, d in known.items()}
-    check_relations({key: v for key, v in values.items() if v != known[key].default}, known)
+    known, found = {d.key: d for d in declared(options)}, given(options)
+    check_relations({key: found[d.name] for key, d in known.items() if d.name in found}, known)
 
 
 def check_relations(asked: Mapping[str, Any], known: Mapping[str, Declared]) -> None:

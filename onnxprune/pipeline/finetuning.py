@@ -130,7 +130,7 @@ def finetune(
     path = None if resume is None else Path(resume)
     progress("Fine-tuning")
     found = finetuned(lessons, options, resume=path, progress=progress)
-    again = replace(options, updates=found.updates, epochs=None, time=None, rate=found.rate)
+    again = options.repeated(found.updates, found.rate)
     return Tuned(found.graph, found, again, (*evidence.notes, *found.notes))
 
 

@@ -79,13 +79,20 @@ def after_repair(
     )
     notes = (*run.candidate.repaired.notes, told, *found.notes)
     repaired = replace(run.candidate.repaired, network=found.network, notes=notes)
-    again = replace(options, updates=found.updates, epochs=None, time=None, rate=found.rate)
+    again = options.repeated(found.updates, found.rate)
     return replace(run, candidate=replace(run.candidate, repaired=repaired)), again
 
 
 def _tuned(search: Search, network: Network, options: FinetuneOptions) -> Finetuned:
     setting = search.setting
     return tuned(network, setting.loaded.graph, search.evidence, options, setting.progress)
+
+
+def _channels_alone(run: Solved) -> ChannelUnits | None:
+    """The channels that go, where nothing else goes and no layer was added; else `None`."""
+    space = run.search.rated
+    alone = len(run.search.spaces) == 1 and not run.candidate.widened
+    return space if alone and isinstance(space, ChannelUnits) else None
 
 
 def _regularized(run: Solved, options: FinetuneOptions) -> Solved:
@@ -95,15 +102,13 @@ def _regularized(run: Solved, options: FinetuneOptions) -> Solved:
         UsageError: other units than channels go, or several phases do.
     """
     search = run.search
-    space = search.rated
-    if not isinstance(space, ChannelUnits) or len(search.spaces) > 1 or run.candidate.widened:
+    space = _channels_alone(run)
+    if space is None:
         hint = "leave out --regularize"
         raise UsageError("it pulls channels to zero, where these go alone", where="--regularize", hint=hint)
     setting = search.setting
     masks = _weights_of(space, run.choice)
-    base = without(
-        search.base, setting.loaded.graph, search.evidence, options, masks, search.setting.progress
-    )
+    base = without(search.base, setting.loaded.graph, search.evidence, options, masks, setting.progress)
     other = in_network(search, base)
     made = other.maker.candidate(run.choice)
     note = f"what goes was pulled to zero before ({options.regularize})"
@@ -135,8 +140,8 @@ def _by_layers(run: Solved, options: FinetuneOptions, feeds: Feeds) -> Solved:
         UsageError: other units than channels go, or several phases do.
     """
     search = run.search
-    rated = search.rated
-    if not isinstance(rated, ChannelUnits) or len(search.spaces) > 1 or run.candidate.widened:
+    rated = _channels_alone(run)
+    if rated is None:
         hint = "leave out --order layers"
         raise UsageError("layers go one after another where channels go alone", where="--order", hint=hint)
     now = in_network(search, search.base)
