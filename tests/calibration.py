@@ -111,3 +111,17 @@ def in_batches(feeds, *sizes):
 def rows_of(array, axis=1):
     """(rows, C)."""
     return np.moveaxis(array, axis, -1).reshape(-1, array.shape[axis])
+
+
+def smooth_net(r: np.random.Generator) -> Graph:
+    """Two convolutions of one tap with a Sigmoid between them: gradients are easily written out."""
+    weights = {
+        "a.w": r.standard_normal((6, 4, 1, 1)).astype(np.float32),
+        "b.w": r.standard_normal((5, 6, 1, 1)).astype(np.float32),
+    }
+    nodes = [
+        make_node("Conv", ["x", "a.w"], ["a"], "first"),
+        make_node("Sigmoid", ["a"], ["s"]),
+        make_node("Conv", ["s", "b.w"], ["y"], "second"),
+    ]
+    return build(nodes, {"x": ["N", 4, 3, 3]}, {"y": ["N", 5, 3, 3]}, weights)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from calibration import build, channels, dumped, gathered, images, in_batches, residual_net
+from calibration import build, channels, dumped, gathered, images, in_batches, residual_net, smooth_net
 from differences import Gated, slopes
 from nets import PRIMES
 from onnx import helper, numpy_helper
@@ -384,16 +384,7 @@ def test_labels_that_do_not_fit_are_refused():
 
 def test_values_count_by_their_squared_error():
     r = np.random.default_rng(0)
-    weights = {
-        "a.w": r.standard_normal((6, 4, 1, 1)).astype(np.float32),
-        "b.w": r.standard_normal((5, 6, 1, 1)).astype(np.float32),
-    }
-    nodes = [
-        make_node("Conv", ["x", "a.w"], ["a"], "first"),
-        make_node("Sigmoid", ["a"], ["s"]),
-        make_node("Conv", ["s", "b.w"], ["y"], "second"),
-    ]
-    graph = build(nodes, {"x": ["N", 4, 3, 3]}, {"y": ["N", 5, 3, 3]}, weights)
+    graph = smooth_net(r)
     x = r.standard_normal((16, 4, 3, 3)).astype(np.float32)
     space, target = channels(graph), r.standard_normal((16, 5, 3, 3))
     (y,) = dumped(graph, {"x": x}, "y")

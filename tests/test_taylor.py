@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from calibration import build, channels, dumped, gathered, images, in_batches, residual_net
+from calibration import build, channels, dumped, gathered, images, in_batches, residual_net, smooth_net
 from differences import slopes as slopes_of
 from onnx.helper import make_node
 
@@ -91,19 +91,10 @@ def test_a_softmax_at_the_end_is_seen_through():
 
 def test_outputs_that_are_no_classes_count_by_their_squared_norm():
     r = np.random.default_rng(0)
-    weights = {
-        "a.w": r.standard_normal((6, 4, 1, 1)).astype(np.float32),
-        "b.w": r.standard_normal((5, 6, 1, 1)).astype(np.float32),
-    }
-    nodes = [
-        make_node("Conv", ["x", "a.w"], ["a"], "first"),
-        make_node("Sigmoid", ["a"], ["s"]),
-        make_node("Conv", ["s", "b.w"], ["y"], "second"),
-    ]
-    graph = build(nodes, {"x": ["N", 4, 3, 3]}, {"y": ["N", 5, 3, 3]}, weights)
+    graph = smooth_net(r)
     x = r.standard_normal((16, 4, 3, 3)).astype(np.float32)
     s, y = dumped(graph, {"x": x}, "s", "y")
-    w = weights["b.w"].astype(float).reshape(5, 6)
+    w = graph.array("b.w").astype(float).reshape(5, 6)
     slope = np.einsum("nohw,oj,njhw->nj", y, w, s) / (y**2).sum((1, 2, 3)).mean()
     (found,) = get("taylor").scores(context(graph, x, "x"))
     np.testing.assert_allclose(found, np.abs(slope).mean(0), rtol=1e-3)
