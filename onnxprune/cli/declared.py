@@ -134,7 +134,7 @@ def _help(docstring: str) -> Mapping[str, str]:
 
 def _default(d: Declared) -> Callable[[Any], str] | bool:
     """What `--help` says that the default is."""
-    if d.default is None or d.default is False or d.default is inspect.Parameter.empty or not d.default:
+    if not d.default or d.default is inspect.Parameter.empty:
         return False
     text = str(d.default) if d.option.unit == 1 else f"{d.default / d.option.unit:g}"
     return lambda _: text

@@ -26,7 +26,7 @@ from .evidence import (
     Evidence,
     Labelled,
     first_sample,
-    labelled,
+    labelled_if_given,
     opened,
     sample_sizes,
     split,
@@ -222,7 +222,7 @@ def apply(  # noqa: PLR0913
         allow_state=options.allow_state,
         progress=progress,
     )
-    marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, original)
+    marked = labelled_if_given(labels, original)
     choose, judge = made.get("held_back", HELD_BACK)
     evidence = Evidence() if data is None else split(data, (choose, judge), options.seed)
     phases = replayed(plan, options, found.origin.where)

@@ -20,7 +20,7 @@ from .evidence import (
     Evidence,
     Labelled,
     first_sample,
-    labelled,
+    labelled_if_given,
     opened,
     require_classes,
     sample_sizes,
@@ -80,7 +80,7 @@ def begin(  # noqa: PLR0913
         allow_state=options.allow_state,
         progress=progress,
     )
-    marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, original)
+    marked = labelled_if_given(labels, original)
     if marked is not None and options.metric in (None, "accuracy", "agreement"):
         require_classes(marked.labels)
     by_agreement = options.max_drop is not None and marked is None

@@ -289,6 +289,15 @@ def labelled(path: str | os.PathLike[str], graph: Graph) -> Labelled:
     return Labelled(found, labels[: found.rows])
 
 
+def labelled_if_given(labels: str | os.PathLike[str] | Labelled | None, graph: Graph) -> Labelled | None:
+    """The labelled samples that a user gives, if any; a path is read: see `labelled`.
+
+    Raises:
+        InputError: the file can't be read, has no labels, or doesn't fit the model.
+    """
+    return labels if labels is None or isinstance(labels, Labelled) else labelled(labels, graph)
+
+
 def is_classes(labels: Array) -> bool:
     """Whether labels are one integer for each sample."""
     return labels.dtype.kind in "iu" and labels.ndim == 1

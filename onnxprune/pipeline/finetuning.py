@@ -41,7 +41,7 @@ from .evidence import (
     HELD_BACK,
     Evidence,
     Labelled,
-    labelled,
+    labelled_if_given,
     opened,
     sample_sizes,
     split,
@@ -122,7 +122,7 @@ def finetune(
     graph = student if isinstance(student, Graph) else load(student)
     original = teacher if isinstance(teacher, Graph) or teacher is None else load(teacher)
     data = None if calib is None else opened(calib, graph, options.seed)
-    marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, graph)
+    marked = labelled_if_given(labels, graph)
     known = data if data is not None else None if marked is None else marked.samples
     network = Network(graph, sample_sizes(known, graph))
     evidence = Evidence() if data is None else split(data, HELD_BACK, options.seed)

@@ -25,7 +25,7 @@ from .evidence import (
     Labelled,
     first_sample,
     is_classes,
-    labelled,
+    labelled_if_given,
     opened,
     sample_sizes,
 )
@@ -170,7 +170,7 @@ def _side_by_side(
     timing = Timing(dims=sample_sizes(given, left), sample=first_sample(given))
     first, second = Network(left, timing.dims), Network(right, timing.dims)
     data = [assumed_feeds(Network(left), seed)] if given is None else given.batches(batch)
-    marked = labels if labels is None or isinstance(labels, Labelled) else labelled(labels, left)
+    marked = labelled_if_given(labels, left)
     timed = feeds_for(before.inputs, sizes(left, timing.dims), sample=timing.sample)
     moved = drift(before, after, data)
     notes = [n for found in (given, marked and marked.samples) if found for n in found.notes]
